@@ -1,0 +1,135 @@
+//! What a kernel is: an operation bound to its arguments, that can run on the CPU, on a GPU, or in parts
+//! on several devices.
+//!
+//! Two traits. A [`Pass`] is one data-parallel loop over *items* (the outermost axis of the operation:
+//! elements, rows, bodies): it says which elements of which arrays each range of items reads and writes
+//! ([`Outline`]), how to compute a range on the CPU, and how to encode one on a GPU. It can be cut at any
+//! multiple of its grain. A [`Kernel`] is what [`Runtime::run`](crate::Runtime::run) takes: most are one pass,
+//! others are a short program of passes over temporary arrays (a sum is block sums, then sums of those).
+//!
+//! The kernel owns reference-counted handles to its arrays, so that it can be kept and replayed; [`Call`] adds
+//! the lifetime that holds the caller's borrows, and the placement asked for.
+//!
+//! This module must never know a device's API: `device/gpu` knows wgpu, `dispatch` knows plans.
+
+mod outline;
+pub mod shader;
+
+pub use outline::{Access, Binding, Bindings, Outline, Role, Work};
+
+use crate::dispatch::{Execution, Placement};
+use crate::error::Result;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+pub use crate::device::cpu::CpuPart;
+pub use crate::device::gpu::GpuPart;
+
+/// An operation bound to its arguments: what [`Runtime::run`](crate::Runtime::run) runs.
+///
+/// Every [`Pass`] is a kernel without a value. Implement this trait directly for operations that need several
+/// passes or return a value.
+pub trait Kernel: Send + Sync + 'static {
+    /// What a run gives back to the caller.
+    type Output;
+
+    /// The name under which the kernel is reported and its speed is learned.
+    fn name(&self) -> &str;
+
+    /// Checks the arguments and describes the pass that dominates, which is the one that is placed.
+    fn outline(&self) -> Result<Outline>;
+
+    /// Runs the passes, through [`Execution::launch`].
+    fn execute(&self, cx: &mut Execution<'_>) -> Result<Self::Output>;
+}
+
+impl<P: Pass> Kernel for P {
+    type Output = ();
+
+    fn name(&self) -> &str {
+        Pass::name(self)
+    }
+
+    fn outline(&self) -> Result<Outline> {
+        Pass::outline(self)
+    }
+
+    fn execute(&self, cx: &mut Execution<'_>) -> Result<()> {
+        cx.launch(self)
+    }
+}
+
+/// One data-parallel loop over items, with an implementation for the CPU, for GPUs, or both.
+///
+/// An item may be computed on any device, in any order, together with any others: an implementation reads and
+/// writes only what its [`Outline`] declares for the items it is given.
+pub trait Pass: Send + Sync + 'static {
+    /// The name for reports.
+    fn name(&self) -> &str;
+
+    /// The items, the arrays they touch, and what they cost. Checks the arguments.
+    fn outline(&self) -> Result<Outline>;
+
+    /// How the CPU cuts a part into tasks.
+    fn cpu_tasks(&self) -> CpuTasks {
+        CpuTasks::Ranges
+    }
+
+    /// Computes the items of `part` on the calling thread. Called from several threads at once, each with its
+    /// own range of items.
+    fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()>;
+
+    /// Encodes the items of `part` for a GPU. Called for pieces of a part that fit the adapter's limits.
+    fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()>;
+}
+
+/// How the CPU runs a part of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CpuTasks {
+    /// Divvy cuts the part into ranges of items and calls [`Pass::cpu`] for each, from every thread of the pool.
+    Ranges,
+    /// [`Pass::cpu`] is called once, inside the pool, with the number of threads it may use.
+    Own,
+}
+
+/// A kernel with the borrows of its arguments and, if the caller wants one, a placement.
+///
+/// Constructors such as [`axpy`](crate::kernels::axpy()) return one; hand it to [`Runtime::run`](crate::Runtime::run).
+/// Because the constructor borrows what is written as `&mut`, the borrow checker refuses aliasing:
+///
+/// ```compile_fail
+/// # use divvy::prelude::*;
+/// # let rt = Runtime::builder().cpu_only().build().unwrap();
+/// let mut x = rt.array_from(&[1.0f32]).unwrap();
+/// rt.run(axpy(2.0, &x, &mut x)); // error[E0502]: `x` is also borrowed as immutable
+/// ```
+#[must_use = "a call does nothing until it is given to `Runtime::run`"]
+pub struct Call<'a, K> {
+    pub(crate) kernel: K,
+    pub(crate) placement: Option<Placement>,
+    borrows: PhantomData<&'a mut ()>,
+}
+
+impl<'a, K: Kernel> Call<'a, K> {
+    /// Wraps a kernel. The lifetime must be that of the borrows through which its arrays were reached; a
+    /// constructor's signature ties it, as in `fn scale<'a>(x: &'a mut Array<f32>) -> Call<'a, Scale>`.
+    pub fn new(kernel: K) -> Self {
+        Self { kernel, placement: None, borrows: PhantomData }
+    }
+
+    /// Places this call, whatever the runtime's default placement is.
+    pub fn on(mut self, placement: Placement) -> Self {
+        self.placement = Some(placement);
+        self
+    }
+
+    /// The kernel.
+    pub fn kernel(&self) -> &K {
+        &self.kernel
+    }
+}
+
+/// The elements of an array that a range of items stands for, when `num` elements belong to every `den` items.
+pub(crate) fn scaled(items: &Range<usize>, num: usize, den: usize) -> Range<usize> {
+    items.start * num / den..(items.end * num).div_ceil(den)
+}

@@ -1,0 +1,191 @@
+//! What a pass touches and costs: enough to plan it and to move its bytes, nothing about how it computes.
+
+use crate::array::Handle;
+use smallvec::SmallVec;
+use std::ops::Range;
+
+/// The items of a pass, the arrays they touch, and what they cost.
+#[derive(Clone, Debug)]
+pub struct Outline {
+    /// How many items there are: the length of the outermost axis.
+    pub items: usize,
+    /// Borders between parts are multiples of this. At least 1.
+    pub grain: usize,
+    /// The arrays, in the order in which implementations refer to them.
+    pub bindings: Bindings,
+    /// What all items cost together; a part costs its share.
+    pub work: Work,
+    /// Whether [`Pass::cpu`](super::Pass::cpu) is implemented.
+    pub has_cpu: bool,
+    /// Whether [`Pass::gpu`](super::Pass::gpu) is implemented.
+    pub has_gpu: bool,
+    /// Bytes that are read back to the host after every run because the caller gets them as a value.
+    pub returned_bytes: usize,
+}
+
+/// The arrays of a pass; nearly always four or fewer.
+pub type Bindings = SmallVec<[Binding; 4]>;
+
+impl Outline {
+    /// A pass over `items` items that has both implementations, may be cut anywhere, and returns nothing.
+    pub fn new(items: usize, bindings: impl IntoIterator<Item = Binding>, work: Work) -> Self {
+        Self {
+            items,
+            grain: 1,
+            bindings: bindings.into_iter().collect(),
+            work,
+            has_cpu: true,
+            has_gpu: true,
+            returned_bytes: 0,
+        }
+    }
+
+    /// The same with another grain.
+    pub fn grain(mut self, grain: usize) -> Self {
+        self.grain = grain.max(1);
+        self
+    }
+
+    /// The same with `bytes` read back to the host after each run.
+    pub fn returning(mut self, bytes: usize) -> Self {
+        self.returned_bytes = bytes;
+        self
+    }
+}
+
+/// One array of a pass: which elements belong to which items, and what happens to them.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// The array.
+    pub array: Handle,
+    /// Which of its elements belong to a range of items.
+    pub role: Role,
+    /// What happens to them.
+    pub access: Access,
+}
+
+impl Binding {
+    /// An array of which the items' elements are read.
+    pub fn read(array: &Handle, role: Role) -> Self {
+        Self { array: array.clone(), role, access: Access::Read }
+    }
+
+    /// An array of which the items' elements are all written without being read.
+    pub fn write(array: &Handle, role: Role) -> Self {
+        Self { array: array.clone(), role, access: Access::Write }
+    }
+
+    /// An array of which the items' elements are read and written.
+    pub fn update(array: &Handle, role: Role) -> Self {
+        Self { array: array.clone(), role, access: Access::ReadWrite }
+    }
+
+    /// The elements that `items` stand for. Within the array, whatever the items.
+    pub fn elements(&self, items: &Range<usize>, all_items: usize) -> Range<usize> {
+        self.role.elements(items, all_items, self.array.len())
+    }
+}
+
+/// Which elements of an array belong to a range of items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Every `den` items own the next `num` elements: item `i` has `num * i / den ..`. `Role::ITEM` is one each.
+    Items {
+        /// Elements for every `den` items.
+        num: usize,
+        /// Items that share `num` elements.
+        den: usize,
+    },
+    /// Every item owns `width` elements, and a part also reads those of `halo` items past both its ends
+    /// (as far as there are any).
+    Halo {
+        /// Elements per item.
+        width: usize,
+        /// Items read past each end.
+        halo: usize,
+    },
+    /// Every part reads the whole array, which must fit one storage binding of the adapter.
+    Whole,
+    /// Every part reads the whole array; the GPU implementation binds it a window at a time, so that it may be
+    /// larger than one storage binding.
+    WholeWindowed,
+}
+
+impl Role {
+    /// One element per item.
+    pub const ITEM: Self = Self::Items { num: 1, den: 1 };
+
+    /// `width` elements per item: the rows of a matrix.
+    pub const fn rows(width: usize) -> Self {
+        Self::Items { num: width, den: 1 }
+    }
+
+    /// One element for every `items` items: the partial results of blocks.
+    pub const fn per(items: usize) -> Self {
+        Self::Items { num: 1, den: items }
+    }
+
+    /// The elements that `items` of `all_items` stand for in an array of `len` elements.
+    pub fn elements(&self, items: &Range<usize>, all_items: usize, len: usize) -> Range<usize> {
+        let range = match *self {
+            Self::Items { num, den } => super::scaled(items, num, den),
+            Self::Halo { width, halo } => {
+                let lo = items.start.saturating_sub(halo);
+                let hi = (items.end + halo).min(all_items);
+                lo * width..hi * width
+            }
+            Self::Whole | Self::WholeWindowed => 0..len,
+        };
+        range.start.min(len)..range.end.min(len)
+    }
+}
+
+/// What a pass does with an array's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Only reads them.
+    Read,
+    /// Writes every one and reads none: what they held before need not be moved.
+    Write,
+    /// Reads and writes them.
+    ReadWrite,
+}
+
+impl Access {
+    /// Whether the old values are needed.
+    pub const fn reads(self) -> bool {
+        !matches!(self, Self::Write)
+    }
+
+    /// Whether the values change.
+    pub const fn writes(self) -> bool {
+        !matches!(self, Self::Read)
+    }
+}
+
+/// What items cost in the abstract, whichever device computes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Floating-point (or, for integer kernels, integer) operations.
+    pub flops: f64,
+    /// Bytes read from memory, each input once.
+    pub bytes_read: f64,
+    /// Bytes written to memory.
+    pub bytes_written: f64,
+}
+
+impl Work {
+    /// Bytes read and written.
+    pub fn bytes(&self) -> f64 {
+        self.bytes_read + self.bytes_written
+    }
+
+    /// The share `fraction` of this work.
+    pub fn share(&self, fraction: f64) -> Self {
+        Self {
+            flops: self.flops * fraction,
+            bytes_read: self.bytes_read * fraction,
+            bytes_written: self.bytes_written * fraction,
+        }
+    }
+}

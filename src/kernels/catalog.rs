@@ -1,0 +1,143 @@
+//! The list of built-in kernels, and what each must offer besides running: random arguments, an f64 reference
+//! and a tolerance. Tests, benchmarks, audit and the command line are stamped from this list, so that a new
+//! kernel is its file, its shader and one line here.
+
+use crate::array::{ElementType, Handle};
+use crate::dispatch::{Explanation, Placement, Report};
+use crate::error::Result;
+use crate::kernel::Work;
+use crate::runtime::Runtime;
+
+/// Every built-in kernel, in the order in which they are listed to users.
+pub const CATALOG: &[Entry] = &[super::axpy::ENTRY];
+
+/// The entry of the kernel named `name`.
+pub fn find(name: &str) -> Option<&'static Entry> {
+    CATALOG.iter().find(|entry| entry.name == name)
+}
+
+/// A built-in kernel as the catalog knows it.
+#[derive(Debug)]
+pub struct Entry {
+    /// The name of its constructor, which is also its name on the command line.
+    pub name: &'static str,
+    /// One line on what it computes.
+    pub about: &'static str,
+    /// What `n` counts.
+    pub size: Size,
+    /// The element types it has; the first is the default.
+    pub dtypes: &'static [ElementType],
+    /// Whether its result is bitwise the same wherever and however split it ran.
+    pub bitwise: bool,
+    /// Sizes that benchmarks use, ascending.
+    pub bench_sizes: &'static [usize],
+    /// Binds the kernel to random arguments of size `n`, drawn from `seed`.
+    pub case: fn(n: usize, dtype: ElementType, seed: u64) -> Result<Box<dyn Case>>,
+}
+
+impl Entry {
+    /// Whether time grows in proportion to `n`, so that tests may use large ones.
+    pub fn is_linear(&self) -> bool {
+        self.size == Size::Items
+    }
+}
+
+/// What the size `n` of a kernel counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Elements of a one-dimensional array.
+    Items,
+    /// The side of a square matrix or grid.
+    Side,
+    /// Bodies of an all-pairs computation.
+    Bodies,
+}
+
+/// A kernel bound to random arguments, with the reference to check it by.
+pub trait Case: Send {
+    /// Puts inputs back to what they were drawn as and poisons outputs, so that an element that is not written is
+    /// seen. Afterwards every array is valid on the host only.
+    fn reset(&mut self) -> Result<()>;
+
+    /// Runs the kernel once. A returned value is kept for [`Case::check`].
+    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report>;
+
+    /// What `run` with this placement would do, and why.
+    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation>;
+
+    /// The arrays the kernel reads, and those it writes (an array may be in both).
+    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>);
+
+    /// What one run costs in the abstract.
+    fn work(&self) -> Work;
+
+    /// Compares the last run's results with the f64 reference. Only meaningful after `reset` and one `run`.
+    fn check(&mut self) -> Result<Check>;
+
+    /// The bits of the last run's results, for comparisons between placements.
+    fn bits(&mut self) -> Result<Vec<u32>>;
+}
+
+/// How far a result is from its reference.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct Check {
+    /// The largest error found, in units in which `tolerance` is the most that is accepted.
+    pub max_error: f64,
+    /// The largest error accepted.
+    pub tolerance: f64,
+    /// Whether every element is within tolerance. A NaN never is.
+    pub ok: bool,
+}
+
+impl Check {
+    /// Compares element by element: `|got - want|` may be at most `bound(i)`. The error is given as a share of the
+    /// bound, so that the tolerance is 1. Two NaNs agree, and so do equal infinities.
+    pub fn elementwise(
+        got: &[f32],
+        want: impl IntoIterator<Item = f64>,
+        bound: impl Fn(usize) -> f64,
+    ) -> Self {
+        let mut worst = 0.0f64;
+        let mut count = 0;
+        for (i, (got, want)) in got.iter().map(|g| f64::from(*g)).zip(want).enumerate() {
+            count += 1;
+            if got == want || (got.is_nan() && want.is_nan()) {
+                continue;
+            }
+            let error = (got - want).abs() / bound(i).max(f64::from(f32::MIN_POSITIVE));
+            // A NaN must not be lost in `max`.
+            worst = if error.is_nan() { f64::INFINITY } else { worst.max(error) };
+        }
+        let complete = count == got.len();
+        Self { max_error: worst, tolerance: 1.0, ok: complete && worst <= 1.0 }
+    }
+
+    /// Compares bit by bit; the error is the share of elements that differ.
+    pub fn exact(got: &[u32], want: &[u32]) -> Self {
+        let differ = got.iter().zip(want).filter(|(g, w)| g != w).count()
+            + got.len().abs_diff(want.len());
+        Self {
+            max_error: differ as f64 / got.len().max(1) as f64,
+            tolerance: 0.0,
+            ok: differ == 0,
+        }
+    }
+}
+
+/// Random inputs as NUMERICS asks for: both signs, tiny and large magnitudes, no subnormals.
+pub fn random_f32(n: usize, rng: &mut fastrand::Rng) -> Vec<f32> {
+    (0..n)
+        .map(|_| {
+            let magnitude = match rng.u32(0..16) {
+                0 => 1e-6,
+                1 => 1e4,
+                _ => 1.0,
+            };
+            (rng.f32() * 2.0 - 1.0) * magnitude
+        })
+        .map(|x| if x.is_subnormal() { 0.0 } else { x })
+        .collect()
+}
+
+/// What [`Case::reset`] writes into outputs that a kernel must overwrite.
+pub const POISON: u32 = 0x7fc0_dead;
