@@ -80,7 +80,7 @@ impl Pass for Axpy {
             #[inline(always)]
             || {
                 for (y, x) in y.iter_mut().zip(x) {
-                    *y = alpha.mul_add(*x, *y);
+                    *y += alpha * *x;
                 }
             },
         );
