@@ -10,7 +10,10 @@ use support::raw_wgpu::{Array as RawArray, RawGpu};
 use support::{Pair, compare};
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
     let rt = Runtime::builder().no_profile().build().expect("a runtime");
     rt.machine().expect("calibration");
     println!("{:<34}{:>12}{:>12}{:>8}", "", "divvy", "direct", "ratio");
@@ -31,7 +34,9 @@ const PAIRS: &[(&str, MakePair)] = &[
     ("cpu axpy 2^16, bare loop", |rt| Some(cpu_axpy(rt, 1 << 16))),
     ("cpu axpy 2^20, bare loop", |rt| Some(cpu_axpy(rt, 1 << 20))),
     ("gpu axpy 2^20, raw wgpu", |rt| gpu_axpy(rt, 1 << 20, 1)),
-    ("gpu 1000 x axpy 2^16, raw wgpu", |rt| gpu_axpy(rt, 1 << 16, 1000)),
+    ("gpu 1000 x axpy 2^16, raw wgpu", |rt| {
+        gpu_axpy(rt, 1 << 16, 1000)
+    }),
 ];
 
 fn cpu_axpy(rt: &Runtime, n: usize) -> Pair<'_> {
@@ -43,7 +48,10 @@ fn cpu_axpy(rt: &Runtime, n: usize) -> Pair<'_> {
             rt.run(axpy(1e-9, &x, &mut y)).expect("axpy");
         }),
         direct: Box::new(move || {
-            let (x, y) = (std::hint::black_box(&bare_x), std::hint::black_box(&mut bare_y));
+            let (x, y) = (
+                std::hint::black_box(&bare_x),
+                std::hint::black_box(&mut bare_y),
+            );
             pulp::Arch::new().dispatch(
                 #[inline(always)]
                 || y.iter_mut().zip(x).for_each(|(y, x)| *y += 1e-9 * *x),
@@ -64,13 +72,20 @@ fn gpu_axpy(rt: &Runtime, n: usize, chain: usize) -> Option<Pair<'_>> {
     Some(Pair {
         divvy: Box::new(move || {
             for _ in 0..chain {
-                rt.run(axpy(1e-9, &x, &mut y).on(Placement::Gpu(0))).expect("axpy");
+                rt.run(axpy(1e-9, &x, &mut y).on(Placement::Gpu(0)))
+                    .expect("axpy");
             }
             rt.synchronize().expect("done");
         }),
         direct: Box::new(move || {
             let args: [&RawArray; 2] = [&raw_x, &raw_y];
-            raw.run(&axpy_pipeline, &uniform, &args, [(n as u32 / 4).div_ceil(64), 1, 1], chain);
+            raw.run(
+                &axpy_pipeline,
+                &uniform,
+                &args,
+                [(n as u32 / 4).div_ceil(64), 1, 1],
+                chain,
+            );
         }),
     })
 }

@@ -30,7 +30,12 @@ pub fn compare(name: &str, mut pair: Pair<'_>) {
         direct.push(time(&mut pair.direct, repeats));
     }
     let (divvy, direct) = (median(divvy), median(direct));
-    println!("{name:<34}{:>9.3} µs{:>9.3} µs{:>8.3}", divvy * 1e6, direct * 1e6, divvy / direct);
+    println!(
+        "{name:<34}{:>9.3} µs{:>9.3} µs{:>8.3}",
+        divvy * 1e6,
+        direct * 1e6,
+        divvy / direct
+    );
 }
 
 /// Seconds of one call, measured over `repeats`.

@@ -13,8 +13,7 @@ pub struct Array {
 impl RawGpu {
     /// The first adapter that is not a software one, else the first.
     pub fn open() -> Self {
-        let instance =
-            wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let mut adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
         adapters.sort_by_key(|a| a.get_info().device_type == wgpu::DeviceType::Cpu);
         let adapter = adapters.first().expect("an adapter");
@@ -33,19 +32,21 @@ impl RawGpu {
         };
         // SAFETY: these are Divvy's own shaders, which keep their indices within their bindings.
         let module = unsafe {
-            self.device.create_shader_module_trusted(desc, wgpu::ShaderRuntimeChecks::unchecked())
+            self.device
+                .create_shader_module_trusted(desc, wgpu::ShaderRuntimeChecks::unchecked())
         };
-        self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: None,
-            layout: None,
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: false,
-                ..Default::default()
-            },
-            cache: None,
-        })
+        self.device
+            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: None,
+                layout: None,
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    zero_initialize_workgroup_memory: false,
+                    ..Default::default()
+                },
+                cache: None,
+            })
     }
 
     pub fn array(&self, elements: &[f32]) -> Array {
@@ -65,7 +66,11 @@ impl RawGpu {
             usage,
             mapped_at_creation: true,
         });
-        buffer.slice(..).get_mapped_range_mut().expect("mapped").copy_from_slice(bytes);
+        buffer
+            .slice(..)
+            .get_mapped_range_mut()
+            .expect("mapped")
+            .copy_from_slice(bytes);
         buffer.unmap();
         Array { buffer }
     }
@@ -101,7 +106,10 @@ impl RawGpu {
         }
         drop(pass);
         let index = self.queue.submit([encoder.finish()]);
-        let wait = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
+        let wait = wgpu::PollType::Wait {
+            submission_index: Some(index),
+            timeout: None,
+        };
         self.device.poll(wait).expect("done");
     }
 }
