@@ -137,17 +137,31 @@ pub struct Extremum<T, W> {
 impl<T: Ordered, W: Wanted<T>> Extremum<T, W> {
     /// What is looked for has the lowest rank.
     const RANKING: Ranking = {
-        let ranking =
-            if W::GREATEST { Ranking::descending::<T>() } else { Ranking::ascending::<T>() };
-        if W::PLACE { ranking.equal_zeros::<T>() } else { ranking }
+        let ranking = if W::GREATEST {
+            Ranking::descending::<T>()
+        } else {
+            Ranking::ascending::<T>()
+        };
+        if W::PLACE {
+            ranking.equal_zeros::<T>()
+        } else {
+            ranking
+        }
     };
 
     fn new(x: &Array<T>) -> Self {
-        Self { x: x.handle().clone(), wanted: PhantomData }
+        Self {
+            x: x.handle().clone(),
+            wanted: PhantomData,
+        }
     }
 
     fn work(n: usize) -> Work {
-        Work { flops: n as f64, bytes_read: 4.0 * n as f64, bytes_written: 0.0 }
+        Work {
+            flops: n as f64,
+            bytes_read: 4.0 * n as f64,
+            bytes_written: 0.0,
+        }
     }
 }
 
@@ -162,13 +176,19 @@ impl<T: Ordered, W: Wanted<T>> Kernel for Extremum<T, W> {
         let n = self.x.len();
         let outline = Outline::new(n, [Binding::read(&self.x, Role::ITEM)], Self::work(n));
         let arrays = 1 + usize::from(W::PLACE);
-        Ok(outline.grain(BLOCK).returning(n.div_ceil(BLOCK) * arrays * size_of::<u32>()))
+        Ok(outline
+            .grain(BLOCK)
+            .returning(n.div_ceil(BLOCK) * arrays * size_of::<u32>()))
     }
 
     fn execute(&self, cx: &mut Execution<'_>) -> Result<Self::Output> {
         let blocks = self.x.len().div_ceil(BLOCK);
         let ranks = cx.uninit::<u32>(blocks)?;
-        let places = if W::PLACE { Some(cx.uninit::<u32>(blocks)?) } else { None };
+        let places = if W::PLACE {
+            Some(cx.uninit::<u32>(blocks)?)
+        } else {
+            None
+        };
         cx.launch(&BlockBests {
             x: self.x.clone(),
             ranks: ranks.handle().clone(),
@@ -176,7 +196,11 @@ impl<T: Ordered, W: Wanted<T>> Kernel for Extremum<T, W> {
             wanted: self.wanted,
         })?;
         let ranks = ranks.read()?;
-        let Some(rank) = ranks.iter().copied().min().filter(|r| !Self::RANKING.is_nan::<T>(*r))
+        let Some(rank) = ranks
+            .iter()
+            .copied()
+            .min()
+            .filter(|r| !Self::RANKING.is_nan::<T>(*r))
         else {
             return Ok(None);
         };
@@ -188,7 +212,10 @@ impl<T: Ordered, W: Wanted<T>> Kernel for Extremum<T, W> {
             }
             None => 0,
         };
-        Ok(Some(W::found(bytemuck::cast(Self::RANKING.bits(rank)), index)))
+        Ok(Some(W::found(
+            bytemuck::cast(Self::RANKING.bits(rank)),
+            index,
+        )))
     }
 }
 
@@ -222,9 +249,13 @@ impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
 
     fn outline(&self) -> Result<Outline> {
         let n = self.x.len();
-        let outputs = [Some(&self.ranks), self.places.as_ref()].into_iter().flatten();
+        let outputs = [Some(&self.ranks), self.places.as_ref()]
+            .into_iter()
+            .flatten();
         let outputs = outputs.map(|output| Binding::write(output, Role::per(BLOCK)));
-        let bindings = [Binding::read(&self.x, Role::ITEM)].into_iter().chain(outputs);
+        let bindings = [Binding::read(&self.x, Role::ITEM)]
+            .into_iter()
+            .chain(outputs);
         Ok(Outline::new(n, bindings, Extremum::<T, W>::work(n)).grain(BLOCK))
     }
 
@@ -290,7 +321,9 @@ fn first_with<T: Ordered>(ranking: Ranking, x: &[T], rank: u32) -> usize {
     const STRIDE: usize = 64;
     let has = |x: &T| ranking.rank(bytemuck::cast(*x)) == rank;
     // A whole stride at a time, without leaving early, vectorises.
-    let stride = x.chunks(STRIDE).position(|x| x.iter().fold(false, |any, x| any | has(x)));
+    let stride = x
+        .chunks(STRIDE)
+        .position(|x| x.iter().fold(false, |any, x| any | has(x)));
     let start = stride.unwrap_or(0) * STRIDE;
     start + x[start..].iter().position(has).unwrap_or(0)
 }
@@ -310,7 +343,11 @@ where
     fn boxed(n: usize, seed: u64) -> Result<Box<dyn Case>> {
         let elements = T::sample(n, &mut fastrand::Rng::with_seed(seed));
         let x = Array::from_slice(&elements)?;
-        Ok(Box::new(Self { elements, x, found: None }))
+        Ok(Box::new(Self {
+            elements,
+            x,
+            found: None,
+        }))
     }
 
     fn call(&self) -> Call<'_, Extremum<T, W>> {
@@ -382,27 +419,45 @@ const fn entry(
     case: fn(usize, ElementType, u64) -> Result<Box<dyn Case>>,
 ) -> Entry {
     let bench_sizes = &[1 << 10, 1 << 16, 1 << 20, 1 << 24];
-    Entry { name, about, size: Size::Items, dtypes, bitwise: true, bench_sizes, case }
+    Entry {
+        name,
+        about,
+        size: Size::Items,
+        dtypes,
+        bitwise: true,
+        bench_sizes,
+        case,
+    }
 }
 
 /// `min` in the catalog.
-pub const MIN: Entry = entry("min", "the least element", ALL, |n, dtype, seed| {
-    by_type!(dtype, T => ExtremumCase::<T, Min>::boxed(n, seed))
-});
+pub const MIN: Entry = entry(
+    "min",
+    "the least element",
+    ALL,
+    |n, dtype, seed| by_type!(dtype, T => ExtremumCase::<T, Min>::boxed(n, seed)),
+);
 
 /// `max` in the catalog.
-pub const MAX: Entry = entry("max", "the greatest element", ALL, |n, dtype, seed| {
-    by_type!(dtype, T => ExtremumCase::<T, Max>::boxed(n, seed))
-});
+pub const MAX: Entry = entry(
+    "max",
+    "the greatest element",
+    ALL,
+    |n, dtype, seed| by_type!(dtype, T => ExtremumCase::<T, Max>::boxed(n, seed)),
+);
 
 /// `argmin` in the catalog.
-pub const ARGMIN: Entry =
-    entry("argmin", "where the least element is", &[ElementType::F32], |n, _, seed| {
-        ExtremumCase::<f32, ArgMin>::boxed(n, seed)
-    });
+pub const ARGMIN: Entry = entry(
+    "argmin",
+    "where the least element is",
+    &[ElementType::F32],
+    |n, _, seed| ExtremumCase::<f32, ArgMin>::boxed(n, seed),
+);
 
 /// `argmax` in the catalog.
-pub const ARGMAX: Entry =
-    entry("argmax", "where the greatest element is", &[ElementType::F32], |n, _, seed| {
-        ExtremumCase::<f32, ArgMax>::boxed(n, seed)
-    });
+pub const ARGMAX: Entry = entry(
+    "argmax",
+    "where the greatest element is",
+    &[ElementType::F32],
+    |n, _, seed| ExtremumCase::<f32, ArgMax>::boxed(n, seed),
+);

@@ -33,11 +33,18 @@ pub struct Fold<T, Of, const N: usize> {
 
 impl<T: Addend, Of: Term<T, N>, const N: usize> Fold<T, Of, N> {
     pub(super) fn new(inputs: [&Array<T>; N]) -> Self {
-        Self { inputs: inputs.map(|input| input.handle().clone()), of: PhantomData }
+        Self {
+            inputs: inputs.map(|input| input.handle().clone()),
+            of: PhantomData,
+        }
     }
 
     fn work(n: usize) -> Work {
-        Work { flops: (N * n) as f64, bytes_read: (4 * N * n) as f64, bytes_written: 0.0 }
+        Work {
+            flops: (N * n) as f64,
+            bytes_read: (4 * N * n) as f64,
+            bytes_written: 0.0,
+        }
     }
 }
 
@@ -55,7 +62,10 @@ impl<T: Addend, Of: Term<T, N>, const N: usize> Kernel for Fold<T, Of, N> {
                 format!("{} has {n}", Of::ARGUMENTS[0])
             })?;
         }
-        let reads = self.inputs.iter().map(|input| Binding::read(input, Role::ITEM));
+        let reads = self
+            .inputs
+            .iter()
+            .map(|input| Binding::read(input, Role::ITEM));
         let outline = Outline::new(n, reads, Self::work(n)).grain(BLOCK);
         Ok(outline.returning(n.div_ceil(BLOCK) * size_of::<T>()))
     }
@@ -101,22 +111,37 @@ impl<T: Addend, Of: Term<T, N>, const N: usize> Pass for BlockSums<T, Of, N> {
 
     fn outline(&self) -> Result<Outline> {
         let n = self.inputs[0].len();
-        let reads = self.inputs.iter().map(|input| Binding::read(input, Role::ITEM));
+        let reads = self
+            .inputs
+            .iter()
+            .map(|input| Binding::read(input, Role::ITEM));
         let bindings = reads.chain([Binding::write(&self.sums, Role::per(BLOCK))]);
         Ok(Outline::new(n, bindings, Fold::<T, Of, N>::work(n)).grain(BLOCK))
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
         let inputs = std::array::from_fn(|i| part.read::<T>(i));
-        tree::block_sums(inputs, #[inline(always)] |terms| Of::of(terms), part.write(N));
+        tree::block_sums(
+            inputs,
+            #[inline(always)]
+            |terms| Of::of(terms),
+            part.write(N),
+        );
         Ok(())
     }
 
     fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
         let args: SmallVec<[GpuArg; 3]> = (0..=N).map(|i| part.arg(i)).collect();
-        let params =
-            Params { elements: part.len() as u32, lead: args[N].lead(), zero: 0 };
-        let shader = if T::TYPE == ElementType::F32 { &FLOATS } else { &INTEGERS };
+        let params = Params {
+            elements: part.len() as u32,
+            lead: args[N].lead(),
+            zero: 0,
+        };
+        let shader = if T::TYPE == ElementType::F32 {
+            &FLOATS
+        } else {
+            &INTEGERS
+        };
         let groups = part.len().div_ceil(BLOCK) as u32;
         part.dispatch_with(shader, Of::NAME, &[], &args, &params, groups)
     }
@@ -134,10 +159,17 @@ impl<T: Addend + Sample, Of: Term<T, N>, const N: usize> FoldCase<T, Of, N> {
     pub(super) fn boxed(n: usize, seed: u64) -> Result<Box<dyn Case>> {
         let mut rng = fastrand::Rng::with_seed(seed);
         let elements = std::array::from_fn(|_| T::sample(n, &mut rng));
-        let inputs = elements.each_ref().map(|elements| Array::from_slice(elements));
+        let inputs = elements
+            .each_ref()
+            .map(|elements| Array::from_slice(elements));
         let inputs: Vec<_> = inputs.into_iter().collect::<Result<_>>()?;
         let inputs = inputs.try_into().expect("as many as there were");
-        Ok(Box::new(Self { elements, inputs, value: None, of: PhantomData }))
+        Ok(Box::new(Self {
+            elements,
+            inputs,
+            value: None,
+            of: PhantomData,
+        }))
     }
 
     fn call(&self) -> Call<'_, Fold<T, Of, N>> {
@@ -148,7 +180,10 @@ impl<T: Addend + Sample, Of: Term<T, N>, const N: usize> FoldCase<T, Of, N> {
 impl<T: Addend + Sample, Of: Term<T, N>, const N: usize> Case for FoldCase<T, Of, N> {
     fn reset(&mut self) -> Result<()> {
         self.value = None;
-        self.inputs.iter_mut().zip(&self.elements).try_for_each(|(a, e)| a.write_all(e))
+        self.inputs
+            .iter_mut()
+            .zip(&self.elements)
+            .try_for_each(|(a, e)| a.write_all(e))
     }
 
     fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
@@ -162,7 +197,13 @@ impl<T: Addend + Sample, Of: Term<T, N>, const N: usize> Case for FoldCase<T, Of
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
-        (self.inputs.iter().map(|input| input.handle().clone()).collect(), Vec::new())
+        (
+            self.inputs
+                .iter()
+                .map(|input| input.handle().clone())
+                .collect(),
+            Vec::new(),
+        )
     }
 
     fn work(&self) -> Work {
@@ -175,7 +216,10 @@ impl<T: Addend + Sample, Of: Term<T, N>, const N: usize> Case for FoldCase<T, Of
         let terms = |i: usize| self.elements.each_ref().map(|elements| elements[i]);
         if T::TYPE != ElementType::F32 {
             let want = (0..n).fold(T::ZERO, |sum, i| sum.plus(Of::of(terms(i))));
-            return Ok(Check::exact(bytemuck::cast_slice(&value), &[bytemuck::cast(want)]));
+            return Ok(Check::exact(
+                bytemuck::cast_slice(&value),
+                &[bytemuck::cast(want)],
+            ));
         }
         let exact = |i| terms(i).map(Sample::to_f64).into_iter().product::<f64>();
         let (mut want, mut magnitude) = (0.0, 0.0);
@@ -184,10 +228,18 @@ impl<T: Addend + Sample, Of: Term<T, N>, const N: usize> Case for FoldCase<T, Of
             magnitude += term.abs();
         }
         let bound = (tree::depth(n) + 2) as f64 * f64::from(f32::EPSILON) / 2.0 * magnitude;
-        Ok(Check::elementwise(bytemuck::cast_slice(&value), [want], |_| bound))
+        Ok(Check::elementwise(
+            bytemuck::cast_slice(&value),
+            [want],
+            |_| bound,
+        ))
     }
 
     fn bits(&mut self) -> Result<Vec<u32>> {
-        Ok(self.value.iter().map(|value| bytemuck::cast(*value)).collect())
+        Ok(self
+            .value
+            .iter()
+            .map(|value| bytemuck::cast(*value))
+            .collect())
     }
 }

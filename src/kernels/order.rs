@@ -54,22 +54,45 @@ pub(crate) struct Ranking {
 impl Ranking {
     /// The least first.
     pub(crate) const fn ascending<T: Ordered>() -> Self {
-        Self { flip: T::FLIP, merge: 0, descending: 0, origin: 0 }.from(T::LEAST)
+        Self {
+            flip: T::FLIP,
+            merge: 0,
+            descending: 0,
+            origin: 0,
+        }
+        .from(T::LEAST)
     }
 
     /// The greatest first.
     pub(crate) const fn descending<T: Ordered>() -> Self {
-        Self { flip: T::FLIP, merge: 0, descending: 1, origin: 0 }.from(T::GREATEST)
+        Self {
+            flip: T::FLIP,
+            merge: 0,
+            descending: 1,
+            origin: 0,
+        }
+        .from(T::GREATEST)
     }
 
     /// The same, but equal numbers have equal ranks: -0 that of +0.
     pub(crate) const fn equal_zeros<T: Ordered>(self) -> Self {
-        let first = if self.descending == 0 { T::LEAST } else { T::GREATEST };
-        Self { merge: self.flip & 1, ..self }.from(first)
+        let first = if self.descending == 0 {
+            T::LEAST
+        } else {
+            T::GREATEST
+        };
+        Self {
+            merge: self.flip & 1,
+            ..self
+        }
+        .from(first)
     }
 
     const fn from(self, first: u32) -> Self {
-        Self { origin: self.ordinal(first), ..self }
+        Self {
+            origin: self.ordinal(first),
+            ..self
+        }
     }
 
     /// Orders as the values do: as a `u32` for that type, as an `i32` for the others.
@@ -139,11 +162,18 @@ mod tests {
             (Ranking::descending::<T>().equal_zeros::<T>(), x > y),
         ] {
             let nan = |v: T| v.partial_cmp(&v).is_none();
-            assert_eq!(ranking.is_nan::<T>(ranking.rank(a)), nan(x), "{a:x} {ranking:?}");
+            assert_eq!(
+                ranking.is_nan::<T>(ranking.rank(a)),
+                nan(x),
+                "{a:x} {ranking:?}"
+            );
             let before = ranking.rank(a) < ranking.rank(b);
             match (nan(x), nan(y)) {
                 (false, false) if x == y => {
-                    assert!(a == b || ranking.merge == 0 || !before, "{a:x} {b:x} {ranking:?}");
+                    assert!(
+                        a == b || ranking.merge == 0 || !before,
+                        "{a:x} {b:x} {ranking:?}"
+                    );
                 }
                 (false, false) => assert_eq!(before, wanted, "{a:x} {b:x} {ranking:?}"),
                 (false, true) => assert!(before, "{a:x} {b:x} {ranking:?}"),

@@ -115,7 +115,11 @@ fn block_sum<T: Addend, const N: usize>(inputs: [&[T]; N], term: impl Fn([T; N])
     }
     let rest = inputs.map(|input| input.as_chunks::<COLUMNS>().1);
     for c in 0..rest[0].len() {
-        let sum = if c < HALF { &mut left[c] } else { &mut right[c - HALF] };
+        let sum = if c < HALF {
+            &mut left[c]
+        } else {
+            &mut right[c - HALF]
+        };
         *sum = sum.plus(term(rest.map(|rest| rest[c])));
     }
     for (left, right) in left.iter_mut().zip(right) {
@@ -149,7 +153,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SIZES: &[usize] = &[0, 1, 2, 255, 256, 257, 1000, 4095, 4096, 4097, 100_003, 4096 * 4096 + 1];
+    const SIZES: &[usize] = &[
+        0,
+        1,
+        2,
+        255,
+        256,
+        257,
+        1000,
+        4095,
+        4096,
+        4097,
+        100_003,
+        4096 * 4096 + 1,
+    ];
 
     fn sum<T: Addend>(x: &[T]) -> T {
         let mut sums = vec![T::ZERO; x.len().div_ceil(BLOCK)];
@@ -165,7 +182,10 @@ mod tests {
                 .chunks(4096)
                 .map(|block| {
                     let mut columns = [0.0f32; 256];
-                    block.iter().enumerate().for_each(|(i, x)| columns[i % 256] += x);
+                    block
+                        .iter()
+                        .enumerate()
+                        .for_each(|(i, x)| columns[i % 256] += x);
                     for half in [128, 64, 32, 16, 8, 4, 2, 1] {
                         (0..half).for_each(|c| columns[c] += columns[c + half]);
                     }
@@ -180,7 +200,9 @@ mod tests {
 
     fn random(n: usize, seed: u64) -> Vec<f32> {
         let mut rng = fastrand::Rng::with_seed(seed);
-        (0..n).map(|_| (rng.f32() * 2.0 - 1.0) * 10f32.powi(rng.i32(-6..5))).collect()
+        (0..n)
+            .map(|_| (rng.f32() * 2.0 - 1.0) * 10f32.powi(rng.i32(-6..5)))
+            .collect()
     }
 
     #[test]
