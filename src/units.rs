@@ -70,7 +70,12 @@ mod tests {
 
     #[test]
     fn counts_are_grouped() {
-        for (value, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1048576, "1,048,576")] {
+        for (value, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1048576, "1,048,576"),
+        ] {
             assert_eq!(count(value), text);
         }
     }

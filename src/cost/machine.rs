@@ -84,7 +84,11 @@ pub struct Link {
 impl Link {
     /// Seconds to move `bytes`; nothing takes no time.
     pub fn seconds(&self, bytes: f64) -> f64 {
-        if bytes > 0.0 { self.latency_seconds + bytes / self.bytes_per_second } else { 0.0 }
+        if bytes > 0.0 {
+            self.latency_seconds + bytes / self.bytes_per_second
+        } else {
+            0.0
+        }
     }
 }
 
@@ -133,7 +137,12 @@ impl Curve {
     /// Bytes per second for a kernel that touches `bytes`.
     pub fn at(&self, bytes: f64) -> f64 {
         let above = self.points.partition_point(|[size, _]| *size <= bytes);
-        match (above.checked_sub(1).and_then(|below| self.points.get(below)), self.points.get(above)) {
+        match (
+            above
+                .checked_sub(1)
+                .and_then(|below| self.points.get(below)),
+            self.points.get(above),
+        ) {
             (Some(&[size, rate]), Some(&[next_size, next_rate])) => {
                 let (pass, next_pass) = (size / rate, next_size / next_rate);
                 let slope = (next_pass - pass) / (next_size - size);
@@ -168,7 +177,14 @@ mod tests {
     fn a_curve_holds_its_points_and_what_exceeds_one_runs_at_the_slower_rate() {
         let curve = Curve::new(vec![[100.0, 10.0], [300.0, 6.0]]).expect("ascending");
         // 100 bytes take 10 s, 300 take 50: each byte past 100 takes 0.2.
-        for (bytes, rate) in [(0.0, 10.0), (99.0, 10.0), (100.0, 10.0), (200.0, 200.0 / 30.0), (300.0, 6.0), (1e9, 6.0)] {
+        for (bytes, rate) in [
+            (0.0, 10.0),
+            (99.0, 10.0),
+            (100.0, 10.0),
+            (200.0, 200.0 / 30.0),
+            (300.0, 6.0),
+            (1e9, 6.0),
+        ] {
             assert_eq!(curve.at(bytes), rate, "{bytes} bytes");
         }
     }

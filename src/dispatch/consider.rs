@@ -39,7 +39,11 @@ pub(super) struct Candidate {
 impl Default for Candidate {
     /// No parts.
     fn default() -> Self {
-        Self { plan: Plan::default(), missing_bytes: 0.0, eligible: true }
+        Self {
+            plan: Plan::default(),
+            missing_bytes: 0.0,
+            eligible: true,
+        }
     }
 }
 
@@ -68,7 +72,11 @@ pub(super) fn choose(
     placement: &Placement,
     policy: &Policy,
 ) -> Result<Plan> {
-    let planner = Planner { request, machine, policy };
+    let planner = Planner {
+        request,
+        machine,
+        policy,
+    };
     if let Some(asked) = planner.asked(placement)? {
         return Ok(asked.plan);
     }
@@ -84,15 +92,26 @@ pub(super) fn consider(
     placement: &Placement,
     policy: &Policy,
 ) -> Result<Considered> {
-    let planner = Planner { request, machine, policy };
+    let planner = Planner {
+        request,
+        machine,
+        policy,
+    };
     let asked = planner.asked(placement)?;
     let mut found = Considered::default();
     match (planner.auto(Depth::Everything, &mut found), asked) {
         (result, None) => result?,
         // The others are only shown for comparison, so it is no error if there is none.
         (_, Some(asked)) => {
-            found.why = if request.items == 0 { Why::NothingToDo } else { Why::Asked };
-            let same = found.candidates.iter().position(|known| known.plan == asked.plan);
+            found.why = if request.items == 0 {
+                Why::NothingToDo
+            } else {
+                Why::Asked
+            };
+            let same = found
+                .candidates
+                .iter()
+                .position(|known| known.plan == asked.plan);
             found.choice = same.unwrap_or_else(|| {
                 found.candidates.push(asked);
                 found.candidates.len() - 1
@@ -151,7 +170,11 @@ impl<'a> Planner<'a> {
         // The CPU comes last in a split, as in `split:F`, so that calls agree on who holds which end of the data.
         let of_cpu = |device: &&DeviceModel| device.id == DeviceId::Cpu;
         let devices = &self.machine.devices;
-        for device in devices.iter().filter(|d| !of_cpu(d)).chain(devices.iter().filter(of_cpu)) {
+        for device in devices
+            .iter()
+            .filter(|d| !of_cpu(d))
+            .chain(devices.iter().filter(of_cpu))
+        {
             let software = device.kind == DeviceKind::Software;
             let eligible = !software || !cpu_can;
             let load = match self.load(device, &all) {
@@ -169,20 +192,33 @@ impl<'a> Planner<'a> {
                 }
             }
             for estimate in self.estimates(device, &load) {
-                found.candidates.push(Candidate { eligible, ..Candidate::of(&estimate, &all) });
+                found.candidates.push(Candidate {
+                    eligible,
+                    ..Candidate::of(&estimate, &all)
+                });
             }
             if !software {
-                members.push(Member { device, line: self.fastest_engine(device, &load).line(all.len()) });
+                members.push(Member {
+                    device,
+                    line: self.fastest_engine(device, &load).line(all.len()),
+                });
             }
         }
         let alone = found.choose_alone(self.policy);
-        let limit = alone.map(|fastest| (1.0 - self.policy.split_gain) * found.candidates[fastest].seconds());
+        let limit = alone
+            .map(|fastest| (1.0 - self.policy.split_gain) * found.candidates[fastest].seconds());
         let worth = limit.filter(|_| depth == Depth::Choice);
         if let Some(split) = self.split(members, worth) {
             if limit.is_none_or(|limit| split.seconds() < limit) {
                 found.choice = found.candidates.len();
-                found.why = if alone.is_some() { Why::Fastest } else { Why::OnlyOne };
-            } else if found.why == Why::Fastest && split.seconds() < found.candidates[found.choice].seconds() {
+                found.why = if alone.is_some() {
+                    Why::Fastest
+                } else {
+                    Why::OnlyOne
+                };
+            } else if found.why == Why::Fastest
+                && split.seconds() < found.candidates[found.choice].seconds()
+            {
                 found.why = Why::SplitSavesLittle;
             }
             found.candidates.push(split);
@@ -211,13 +247,25 @@ impl<'a> Planner<'a> {
     fn forced(&self, shares: &[(DeviceId, f64)]) -> Result<Candidate> {
         let mut devices = SmallVec::<[&DeviceModel; 8]>::new();
         for (id, _) in shares {
-            devices.push(self.machine.device(*id).ok_or_else(|| self.no_such_device(*id))?);
+            devices.push(
+                self.machine
+                    .device(*id)
+                    .ok_or_else(|| self.no_such_device(*id))?,
+            );
         }
         let fractions: SmallVec<[f64; 8]> = shares.iter().map(|(_, share)| *share).collect();
-        let ranges = split::ranges(self.request.items, split::border(self.request.grain), &fractions);
+        let ranges = split::ranges(
+            self.request.items,
+            split::border(self.request.grain),
+            &fractions,
+        );
         let mut together = Candidate::default();
         let mut ruled_out = SmallVec::<[(DeviceId, RuledOut); 2]>::new();
-        for (device, range) in devices.into_iter().zip(&ranges).filter(|(_, range)| !range.is_empty()) {
+        for (device, range) in devices
+            .into_iter()
+            .zip(&ranges)
+            .filter(|(_, range)| !range.is_empty())
+        {
             match self.fastest(device, range) {
                 Ok(estimate) => together.add(&estimate, range),
                 Err(reason) => ruled_out.push((device.id, reason)),
@@ -231,9 +279,16 @@ impl<'a> Planner<'a> {
 
     /// The split over the members in which they finish together, if at least two get a part and it takes less than
     /// `worth` seconds.
-    fn split(&self, mut members: SmallVec<[Member<'_>; 8]>, worth: Option<f64>) -> Option<Candidate> {
+    fn split(
+        &self,
+        mut members: SmallVec<[Member<'_>; 8]>,
+        worth: Option<f64>,
+    ) -> Option<Candidate> {
         let border = split::border(self.request.grain);
-        let fastest = members.iter().map(|m| m.line.per_item).fold(f64::INFINITY, f64::min);
+        let fastest = members
+            .iter()
+            .map(|m| m.line.per_item)
+            .fold(f64::INFINITY, f64::min);
         members.retain(|m| m.line.per_item <= self.policy.split_speed_ratio * fastest);
         let mut best: Option<Candidate> = None;
         // The lines are drawn through what each device takes for all items. Its speed at its own part may be another,
@@ -250,15 +305,24 @@ impl<'a> Planner<'a> {
             }
             let mut together = Candidate::default();
             let mut first_finish = f64::INFINITY;
-            for (member, range) in members.iter_mut().zip(&ranges).filter(|(_, range)| !range.is_empty()) {
-                let Ok(estimate) = self.fastest(member.device, range) else { return best };
+            for (member, range) in members
+                .iter_mut()
+                .zip(&ranges)
+                .filter(|(_, range)| !range.is_empty())
+            {
+                let Ok(estimate) = self.fastest(member.device, range) else {
+                    return best;
+                };
                 member.line = estimate.line(range.len());
                 first_finish = first_finish.min(estimate.seconds);
                 together.add(&estimate, range);
             }
             let balanced = together.seconds() <= FINISH_TOGETHER * first_finish;
             let together = together.slowed_down(self.policy);
-            if best.as_ref().is_none_or(|best| together.seconds() < best.seconds()) {
+            if best
+                .as_ref()
+                .is_none_or(|best| together.seconds() < best.seconds())
+            {
                 best = Some(together);
             }
             if balanced {
@@ -272,7 +336,10 @@ impl<'a> Planner<'a> {
     fn member_for_a_part(&self, device: &'a DeviceModel) -> Option<Member<'a>> {
         let least = 0..split::border(self.request.grain).min(self.request.items);
         let estimate = self.fastest(device, &least).ok()?;
-        Some(Member { device, line: estimate.line(least.len()) })
+        Some(Member {
+            device,
+            line: estimate.line(least.len()),
+        })
     }
 
     fn load(&self, device: &DeviceModel, range: &Range<usize>) -> Result<Load, RuledOut> {
@@ -290,7 +357,13 @@ impl<'a> Planner<'a> {
 
     fn fastest_engine<'m>(&self, device: &'m DeviceModel, load: &Load) -> Estimate<'m> {
         self.estimates(device, load)
-            .reduce(|best, next| if next.seconds < best.seconds { next } else { best })
+            .reduce(|best, next| {
+                if next.seconds < best.seconds {
+                    next
+                } else {
+                    best
+                }
+            })
             .expect("a device model has at least one engine")
     }
 
@@ -323,20 +396,32 @@ impl<'a> Planner<'a> {
     }
 
     fn infeasible(&self, ruled_out: &[(DeviceId, RuledOut)]) -> Error {
-        let mut reasons: Vec<String> =
-            ruled_out.iter().map(|(device, reason)| format!("{device}: {reason}")).collect();
+        let mut reasons: Vec<String> = ruled_out
+            .iter()
+            .map(|(device, reason)| format!("{device}: {reason}"))
+            .collect();
         if self.request.has_gpu && !self.machine.devices.iter().any(|d| d.id != DeviceId::Cpu) {
             reasons.push("this runtime has no GPU".into());
         }
-        Error::Infeasible { kernel: self.request.kernel.into(), reasons: reasons.join("; ") }
+        Error::Infeasible {
+            kernel: self.request.kernel.into(),
+            reasons: reasons.join("; "),
+        }
     }
 
     fn no_such_device(&self, wanted: DeviceId) -> Error {
         let mut ids: SmallVec<[DeviceId; 8]> = self.machine.devices.iter().map(|d| d.id).collect();
         ids.sort_unstable();
         let available: Vec<String> = ids.iter().map(DeviceId::to_string).collect();
-        let available = if available.is_empty() { "none".into() } else { available.join(", ") };
-        Error::NoSuchDevice { wanted: wanted.to_string(), available }
+        let available = if available.is_empty() {
+            "none".into()
+        } else {
+            available.join(", ")
+        };
+        Error::NoSuchDevice {
+            wanted: wanted.to_string(),
+            available,
+        }
     }
 }
 
@@ -345,7 +430,10 @@ impl Estimate<'_> {
     fn line(&self, items: usize) -> Line {
         // A kernel that claims no work at all still needs a line that rises.
         let per_item = ((self.seconds - self.overhead) / items as f64).max(1e-18);
-        Line { overhead: self.overhead, per_item }
+        Line {
+            overhead: self.overhead,
+            per_item,
+        }
     }
 }
 
@@ -384,11 +472,20 @@ impl Candidate {
 impl Considered {
     /// Chooses among the devices alone, and returns the fastest of them, which need not be the choice.
     fn choose_alone(&mut self, policy: &Policy) -> Option<usize> {
-        let eligible = || self.candidates.iter().enumerate().rev().filter(|(_, c)| c.eligible);
+        let eligible = || {
+            self.candidates
+                .iter()
+                .enumerate()
+                .rev()
+                .filter(|(_, c)| c.eligible)
+        };
         // The CPU is last and wins ties.
-        let (fastest, best) = eligible().min_by(|(_, a), (_, b)| a.seconds().total_cmp(&b.seconds()))?;
+        let (fastest, best) =
+            eligible().min_by(|(_, a), (_, b)| a.seconds().total_cmp(&b.seconds()))?;
         let (holder, holding) = eligible().min_by(|(_, a), (_, b)| {
-            a.missing_bytes.total_cmp(&b.missing_bytes).then(a.seconds().total_cmp(&b.seconds()))
+            a.missing_bytes
+                .total_cmp(&b.missing_bytes)
+                .then(a.seconds().total_cmp(&b.seconds()))
         })?;
         let moves = best.missing_bytes > holding.missing_bytes;
         let gains = best.seconds() < (1.0 - policy.hysteresis) * holding.seconds();

@@ -96,12 +96,20 @@ pub fn explain(
         .filter(|_| chosen.seconds() > 0.0)
         .map(|next| next.seconds() / chosen.seconds());
     let reason = reason(&found, policy, next.map(name).zip(advantage));
-    let choice = found.candidates.iter().filter(|other| other.seconds() < chosen.seconds()).count();
-    found.candidates.sort_by(|a, b| a.seconds().total_cmp(&b.seconds()));
+    let choice = found
+        .candidates
+        .iter()
+        .filter(|other| other.seconds() < chosen.seconds())
+        .count();
+    found
+        .candidates
+        .sort_by(|a, b| a.seconds().total_cmp(&b.seconds()));
     found.candidates.insert(choice, chosen);
     let ruled_out = found.ruled_out.iter().map(|(device, why)| Exclusion {
         device: *device,
-        name: machine.device(*device).map_or_else(String::new, |model| model.name.clone()),
+        name: machine
+            .device(*device)
+            .map_or_else(String::new, |model| model.name.clone()),
         reason: why.to_string(),
     });
     Ok(Explanation {
@@ -113,14 +121,20 @@ pub fn explain(
         advantage,
         ruled_out: ruled_out.collect(),
         corun_slowdown: policy.corun_slowdown,
-        candidates: found.candidates.into_iter().map(Alternative::from).collect(),
+        candidates: found
+            .candidates
+            .into_iter()
+            .map(Alternative::from)
+            .collect(),
     })
 }
 
 fn reason(found: &Considered, policy: &Policy, next: Option<(String, f64)>) -> String {
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     let next = |otherwise: &str| match &next {
-        Some((name, ratio)) if *ratio >= 1.0 => format!("{name} would take {ratio:.2} times as long"),
+        Some((name, ratio)) if *ratio >= 1.0 => {
+            format!("{name} would take {ratio:.2} times as long")
+        }
         Some((name, ratio)) => format!("{name} would take {} less", percent(1.0 - ratio)),
         None => otherwise.into(),
     };
@@ -128,7 +142,10 @@ fn reason(found: &Considered, policy: &Policy, next: Option<(String, f64)>) -> S
         Why::NothingToDo => "there are no items".into(),
         Why::Asked => format!("it was asked for; {}", next("nothing else can run it")),
         Why::OnlyOne => "nothing else can run it".into(),
-        Why::Fastest => format!("it is predicted to be the fastest; {}", next("there is no other")),
+        Why::Fastest => format!(
+            "it is predicted to be the fastest; {}",
+            next("there is no other")
+        ),
         Why::HoldsData => format!(
             "it holds the data; {}, and data move only for more than {}",
             next("there is no other"),
@@ -150,7 +167,11 @@ fn name(candidate: &Candidate) -> String {
     }
     let items: usize = parts.iter().map(|part| part.range.len()).sum();
     let share = |part: &PlannedPart| {
-        format!("{} {:.0} %", part.device, 100.0 * part.range.len() as f64 / items.max(1) as f64)
+        format!(
+            "{} {:.0} %",
+            part.device,
+            100.0 * part.range.len() as f64 / items.max(1) as f64
+        )
     };
     match parts.iter().map(share).collect::<Vec<_>>() {
         shares if shares.is_empty() => "nothing".into(),
@@ -172,7 +193,12 @@ impl From<Candidate> for Alternative {
             name: name(&candidate),
             predicted_seconds: candidate.seconds(),
             eligible: candidate.eligible,
-            parts: candidate.plan.parts.into_iter().map(AlternativePart::from).collect(),
+            parts: candidate
+                .plan
+                .parts
+                .into_iter()
+                .map(AlternativePart::from)
+                .collect(),
         }
     }
 }
@@ -190,8 +216,21 @@ impl From<PlannedPart> for AlternativePart {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}, {} items, placement {}\n", self.kernel, count(self.items), self.placement)?;
-        let header = ["candidate", "predicted", "launch", "upload", "compute", "download"];
+        writeln!(
+            f,
+            "{}, {} items, placement {}\n",
+            self.kernel,
+            count(self.items),
+            self.placement
+        )?;
+        let header = [
+            "candidate",
+            "predicted",
+            "launch",
+            "upload",
+            "compute",
+            "download",
+        ];
         let mut rows = vec![(' ', header.map(String::from))];
         for (at, candidate) in self.candidates.iter().enumerate() {
             let mark = match candidate {
@@ -201,7 +240,10 @@ impl fmt::Display for Explanation {
             };
             let total = seconds(candidate.predicted_seconds);
             if let [part] = &candidate.parts[..] {
-                rows.push((mark, cells(candidate.name.clone(), total, Some(&part.predicted))));
+                rows.push((
+                    mark,
+                    cells(candidate.name.clone(), total, Some(&part.predicted)),
+                ));
                 continue;
             }
             rows.push((mark, cells(candidate.name.clone(), total, None)));
@@ -214,7 +256,10 @@ impl fmt::Display for Explanation {
             }
         }
         let width = |column: usize| {
-            rows.iter().map(|(_, cells)| cells[column].chars().count()).max().unwrap_or(0)
+            rows.iter()
+                .map(|(_, cells)| cells[column].chars().count())
+                .max()
+                .unwrap_or(0)
         };
         let widths: [usize; 6] = std::array::from_fn(width);
         for (mark, cells) in &rows {
@@ -224,18 +269,33 @@ impl fmt::Display for Explanation {
             }
             writeln!(f, "{}", line.trim_end())?;
         }
-        writeln!(f, "\nchosen: {}: {}", self.candidates[self.choice].name, self.reason)?;
+        writeln!(
+            f,
+            "\nchosen: {}: {}",
+            self.candidates[self.choice].name, self.reason
+        )?;
         for excluded in &self.ruled_out {
-            writeln!(f, "ruled out: {} ({}): {}", excluded.device, excluded.name, excluded.reason)?;
+            writeln!(
+                f,
+                "ruled out: {} ({}): {}",
+                excluded.device, excluded.name, excluded.reason
+            )?;
         }
-        if self.candidates.iter().any(|candidate| candidate.parts.len() > 1) {
+        if self
+            .candidates
+            .iter()
+            .any(|candidate| candidate.parts.len() > 1)
+        {
             writeln!(
                 f,
                 "a split takes as long as its longest part, times {} because its devices slow each other down",
                 self.corun_slowdown
             )?;
         }
-        write!(f, "predicted from the measured rates of the devices, not from runs of this kernel")
+        write!(
+            f,
+            "predicted from the measured rates of the devices, not from runs of this kernel"
+        )
     }
 }
 
@@ -246,7 +306,14 @@ fn cells(name: String, total: String, predicted: Option<&Prediction>) -> [String
         Some(0.0) => "–".into(),
         Some(value) => seconds(value),
     };
-    [name, total, cell(|p| p.launch), cell(|p| p.upload), cell(|p| p.compute), cell(|p| p.download)]
+    [
+        name,
+        total,
+        cell(|p| p.launch),
+        cell(|p| p.upload),
+        cell(|p| p.compute),
+        cell(|p| p.download),
+    ]
 }
 
 #[cfg(test)]
@@ -259,7 +326,10 @@ mod tests {
     use smallvec::smallvec;
 
     fn device(id: DeviceId, kind: DeviceKind, engines: &[(usize, f64, f64)]) -> DeviceModel {
-        let link = Some(Link { latency_seconds: 1e-5, bytes_per_second: 1e10 });
+        let link = Some(Link {
+            latency_seconds: 1e-5,
+            bytes_per_second: 1e10,
+        });
         let engine = |(threads, launch_seconds, bandwidth): &(usize, f64, f64)| Engine {
             threads: *threads,
             launch_seconds: *launch_seconds,
@@ -281,7 +351,11 @@ mod tests {
     fn explained(n: usize, placement: Placement) -> Explanation {
         let machine = Machine {
             devices: vec![
-                device(DeviceId::Cpu, DeviceKind::Cpu, &[(1, 0.0, 2e10), (2, 3e-6, 4e10)]),
+                device(
+                    DeviceId::Cpu,
+                    DeviceKind::Cpu,
+                    &[(1, 0.0, 2e10), (2, 3e-6, 4e10)],
+                ),
                 device(DeviceId::Gpu(0), DeviceKind::Discrete, &[(1, 2e-5, 4e10)]),
                 device(DeviceId::Gpu(1), DeviceKind::Software, &[(1, 1e-4, 1e10)]),
             ],
@@ -294,7 +368,11 @@ mod tests {
             kernel: "scale",
             items: n,
             grain: 1,
-            work: Work { flops: 0.0, bytes_read: 4.0 * n as f64, bytes_written: 4.0 * n as f64 },
+            work: Work {
+                flops: 0.0,
+                bytes_read: 4.0 * n as f64,
+                bytes_written: 4.0 * n as f64,
+            },
             has_cpu: true,
             has_gpu: true,
             returned_bytes: 0,
@@ -335,12 +413,17 @@ predicted from the measured rates of the devices, not from runs of this kernel";
     fn the_reason_fits_the_choice() {
         let reason = |n, placement| explained(n, placement).reason;
         assert_eq!(reason(0, Placement::Auto), "there are no items");
-        let small = "it is predicted to be the fastest; cpu, 2 threads would take 8.00 times as long";
+        let small =
+            "it is predicted to be the fastest; cpu, 2 threads would take 8.00 times as long";
         assert_eq!(reason(1000, Placement::Auto), small);
         let asked = "it was asked for; cpu, 1 thread would take 98 % less";
         assert_eq!(reason(1000, Placement::Gpu(0)), asked);
         let near = reason(130_000, Placement::Auto);
-        assert!(near.starts_with("it is the fastest device; gpu0 ") && near.contains("only for more than 10 %"), "{near}");
+        assert!(
+            near.starts_with("it is the fastest device; gpu0 ")
+                && near.contains("only for more than 10 %"),
+            "{near}"
+        );
     }
 
     #[test]

@@ -32,9 +32,20 @@ pub(super) struct Load {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RuledOut {
     NoImplementation,
-    Binding { array: usize, bytes: u64, limit: u64 },
-    Buffer { array: usize, bytes: u64, limit: u64 },
-    Memory { bytes: u64, limit: u64 },
+    Binding {
+        array: usize,
+        bytes: u64,
+        limit: u64,
+    },
+    Buffer {
+        array: usize,
+        bytes: u64,
+        limit: u64,
+    },
+    Memory {
+        bytes: u64,
+        limit: u64,
+    },
     Software,
 }
 
@@ -69,13 +80,20 @@ impl Load {
         range: &Range<usize>,
     ) -> Result<Self, RuledOut> {
         let on_cpu = device.id == DeviceId::Cpu;
-        let implemented = if on_cpu { request.has_cpu } else { request.has_gpu };
+        let implemented = if on_cpu {
+            request.has_cpu
+        } else {
+            request.has_gpu
+        };
         if !implemented {
             return Err(RuledOut::NoImplementation);
         }
         let max_binding = device.limits.max_binding_bytes.unwrap_or(u64::MAX);
         let max_buffer = device.limits.max_buffer_bytes.unwrap_or(u64::MAX);
-        let mut load = Self { dispatches: 1, ..Self::default() };
+        let mut load = Self {
+            dispatches: 1,
+            ..Self::default()
+        };
         let mut moves = Moves::default();
         let (mut bytes_of_all, mut bytes_of_whole) = (0, 0);
         for (array, operand) in request.operands.iter().enumerate() {
@@ -88,16 +106,29 @@ impl Load {
             }
             if operand.role == Role::Whole {
                 if bytes > max_binding {
-                    return Err(RuledOut::Binding { array, bytes, limit: max_binding });
+                    return Err(RuledOut::Binding {
+                        array,
+                        bytes,
+                        limit: max_binding,
+                    });
                 }
                 if bytes > max_buffer {
-                    return Err(RuledOut::Buffer { array, bytes, limit: max_buffer });
+                    return Err(RuledOut::Buffer {
+                        array,
+                        bytes,
+                        limit: max_buffer,
+                    });
                 }
             } else if !whole && bytes > max_binding {
                 let piece = range.start..range.end.min(range.start + split::border(request.grain));
-                let least = operand.bytes(&operand.role.elements(&piece, request.items, operand.len));
+                let least =
+                    operand.bytes(&operand.role.elements(&piece, request.items, operand.len));
                 if least > max_binding {
-                    return Err(RuledOut::Binding { array, bytes: least, limit: max_binding });
+                    return Err(RuledOut::Binding {
+                        array,
+                        bytes: least,
+                        limit: max_binding,
+                    });
                 }
                 load.dispatches = load.dispatches.max(bytes.div_ceil(max_binding));
             }
@@ -105,15 +136,23 @@ impl Load {
                 moves.add(operand, device.id, elements, whole);
             }
         }
-        if let Some(limit) = device.limits.memory_bytes.filter(|limit| bytes_of_all > *limit) {
-            return Err(RuledOut::Memory { bytes: bytes_of_all, limit });
+        if let Some(limit) = device
+            .limits
+            .memory_bytes
+            .filter(|limit| bytes_of_all > *limit)
+        {
+            return Err(RuledOut::Memory {
+                bytes: bytes_of_all,
+                limit,
+            });
         }
         load.add_moves(&moves, machine, device);
         let share = range.len() as f64 / request.items as f64;
         load.demand = Demand {
             flops: sane(request.work.flops) * share,
             // An array that every part reads whole is in the work once, but in the traffic of each part.
-            traffic_bytes: sane(request.work.bytes()) * share + bytes_of_whole as f64 * (1.0 - share),
+            traffic_bytes: sane(request.work.bytes()) * share
+                + bytes_of_whole as f64 * (1.0 - share),
             footprint_bytes: bytes_of_all as f64,
         };
         Ok(load)
@@ -123,7 +162,8 @@ impl Load {
         self.missing_bytes = moves.missing;
         if let Some(link) = device.upload.filter(|_| moves.missing > 0.0) {
             self.upload = link.seconds(moves.missing);
-            self.fixed = self.upload - (moves.missing - moves.missing_whole) / link.bytes_per_second;
+            self.fixed =
+                self.upload - (moves.missing - moves.missing_whole) / link.bytes_per_second;
         }
         for (holder, bytes) in &moves.fetched {
             if let Some(link) = machine.device(*holder).and_then(|holder| holder.download) {
@@ -164,7 +204,11 @@ impl Moves {
     fn fetch(&mut self, operand: &Operand, gap: &Range<usize>) {
         let mut left = gap.len();
         for (holder, valid) in &operand.residency {
-            let has = valid.overlap(gap.clone()).map(|r| r.len()).sum::<usize>().min(left);
+            let has = valid
+                .overlap(gap.clone())
+                .map(|r| r.len())
+                .sum::<usize>()
+                .min(left);
             left -= has;
             let bytes = (has * operand.element_bytes) as f64;
             match self.fetched.iter_mut().find(|(known, _)| known == holder) {
@@ -182,7 +226,10 @@ impl Operand {
     }
 
     fn valid_on(&self, device: DeviceId) -> Option<&RangeSet> {
-        self.residency.iter().find(|(place, _)| *place == device).map(|(_, valid)| valid)
+        self.residency
+            .iter()
+            .find(|(place, _)| *place == device)
+            .map(|(_, valid)| valid)
     }
 }
 

@@ -56,7 +56,11 @@ pub type Residency = SmallVec<[(DeviceId, RangeSet); 2]>;
 
 impl<'a> Request<'a> {
     /// The request for a kernel's outline; `residency` says where an array is valid.
-    pub fn new(kernel: &'a str, outline: &Outline, residency: impl Fn(&Handle) -> Residency) -> Self {
+    pub fn new(
+        kernel: &'a str,
+        outline: &Outline,
+        residency: impl Fn(&Handle) -> Residency,
+    ) -> Self {
         let operands = outline.bindings.iter().map(|binding| Operand {
             role: binding.role,
             access: binding.access,
@@ -95,7 +99,12 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { split_gain: 0.1, split_speed_ratio: 8.0, corun_slowdown: 1.1, hysteresis: 0.1 }
+        Self {
+            split_gain: 0.1,
+            split_speed_ratio: 8.0,
+            corun_slowdown: 1.1,
+            hysteresis: 0.1,
+        }
     }
 }
 
@@ -126,7 +135,12 @@ pub struct PlannedPart {
 /// # Errors
 /// [`Error::NoSuchDevice`] if `placement` names a device that `machine` does not have, [`Error::Placement`] if its
 /// shares cannot be used, [`Error::Infeasible`] if the devices that it allows cannot run the kernel.
-pub fn plan(request: &Request<'_>, machine: &Machine, placement: &Placement, policy: &Policy) -> Result<Plan> {
+pub fn plan(
+    request: &Request<'_>,
+    machine: &Machine,
+    placement: &Placement,
+    policy: &Policy,
+) -> Result<Plan> {
     choose(request, machine, placement, policy)
 }
 

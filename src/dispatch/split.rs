@@ -50,16 +50,24 @@ pub fn equal_finish(items: usize, least: usize, lines: &[Line]) -> SmallVec<[f64
     loop {
         let taking_part = || lines.iter().enumerate().filter(|(at, _)| shares[*at] > 0.0);
         let speed: f64 = taking_part().map(|(_, line)| 1.0 / line.per_item).sum();
-        let head_start: f64 = taking_part().map(|(_, line)| line.overhead / line.per_item).sum();
+        let head_start: f64 = taking_part()
+            .map(|(_, line)| line.overhead / line.per_item)
+            .sum();
         let finish = (items + head_start) / speed;
         let count = |line: &Line| (finish - line.overhead) / line.per_item;
         let fewest = taking_part()
             .map(|(at, line)| (at, count(line)))
             .min_by(|(_, a), (_, b)| a.total_cmp(b));
         match fewest {
-            Some((at, fewest)) if fewest < least as f64 && taking_part().nth(1).is_some() => shares[at] = 0.0,
+            Some((at, fewest)) if fewest < least as f64 && taking_part().nth(1).is_some() => {
+                shares[at] = 0.0
+            }
             _ => {
-                for (share, line) in shares.iter_mut().zip(lines).filter(|(share, _)| **share > 0.0) {
+                for (share, line) in shares
+                    .iter_mut()
+                    .zip(lines)
+                    .filter(|(share, _)| **share > 0.0)
+                {
                     *share = (finish - line.overhead) / line.per_item / items;
                 }
                 return shares;
@@ -75,7 +83,16 @@ mod tests {
 
     #[test]
     fn borders_are_multiples_of_the_grain_and_of_64() {
-        for (grain, wanted) in [(0, 64), (1, 64), (2, 64), (3, 192), (48, 192), (64, 64), (100, 1600), (256, 256)] {
+        for (grain, wanted) in [
+            (0, 64),
+            (1, 64),
+            (2, 64),
+            (3, 192),
+            (48, 192),
+            (64, 64),
+            (100, 1600),
+            (256, 256),
+        ] {
             assert_eq!(border(grain), wanted, "grain {grain}");
         }
         assert_eq!(border(usize::MAX), usize::MAX);
@@ -85,7 +102,10 @@ mod tests {
     fn a_share_of_nothing_gets_nothing_and_the_last_takes_the_remainder() {
         let cut = |items, shares: &[f64]| ranges(items, 64, shares).to_vec();
         assert_eq!(cut(1000, &[0.25, 0.75]), [0..256, 256..1000]);
-        assert_eq!(cut(1000, &[0.0, 0.5, 0.0, 0.5, 0.0]), [0..0, 0..512, 512..512, 512..1000, 1000..1000]);
+        assert_eq!(
+            cut(1000, &[0.0, 0.5, 0.0, 0.5, 0.0]),
+            [0..0, 0..512, 512..512, 512..1000, 1000..1000]
+        );
         assert_eq!(cut(10, &[0.3, 0.7, 0.0]), [0..0, 0..10, 10..10]);
         assert_eq!(cut(100, &[0.99, 0.01]), [0..100, 100..100]);
         assert_eq!(cut(0, &[0.5, 0.5]), [0..0, 0..0]);

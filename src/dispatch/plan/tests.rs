@@ -37,7 +37,10 @@ fn cpu() -> DeviceModel {
 
 /// A GPU `speed` times as fast as both cores, 20 µs to launch, 10 GB/s each way.
 fn gpu(index: usize, speed: f64) -> DeviceModel {
-    let link = Some(Link { latency_seconds: 5e-6, bytes_per_second: 1e10 });
+    let link = Some(Link {
+        latency_seconds: 5e-6,
+        bytes_per_second: 1e10,
+    });
     DeviceModel {
         id: DeviceId::Gpu(index),
         kind: DeviceKind::Discrete,
@@ -51,12 +54,23 @@ fn gpu(index: usize, speed: f64) -> DeviceModel {
 }
 
 fn machine(devices: impl IntoIterator<Item = DeviceModel>) -> Machine {
-    Machine { devices: devices.into_iter().collect() }
+    Machine {
+        devices: devices.into_iter().collect(),
+    }
 }
 
 fn operand(role: Role, access: Access, len: usize, valid: &[(DeviceId, Range<usize>)]) -> Operand {
-    let residency = valid.iter().map(|(at, range)| (*at, RangeSet::from(range.clone()))).collect();
-    Operand { role, access, len, element_bytes: 4, residency }
+    let residency = valid
+        .iter()
+        .map(|(at, range)| (*at, RangeSet::from(range.clone())))
+        .collect();
+    Operand {
+        role,
+        access,
+        len,
+        element_bytes: 4,
+        residency,
+    }
 }
 
 /// One array of `n` items, updated, valid in `places`, with `flops` operations for each item.
@@ -67,7 +81,11 @@ fn update(n: usize, flops: f64, places: &[DeviceId]) -> Request<'static> {
         kernel: "update",
         items: n,
         grain: 1,
-        work: Work { flops: flops * n as f64, bytes_read: bytes, bytes_written: bytes },
+        work: Work {
+            flops: flops * n as f64,
+            bytes_read: bytes,
+            bytes_written: bytes,
+        },
         has_cpu: true,
         has_gpu: true,
         returned_bytes: 0,
@@ -98,20 +116,35 @@ fn devices(plan: &Plan) -> Vec<DeviceId> {
 
 /// Items that `device` gets.
 fn share(plan: &Plan, device: DeviceId) -> usize {
-    plan.parts.iter().filter(|part| part.device == device).map(|part| part.range.len()).sum()
+    plan.parts
+        .iter()
+        .filter(|part| part.device == device)
+        .map(|part| part.range.len())
+        .sum()
 }
 
 #[track_caller]
 fn near(got: f64, want: f64) {
-    assert!((got - want).abs() <= 1e-9 * want.abs(), "{got} is not {want}");
+    assert!(
+        (got - want).abs() <= 1e-9 * want.abs(),
+        "{got} is not {want}"
+    );
 }
 
 #[test]
 fn no_items_means_no_parts_and_no_time() {
     let here = machine([cpu(), gpu(0, 10.0)]);
-    let placements = [Placement::Auto, Placement::Cpu, Placement::Gpu(0), Placement::split(0.5)];
+    let placements = [
+        Placement::Auto,
+        Placement::Cpu,
+        Placement::Gpu(0),
+        Placement::split(0.5),
+    ];
     for placement in placements {
-        assert_eq!(place(&update(0, 1.0, &[CPU]), &here, placement).unwrap(), Plan::default());
+        assert_eq!(
+            place(&update(0, 1.0, &[CPU]), &here, placement).unwrap(),
+            Plan::default()
+        );
     }
 }
 
@@ -119,7 +152,12 @@ fn no_items_means_no_parts_and_no_time() {
 fn the_cpu_takes_one_thread_until_the_pool_pays() {
     let here = machine([cpu()]);
     for placement in [Placement::Auto, Placement::Cpu] {
-        let threads = |n| place(&update(n, 0.0, &[CPU]), &here, placement.clone()).unwrap().parts[0].threads;
+        let threads = |n| {
+            place(&update(n, 0.0, &[CPU]), &here, placement.clone())
+                .unwrap()
+                .parts[0]
+                .threads
+        };
         // 8 bytes an item: one thread takes as long as two and the 10 µs at 50,000.
         assert_eq!((threads(1), threads(49_000), threads(51_000)), (1, 1, 2));
     }
@@ -156,11 +194,23 @@ fn only_what_is_missing_and_read_is_charged() {
     };
     let moving = |elements: f64| 5e-6 + elements * 4.0 / 1e10;
     let partly = [(CPU, 0..n), (GPU0, 0..300)];
-    near(predict(Access::Read, &partly, Placement::Gpu(0)).upload, moving(700.0));
-    near(predict(Access::Write, &partly, Placement::Gpu(0)).upload, 0.0);
-    near(predict(Access::ReadWrite, &partly, Placement::Cpu).download, 0.0);
+    near(
+        predict(Access::Read, &partly, Placement::Gpu(0)).upload,
+        moving(700.0),
+    );
+    near(
+        predict(Access::Write, &partly, Placement::Gpu(0)).upload,
+        0.0,
+    );
+    near(
+        predict(Access::ReadWrite, &partly, Placement::Cpu).download,
+        0.0,
+    );
     let scattered = [(CPU, 0..400), (GPU0, 400..900), (GPU1, 900..n)];
-    near(predict(Access::Read, &scattered, Placement::Cpu).download, moving(500.0) + moving(100.0));
+    near(
+        predict(Access::Read, &scattered, Placement::Cpu).download,
+        moving(500.0) + moving(100.0),
+    );
     // From one GPU to the other by way of the host.
     let across = predict(Access::Read, &[(GPU1, 0..n)], Placement::Gpu(0));
     near(across.upload, moving(1000.0));
@@ -170,8 +220,15 @@ fn only_what_is_missing_and_read_is_charged() {
 #[test]
 fn a_value_is_read_back_from_a_gpu_only() {
     let here = machine([cpu(), gpu(0, 10.0)]);
-    let request = Request { returned_bytes: 4, ..update(1000, 1.0, &[CPU, GPU0]) };
-    let download = |placement| place(&request, &here, placement).unwrap().parts[0].predicted.download;
+    let request = Request {
+        returned_bytes: 4,
+        ..update(1000, 1.0, &[CPU, GPU0])
+    };
+    let download = |placement| {
+        place(&request, &here, placement).unwrap().parts[0]
+            .predicted
+            .download
+    };
     near(download(Placement::Gpu(0)), 5e-6 + 4.0 / 1e10);
     near(download(Placement::Cpu), 0.0);
 }
@@ -181,7 +238,13 @@ fn what_exceeds_a_binding_takes_further_dispatches() {
     let mut small = gpu(0, 10.0);
     small.limits.max_binding_bytes = Some(1 << 20);
     let here = machine([small]);
-    let launch = |n| place(&update(n, 1.0, &[GPU0]), &here, Placement::Gpu(0)).unwrap().parts[0].predicted.launch;
+    let launch = |n| {
+        place(&update(n, 1.0, &[GPU0]), &here, Placement::Gpu(0))
+            .unwrap()
+            .parts[0]
+            .predicted
+            .launch
+    };
     near(launch(1 << 18), 2e-5);
     near(launch((1 << 18) + 1), 2e-5 + 2e-6);
     near(launch(1 << 20), 2e-5 + 3.0 * 2e-6);
@@ -193,32 +256,65 @@ fn a_device_that_is_not_there_is_named() {
     let split = Placement::Split(vec![(CPU, 0.5), (GPU1, 0.5)]);
     for placement in [Placement::Gpu(1), split] {
         let error = place(&update(100, 1.0, &[CPU]), &here, placement).unwrap_err();
-        assert!(matches!(&error, Error::NoSuchDevice { wanted, available }
-            if wanted == "gpu1" && available == "cpu, gpu0"), "{error}");
+        assert!(
+            matches!(&error, Error::NoSuchDevice { wanted, available }
+            if wanted == "gpu1" && available == "cpu, gpu0"),
+            "{error}"
+        );
     }
     let error = place(&update(100, 1.0, &[CPU]), &machine([]), Placement::Cpu).unwrap_err();
-    assert!(matches!(&error, Error::NoSuchDevice { available, .. } if available == "none"), "{error}");
+    assert!(
+        matches!(&error, Error::NoSuchDevice { available, .. } if available == "none"),
+        "{error}"
+    );
 }
 
 #[test]
 fn shares_that_do_not_sum_to_one_are_refused() {
     let shares = Placement::Split(vec![(CPU, 0.5), (GPU0, 0.6)]);
-    let error = place(&update(100, 1.0, &[CPU]), &machine([cpu(), gpu(0, 1.0)]), shares).unwrap_err();
+    let error = place(
+        &update(100, 1.0, &[CPU]),
+        &machine([cpu(), gpu(0, 1.0)]),
+        shares,
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("sum to 1.1"), "{error}");
 }
 
 #[test]
 fn where_there_is_no_implementation_nothing_runs() {
     let here = machine([cpu(), gpu(0, 1e3)]);
-    let cpu_only = Request { has_gpu: false, ..update(1 << 24, 1e4, &[CPU]) };
-    assert_eq!(devices(&place(&cpu_only, &here, Placement::Auto).unwrap()), [CPU]);
-    let error = place(&cpu_only, &here, Placement::split(0.5)).unwrap_err().to_string();
-    assert!(error.contains("update") && error.contains("gpu0: the kernel has no implementation"), "{error}");
+    let cpu_only = Request {
+        has_gpu: false,
+        ..update(1 << 24, 1e4, &[CPU])
+    };
+    assert_eq!(
+        devices(&place(&cpu_only, &here, Placement::Auto).unwrap()),
+        [CPU]
+    );
+    let error = place(&cpu_only, &here, Placement::split(0.5))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("update") && error.contains("gpu0: the kernel has no implementation"),
+        "{error}"
+    );
 
-    let gpu_only = Request { has_cpu: false, ..update(10, 1.0, &[CPU]) };
-    assert_eq!(devices(&place(&gpu_only, &here, Placement::Auto).unwrap()), [GPU0]);
-    let error = place(&gpu_only, &machine([cpu()]), Placement::Auto).unwrap_err().to_string();
-    assert!(error.contains("cpu: the kernel has no implementation") && error.contains("no GPU"), "{error}");
+    let gpu_only = Request {
+        has_cpu: false,
+        ..update(10, 1.0, &[CPU])
+    };
+    assert_eq!(
+        devices(&place(&gpu_only, &here, Placement::Auto).unwrap()),
+        [GPU0]
+    );
+    let error = place(&gpu_only, &machine([cpu()]), Placement::Auto)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("cpu: the kernel has no implementation") && error.contains("no GPU"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -227,84 +323,177 @@ fn a_whole_array_must_fit_a_binding_unless_it_is_windowed() {
     small.limits.max_binding_bytes = Some(1 << 20);
     let here = machine([cpu(), small]);
     let fits = rows_against(512, 16, 1 << 18, Role::Whole);
-    assert_eq!(devices(&place(&fits, &here, Placement::Auto).unwrap()), [GPU0]);
+    assert_eq!(
+        devices(&place(&fits, &here, Placement::Auto).unwrap()),
+        [GPU0]
+    );
     let larger = rows_against(512, 16, (1 << 18) + 1, Role::Whole);
-    assert_eq!(devices(&place(&larger, &here, Placement::Auto).unwrap()), [CPU]);
-    let error = place(&larger, &here, Placement::Gpu(0)).unwrap_err().to_string();
-    assert!(error.contains("array 1") && error.contains("1048580") && error.contains("1048576"), "{error}");
+    assert_eq!(
+        devices(&place(&larger, &here, Placement::Auto).unwrap()),
+        [CPU]
+    );
+    let error = place(&larger, &here, Placement::Gpu(0))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("array 1") && error.contains("1048580") && error.contains("1048576"),
+        "{error}"
+    );
     let windowed = rows_against(512, 16, (1 << 18) + 1, Role::WholeWindowed);
-    assert_eq!(devices(&place(&windowed, &here, Placement::Auto).unwrap()), [GPU0]);
+    assert_eq!(
+        devices(&place(&windowed, &here, Placement::Auto).unwrap()),
+        [GPU0]
+    );
     // Rows so wide that 64 of them, the least that a part has, do not fit.
     let wide = rows_against(128, 1 << 13, 16, Role::Whole);
-    assert!(place(&wide, &here, Placement::Gpu(0)).unwrap_err().to_string().contains("array 0"));
+    assert!(
+        place(&wide, &here, Placement::Gpu(0))
+            .unwrap_err()
+            .to_string()
+            .contains("array 0")
+    );
 }
 
 #[test]
 fn arrays_must_fit_the_device() {
     let mut small = gpu(0, 1e3);
-    small.limits = Limits { max_buffer_bytes: Some(1 << 20), memory_bytes: Some(4 << 20), ..Limits::default() };
+    small.limits = Limits {
+        max_buffer_bytes: Some(1 << 20),
+        memory_bytes: Some(4 << 20),
+        ..Limits::default()
+    };
     let here = machine([cpu(), small]);
-    let error = place(&update((1 << 20) + 1, 1.0, &[CPU]), &here, Placement::Gpu(0)).unwrap_err();
-    assert!(error.to_string().contains("4194308 bytes; it has 4194304"), "{error}");
+    let error = place(
+        &update((1 << 20) + 1, 1.0, &[CPU]),
+        &here,
+        Placement::Gpu(0),
+    )
+    .unwrap_err();
+    assert!(
+        error.to_string().contains("4194308 bytes; it has 4194304"),
+        "{error}"
+    );
     // Items may be spread over several buffers, what is bound whole may not.
     assert!(place(&update(1 << 20, 1.0, &[CPU]), &here, Placement::Gpu(0)).is_ok());
     let whole = rows_against(64, 1, (1 << 18) + 1, Role::Whole);
     let error = place(&whole, &here, Placement::Gpu(0)).unwrap_err();
-    assert!(error.to_string().contains("one buffer of 1048580"), "{error}");
+    assert!(
+        error.to_string().contains("one buffer of 1048580"),
+        "{error}"
+    );
 }
 
 #[test]
 fn what_fits_no_device_alone_is_split_if_its_parts_fit() {
     let limited = |index| DeviceModel {
-        limits: Limits { memory_bytes: Some(3 << 20), ..Limits::default() },
+        limits: Limits {
+            memory_bytes: Some(3 << 20),
+            ..Limits::default()
+        },
         ..gpu(index, 1.0)
     };
-    let request = Request { has_cpu: false, ..update(1 << 20, 1.0, &[CPU]) };
-    let plan = place(&request, &machine([limited(0), limited(1)]), Placement::Auto).unwrap();
+    let request = Request {
+        has_cpu: false,
+        ..update(1 << 20, 1.0, &[CPU])
+    };
+    let plan = place(
+        &request,
+        &machine([limited(0), limited(1)]),
+        Placement::Auto,
+    )
+    .unwrap();
     assert_eq!(devices(&plan), [GPU0, GPU1]);
     assert!(place(&request, &machine([limited(0)]), Placement::Auto).is_err());
 }
 
 #[test]
 fn auto_leaves_software_adapters_alone_unless_the_cpu_cannot() {
-    let software = DeviceModel { kind: DeviceKind::Software, ..gpu(0, 100.0) };
+    let software = DeviceModel {
+        kind: DeviceKind::Software,
+        ..gpu(0, 100.0)
+    };
     let here = machine([cpu(), software.clone()]);
     for places in [&[CPU][..], &[GPU0], &[CPU, GPU0]] {
         for n in [1, 1000, 1 << 24] {
             let request = update(n, 1e4, places);
-            assert_eq!(devices(&place(&request, &here, Placement::Auto).unwrap()), [CPU]);
-            assert_eq!(devices(&place(&request, &here, Placement::Gpu(0)).unwrap()), [GPU0]);
+            assert_eq!(
+                devices(&place(&request, &here, Placement::Auto).unwrap()),
+                [CPU]
+            );
+            assert_eq!(
+                devices(&place(&request, &here, Placement::Gpu(0)).unwrap()),
+                [GPU0]
+            );
         }
     }
-    let gpu_only = Request { has_cpu: false, ..update(1000, 1.0, &[CPU]) };
-    assert_eq!(devices(&place(&gpu_only, &here, Placement::Auto).unwrap()), [GPU0]);
+    let gpu_only = Request {
+        has_cpu: false,
+        ..update(1000, 1.0, &[CPU])
+    };
+    assert_eq!(
+        devices(&place(&gpu_only, &here, Placement::Auto).unwrap()),
+        [GPU0]
+    );
     // A runtime without the CPU has nothing else either.
     let request = update(1000, 1.0, &[CPU]);
-    assert_eq!(devices(&place(&request, &machine([software]), Placement::Auto).unwrap()), [GPU0]);
+    assert_eq!(
+        devices(&place(&request, &machine([software]), Placement::Auto).unwrap()),
+        [GPU0]
+    );
 }
 
 #[test]
 fn software_adapters_never_share_work() {
-    let software = DeviceModel { kind: DeviceKind::Software, ..gpu(0, 1.0) };
-    let here = machine([software.clone(), DeviceModel { id: GPU1, ..software }, cpu()]);
+    let software = DeviceModel {
+        kind: DeviceKind::Software,
+        ..gpu(0, 1.0)
+    };
+    let here = machine([
+        software.clone(),
+        DeviceModel {
+            id: GPU1,
+            ..software
+        },
+        cpu(),
+    ]);
     let request = update(1 << 24, 1e4, &[CPU]);
-    assert_eq!(devices(&place(&request, &here, Placement::Auto).unwrap()), [CPU]);
-    let gpu_only = Request { has_cpu: false, ..request };
-    assert_eq!(place(&gpu_only, &here, Placement::Auto).unwrap().parts.len(), 1);
+    assert_eq!(
+        devices(&place(&request, &here, Placement::Auto).unwrap()),
+        [CPU]
+    );
+    let gpu_only = Request {
+        has_cpu: false,
+        ..request
+    };
+    assert_eq!(
+        place(&gpu_only, &here, Placement::Auto)
+            .unwrap()
+            .parts
+            .len(),
+        1
+    );
 }
 
 #[test]
 fn work_is_shared_only_if_that_saves_enough() {
     let request = update(1 << 24, 1e4, &[CPU, GPU0]);
-    let placed = |speed| place(&request, &machine([cpu(), gpu(0, speed)]), Placement::Auto).unwrap();
+    let placed =
+        |speed| place(&request, &machine([cpu(), gpu(0, speed)]), Placement::Auto).unwrap();
     let even = placed(1.0);
     assert_eq!(devices(&even), [GPU0, CPU]);
-    assert!(share(&even, GPU0).abs_diff(share(&even, CPU)) < (1 << 24) / 100, "{even:?}");
+    assert!(
+        share(&even, GPU0).abs_diff(share(&even, CPU)) < (1 << 24) / 100,
+        "{even:?}"
+    );
     // The GPU would do 7/8 and run 1.1 times slower: 3.75 % saved.
     assert_eq!(devices(&placed(7.0)), [GPU0]);
     assert_eq!(devices(&placed(1.0 / 7.0)), [CPU]);
     // Without co-run slow-down and margin that would be worth it, but 9:1 never is.
-    let eager = Policy { split_gain: 0.0, corun_slowdown: 1.0, ..Policy::default() };
+    let eager = Policy {
+        split_gain: 0.0,
+        corun_slowdown: 1.0,
+        ..Policy::default()
+    };
     for (speed, parts) in [(7.0, 2), (9.0, 1), (1.0 / 7.0, 2), (1.0 / 9.0, 1)] {
         let here = machine([cpu(), gpu(0, speed)]);
         let plan = plan(&request, &here, &Placement::Auto, &eager).unwrap();
@@ -315,8 +504,17 @@ fn work_is_shared_only_if_that_saves_enough() {
 #[test]
 fn parts_slow_each_other_down() {
     let request = update(1 << 24, 1e4, &[CPU, GPU0]);
-    let plan = place(&request, &machine([cpu(), gpu(0, 1.0)]), Placement::split(0.5)).unwrap();
-    let longest = plan.parts.iter().map(|p| p.predicted.seconds()).fold(0.0, f64::max);
+    let plan = place(
+        &request,
+        &machine([cpu(), gpu(0, 1.0)]),
+        Placement::split(0.5),
+    )
+    .unwrap();
+    let longest = plan
+        .parts
+        .iter()
+        .map(|p| p.predicted.seconds())
+        .fold(0.0, f64::max);
     near(plan.predicted_seconds, 1.1 * longest);
 }
 
@@ -326,7 +524,10 @@ fn what_every_part_reads_whole_is_moved_to_each() {
     let request = rows_against(1 << 12, 1, 1 << 20, Role::Whole);
     let both = Placement::Split(vec![(GPU0, 0.5), (GPU1, 0.5)]);
     for part in &place(&request, &here, both).unwrap().parts {
-        near(part.predicted.upload, 5e-6 + 4.0 * ((1 << 20) + (1 << 11)) as f64 / 1e10);
+        near(
+            part.predicted.upload,
+            5e-6 + 4.0 * ((1 << 20) + (1 << 11)) as f64 / 1e10,
+        );
     }
 }
 
@@ -334,11 +535,22 @@ fn what_every_part_reads_whole_is_moved_to_each() {
 fn a_forced_split_keeps_the_order_and_drops_what_is_empty() {
     let here = machine([cpu(), gpu(0, 1.0), gpu(1, 1.0)]);
     let ranges = |n, shares: &[(DeviceId, f64)]| {
-        let plan = place(&update(n, 1.0, &[CPU]), &here, Placement::Split(shares.to_vec())).unwrap();
-        plan.parts.iter().map(|part| (part.device, part.range.clone())).collect::<Vec<_>>()
+        let plan = place(
+            &update(n, 1.0, &[CPU]),
+            &here,
+            Placement::Split(shares.to_vec()),
+        )
+        .unwrap();
+        plan.parts
+            .iter()
+            .map(|part| (part.device, part.range.clone()))
+            .collect::<Vec<_>>()
     };
     let thirds = [(GPU1, 0.25), (CPU, 0.5), (GPU0, 0.25)];
-    assert_eq!(ranges(1000, &thirds), [(GPU1, 0..256), (CPU, 256..768), (GPU0, 768..1000)]);
+    assert_eq!(
+        ranges(1000, &thirds),
+        [(GPU1, 0..256), (CPU, 256..768), (GPU0, 768..1000)]
+    );
     assert_eq!(ranges(64, &thirds), [(CPU, 0..64)]);
     assert_eq!(ranges(1, &thirds), [(GPU0, 0..1)]);
     assert_eq!(ranges(1000, &[(GPU0, 1.0), (CPU, 0.0)]), [(GPU0, 0..1000)]);
@@ -348,23 +560,43 @@ fn a_forced_split_keeps_the_order_and_drops_what_is_empty() {
 #[test]
 fn a_part_that_gets_nothing_need_not_be_possible() {
     let here = machine([cpu(), gpu(0, 1.0)]);
-    let cpu_only = Request { has_gpu: false, ..update(1000, 1.0, &[CPU]) };
-    assert_eq!(devices(&place(&cpu_only, &here, Placement::split(0.0)).unwrap()), [CPU]);
+    let cpu_only = Request {
+        has_gpu: false,
+        ..update(1000, 1.0, &[CPU])
+    };
+    assert_eq!(
+        devices(&place(&cpu_only, &here, Placement::split(0.0)).unwrap()),
+        [CPU]
+    );
 }
 
 #[test]
 fn a_call_stays_where_its_data_are_unless_it_gains_enough() {
     let quick = |speed| {
         let mut card = gpu(0, speed);
-        card.upload = Some(Link { latency_seconds: 0.0, bytes_per_second: 1e15 });
+        card.upload = Some(Link {
+            latency_seconds: 0.0,
+            bytes_per_second: 1e15,
+        });
         card.engines[0].launch_seconds = 0.0;
         card
     };
     // Large differences in speed between CPU and GPU would split; here nothing may.
-    let policy = Policy { split_gain: 1.0, ..Policy::default() };
+    let policy = Policy {
+        split_gain: 1.0,
+        ..Policy::default()
+    };
     let chosen = |speed, places: &[DeviceId]| {
         let here = machine([cpu(), quick(speed)]);
-        devices(&plan(&update(1 << 24, 1e4, places), &here, &Placement::Auto, &policy).unwrap())
+        devices(
+            &plan(
+                &update(1 << 24, 1e4, places),
+                &here,
+                &Placement::Auto,
+                &policy,
+            )
+            .unwrap(),
+        )
     };
     assert_eq!(chosen(1.05, &[CPU]), [CPU]);
     assert_eq!(chosen(1.15, &[CPU]), [GPU0]);
@@ -378,10 +610,20 @@ fn a_call_stays_where_its_data_are_unless_it_gains_enough() {
 fn work_that_makes_no_sense_makes_no_nan() {
     let here = machine([cpu(), gpu(0, 1.0)]);
     for flops in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, f64::MAX] {
-        let work = Work { flops, bytes_read: flops, bytes_written: flops };
-        let request = Request { work, ..update(1 << 20, 1.0, &[CPU]) };
+        let work = Work {
+            flops,
+            bytes_read: flops,
+            bytes_written: flops,
+        };
+        let request = Request {
+            work,
+            ..update(1 << 20, 1.0, &[CPU])
+        };
         let plan = place(&request, &here, Placement::Auto).unwrap();
-        assert!(plan.predicted_seconds.is_finite() && plan.predicted_seconds >= 0.0, "{plan:?}");
+        assert!(
+            plan.predicted_seconds.is_finite() && plan.predicted_seconds >= 0.0,
+            "{plan:?}"
+        );
     }
 }
 
@@ -515,7 +757,11 @@ fn faster(device: &DeviceModel, times: f64) -> DeviceModel {
         })
     };
     let engines = device.engines.iter().map(|engine| {
-        let points = engine.bandwidth.points().iter().map(|[size, value]| [*size, value * times]);
+        let points = engine
+            .bandwidth
+            .points()
+            .iter()
+            .map(|[size, value]| [*size, value * times]);
         Engine {
             threads: engine.threads,
             launch_seconds: engine.launch_seconds / times,
