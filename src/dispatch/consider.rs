@@ -11,7 +11,7 @@ use crate::cost::prior::{self, Prediction};
 use crate::cost::{DeviceKind, DeviceModel, Engine, Machine};
 use crate::device::DeviceId;
 use crate::error::{Error, Result};
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// The ways to run a call, and the one to take.
@@ -254,11 +254,7 @@ impl<'a> Planner<'a> {
             );
         }
         let fractions: SmallVec<[f64; 8]> = shares.iter().map(|(_, share)| *share).collect();
-        let ranges = split::ranges(
-            self.request.items,
-            split::border(self.request.grain),
-            &fractions,
-        );
+        let ranges = split::ranges(self.request.items, self.request.border_grain, &fractions);
         let mut together = Candidate::default();
         let mut ruled_out = SmallVec::<[(DeviceId, RuledOut); 2]>::new();
         for (device, range) in devices
@@ -284,7 +280,7 @@ impl<'a> Planner<'a> {
         mut members: SmallVec<[Member<'_>; 8]>,
         worth: Option<f64>,
     ) -> Option<Candidate> {
-        let border = split::border(self.request.grain);
+        let border = self.request.border_grain;
         let fastest = members
             .iter()
             .map(|m| m.line.per_item)
@@ -334,7 +330,7 @@ impl<'a> Planner<'a> {
 
     /// A device that cannot run the whole, as a member that may run a part.
     fn member_for_a_part(&self, device: &'a DeviceModel) -> Option<Member<'a>> {
-        let least = 0..split::border(self.request.grain).min(self.request.items);
+        let least = 0..self.request.border_grain.min(self.request.items);
         let estimate = self.fastest(device, &least).ok()?;
         Some(Member {
             device,
