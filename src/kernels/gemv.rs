@@ -3,13 +3,16 @@
 //! Bound by the memory bandwidth of whoever runs it: A is read once. The items are the elements of y. A is always read
 //! along its stored rows, so a product with the transpose adds up multiples of rows instead of dot products.
 
+use super::catalog::{self, Case, Check, Entry, Size};
 use super::gemm::{role_of_a, window, window_elements, work};
 use super::panels::{Panel, Product};
 use super::scale;
-use crate::array::{Array, Handle, Matrix, Operand};
+use crate::array::{Array, ElementType, Handle, Matrix, Operand};
+use crate::dispatch::{Explanation, Placement, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, Outline, Pass, Role};
+use crate::kernel::{Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, Outline, Pass, Role, Work};
+use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 use std::sync::LazyLock;
@@ -266,7 +269,8 @@ impl Columns<'_> {
 
     /// Adds to `sums` the products of `x[rows]` with those rows.
     fn add_up(self, rows: std::ops::Range<usize>, x: &[f32], sums: &mut [f32]) {
-        let row = |i: usize| &self.a[i * self.row_length + self.first..][..sums.len()];
+        let columns = sums.len();
+        let row = |i: usize| &self.a[i * self.row_length + self.first..][..columns];
         pulp::Arch::new().dispatch(
             #[inline(always)]
             || {
@@ -274,7 +278,7 @@ impl Columns<'_> {
                 while at + ROWS <= rows.end {
                     let (r0, r1, r2, r3) = (row(at), row(at + 1), row(at + 2), row(at + 3));
                     let (x0, x1, x2, x3) = (x[at], x[at + 1], x[at + 2], x[at + 3]);
-                    for i in 0..sums.len() {
+                    for i in 0..columns {
                         sums[i] += (x0 * r0[i] + x1 * r1[i]) + (x2 * r2[i] + x3 * r3[i]);
                     }
                     at += ROWS;
@@ -350,5 +354,78 @@ impl Gemv {
             let groups = params.m.div_ceil(SIZE / lanes);
             part.dispatch_with(&ROWS_SHADER, "main", &constants, &[a, x, y], &params, groups)
         }
+    }
+}
+
+/// `gemv` in the catalog.
+pub const ENTRY: Entry = Entry {
+    name: "gemv",
+    about: "y = alpha * op(A) * x + beta * y, row-major; here A * x of n x n",
+    size: Size::Side,
+    dtypes: &[ElementType::F32],
+    bitwise: false,
+    bench_sizes: &[256, 1024, 4096, 8192],
+    case: |n, _, seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (a, x) = (catalog::random_f32(n * n, &mut rng), catalog::random_f32(n, &mut rng));
+        let arrays = [Array::from_slice(&a)?, Array::from_slice(&x)?, Array::uninit(n)?];
+        Ok(Box::new(GemvCase { n, a, x, arrays }))
+    },
+};
+
+struct GemvCase {
+    n: usize,
+    a: Vec<f32>,
+    x: Vec<f32>,
+    arrays: [Array<f32>; 3],
+}
+
+impl GemvCase {
+    fn call(&mut self) -> Result<Call<'_, Gemv>> {
+        let [a, x, y] = &mut self.arrays;
+        Ok(gemv(1.0, a.as_matrix(self.n, self.n)?, x, 0.0, y))
+    }
+}
+
+impl Case for GemvCase {
+    fn reset(&mut self) -> Result<()> {
+        self.arrays[0].write_all(&self.a)?;
+        self.arrays[1].write_all(&self.x)?;
+        self.arrays[2].write_all(&vec![f32::from_bits(catalog::POISON); self.n])
+    }
+
+    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
+        Ok(rt.run(self.call()?.on(placement))?.report)
+    }
+
+    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
+        rt.explain(&self.call()?.on(placement))
+    }
+
+    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
+        let [a, x, y] = &self.arrays;
+        (vec![a.handle().clone(), x.handle().clone()], vec![y.handle().clone()])
+    }
+
+    fn work(&self) -> Work {
+        work(self.n, 1, self.n, false)
+    }
+
+    fn check(&mut self) -> Result<Check> {
+        let n = self.n;
+        let sums = |row: &[f32]| {
+            let products = row.iter().zip(&self.x).map(|(a, x)| f64::from(*a) * f64::from(*x));
+            products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()))
+        };
+        // Rows of no elements cannot be told apart, but then there are none.
+        let want: Vec<_> = self.a.par_chunks_exact(n.max(1)).map(sums).collect();
+        let unit = (n as f64 + 2.0) * f64::from(f32::EPSILON) / 2.0;
+        Ok(Check::elementwise(&self.arrays[2].read()?, want.iter().map(|(sum, _)| *sum), |i| {
+            unit * want[i].1
+        }))
+    }
+
+    fn bits(&mut self) -> Result<Vec<u32>> {
+        Ok(bytemuck::cast_slice(&self.arrays[2].read()?).to_vec())
     }
 }
