@@ -196,10 +196,7 @@ mod tests {
     #[test]
     fn a_shape_that_does_not_fit_says_what_was_expected_and_given() {
         let mut array = Array::from_vec(vec![0.0f32; 5]);
-        let text = array
-            .as_matrix(2, 3)
-            .expect_err("6 are needed")
-            .to_string();
+        let text = array.as_matrix(2, 3).expect_err("6 are needed").to_string();
         assert!(
             text.contains("has 5") && text.contains("6 are needed (2 rows of 3)"),
             "{text}"
@@ -213,9 +210,11 @@ mod tests {
             "{text}"
         );
         assert!(array.as_matrix(5, 1).is_ok());
-        assert!(Array::<f32>::from_vec(vec![])
-            .as_matrix(0, usize::MAX)
-            .is_ok());
+        assert!(
+            Array::<f32>::from_vec(vec![])
+                .as_matrix(0, usize::MAX)
+                .is_ok()
+        );
     }
 
     #[test]

@@ -49,7 +49,13 @@ pub fn gemv<'a>(
     y: &'a mut Array<f32>,
 ) -> Call<'a, Gemv> {
     let (x, y) = (x.handle().clone(), y.handle().clone());
-    Call::new(Gemv { alpha, a: a.operand(), x, beta, y })
+    Call::new(Gemv {
+        alpha,
+        a: a.operand(),
+        x,
+        beta,
+        y,
+    })
 }
 
 /// The kernel behind [`gemv()`].
@@ -88,7 +94,11 @@ impl Pass for Gemv {
         let (m, k) = (self.a.rows, self.k());
         Error::check_length("gemv", "x", self.x.len(), k, || format!("A is {}", self.a))?;
         Error::check_length("gemv", "y", self.y.len(), m, || format!("A is {}", self.a))?;
-        let y = if self.beta == 0.0 { Binding::write } else { Binding::update };
+        let y = if self.beta == 0.0 {
+            Binding::write
+        } else {
+            Binding::update
+        };
         let y = y(&self.y, Role::ITEM);
         if self.product_vanishes() {
             let items = if self.beta == 1.0 { 0 } else { m };
@@ -101,7 +111,11 @@ impl Pass for Gemv {
 
     fn cpu_tasks(&self) -> CpuTasks {
         // Ranges of rows lie one after the other in memory; ranges of columns do not, and are cut with care below.
-        if self.a.transposed { CpuTasks::Own } else { CpuTasks::Ranges }
+        if self.a.transposed {
+            CpuTasks::Own
+        } else {
+            CpuTasks::Ranges
+        }
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
@@ -111,10 +125,17 @@ impl Pass for Gemv {
         }
         let (a, x) = (part.read::<f32>(A), part.read::<f32>(X));
         let (items, threads) = (part.items(), part.threads());
-        let finish = Finish { alpha: self.alpha, beta: self.beta };
+        let finish = Finish {
+            alpha: self.alpha,
+            beta: self.beta,
+        };
         let y = part.write::<f32>(Y);
         if self.a.transposed {
-            let columns = Columns { a, row_length: self.a.rows, first: items.start };
+            let columns = Columns {
+                a,
+                row_length: self.a.rows,
+                first: items.start,
+            };
             columns.multiply(x, y, finish, threads);
         } else {
             let a = match role_of_a(&self.a) {
@@ -157,7 +178,11 @@ impl Finish {
     /// Puts one sum into y, which is not read if beta is 0.
     #[inline(always)]
     fn store(self, y: &mut f32, sum: f32) {
-        *y = if self.beta == 0.0 { self.alpha * sum } else { self.alpha * sum + self.beta * *y };
+        *y = if self.beta == 0.0 {
+            self.alpha * sum
+        } else {
+            self.alpha * sum + self.beta * *y
+        };
     }
 }
 
@@ -175,7 +200,9 @@ fn multiply_rows(a: &[f32], x: &[f32], y: &mut [f32], finish: Finish) {
             let mut ys = y.chunks_exact_mut(ROWS);
             for (rows, y) in blocks.by_ref().zip(ys.by_ref()) {
                 let sums = dot_products::<ROWS>(rows, x);
-                y.iter_mut().zip(sums).for_each(|(y, sum)| finish.store(y, sum));
+                y.iter_mut()
+                    .zip(sums)
+                    .for_each(|(y, sum)| finish.store(y, sum));
             }
             let rest = blocks.remainder().chunks_exact(x.len());
             for (row, y) in rest.zip(ys.into_remainder()) {
@@ -262,8 +289,14 @@ impl Columns<'_> {
         for (i, y) in y.chunks_mut(BAND).enumerate() {
             let sums = &mut sums[..y.len()];
             sums.fill(0.0);
-            Columns { first: self.first + i * BAND, ..self }.add_up(0..x.len(), x, sums);
-            y.iter_mut().zip(sums).for_each(|(y, sum)| finish.store(y, *sum));
+            Columns {
+                first: self.first + i * BAND,
+                ..self
+            }
+            .add_up(0..x.len(), x, sums);
+            y.iter_mut()
+                .zip(sums)
+                .for_each(|(y, sum)| finish.store(y, *sum));
         }
     }
 
@@ -296,7 +329,10 @@ static ROWS_SHADER: LazyLock<Shader> =
     LazyLock::new(|| Shader::builtin("gemv", include_str!("../../shaders/gemv.wgsl")));
 
 static COLUMNS_SHADER: LazyLock<Shader> = LazyLock::new(|| {
-    Shader::builtin("gemv_transposed", include_str!("../../shaders/gemv_transposed.wgsl"))
+    Shader::builtin(
+        "gemv_transposed",
+        include_str!("../../shaders/gemv_transposed.wgsl"),
+    )
 });
 
 #[repr(C)]
@@ -324,7 +360,11 @@ impl Gemv {
         let first = part.items().start;
         let rows = first + panel.rows.start..first + panel.rows.end;
         let depth = &panel.depth;
-        let (outer, inner) = if self.a.transposed { (depth, &rows) } else { (&rows, depth) };
+        let (outer, inner) = if self.a.transposed {
+            (depth, &rows)
+        } else {
+            (&rows, depth)
+        };
         let a = window(part, A, lda, outer, inner)?;
         let x = part.window(X, depth.clone())?;
         let y = part.arg(Y);
@@ -345,14 +385,28 @@ impl Gemv {
         if self.a.transposed {
             let constants = [("ALIGNED", constant(vectors(&a) && lda % 4 == 0))];
             let groups = params.m.div_ceil(COLUMNS);
-            part.dispatch_with(&COLUMNS_SHADER, "main", &constants, &[a, x, y], &params, groups)
+            part.dispatch_with(
+                &COLUMNS_SHADER,
+                "main",
+                &constants,
+                &[a, x, y],
+                &params,
+                groups,
+            )
         } else {
             let aligned = vectors(&a) && vectors(&x) && lda % 4 == 0 && depth.len() % 4 == 0;
             // As many lanes per row as have at least a few vectors each.
             let lanes = (params.k / 16).next_power_of_two().clamp(4, 32);
             let constants = [("ALIGNED", constant(aligned)), ("LANES", f64::from(lanes))];
             let groups = params.m.div_ceil(SIZE / lanes);
-            part.dispatch_with(&ROWS_SHADER, "main", &constants, &[a, x, y], &params, groups)
+            part.dispatch_with(
+                &ROWS_SHADER,
+                "main",
+                &constants,
+                &[a, x, y],
+                &params,
+                groups,
+            )
         }
     }
 }
@@ -367,8 +421,15 @@ pub const ENTRY: Entry = Entry {
     bench_sizes: &[256, 1024, 4096, 8192],
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let (a, x) = (catalog::random_f32(n * n, &mut rng), catalog::random_f32(n, &mut rng));
-        let arrays = [Array::from_slice(&a)?, Array::from_slice(&x)?, Array::uninit(n)?];
+        let (a, x) = (
+            catalog::random_f32(n * n, &mut rng),
+            catalog::random_f32(n, &mut rng),
+        );
+        let arrays = [
+            Array::from_slice(&a)?,
+            Array::from_slice(&x)?,
+            Array::uninit(n)?,
+        ];
         Ok(Box::new(GemvCase { n, a, x, arrays }))
     },
 };
@@ -404,7 +465,10 @@ impl Case for GemvCase {
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
         let [a, x, y] = &self.arrays;
-        (vec![a.handle().clone(), x.handle().clone()], vec![y.handle().clone()])
+        (
+            vec![a.handle().clone(), x.handle().clone()],
+            vec![y.handle().clone()],
+        )
     }
 
     fn work(&self) -> Work {
@@ -414,15 +478,20 @@ impl Case for GemvCase {
     fn check(&mut self) -> Result<Check> {
         let n = self.n;
         let sums = |row: &[f32]| {
-            let products = row.iter().zip(&self.x).map(|(a, x)| f64::from(*a) * f64::from(*x));
+            let products = row
+                .iter()
+                .zip(&self.x)
+                .map(|(a, x)| f64::from(*a) * f64::from(*x));
             products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()))
         };
         // Rows of no elements cannot be told apart, but then there are none.
         let want: Vec<_> = self.a.par_chunks_exact(n.max(1)).map(sums).collect();
         let unit = (n as f64 + 2.0) * f64::from(f32::EPSILON) / 2.0;
-        Ok(Check::elementwise(&self.arrays[2].read()?, want.iter().map(|(sum, _)| *sum), |i| {
-            unit * want[i].1
-        }))
+        Ok(Check::elementwise(
+            &self.arrays[2].read()?,
+            want.iter().map(|(sum, _)| *sum),
+            |i| unit * want[i].1,
+        ))
     }
 
     fn bits(&mut self) -> Result<Vec<u32>> {

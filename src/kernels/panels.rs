@@ -47,10 +47,18 @@ impl Product {
     /// Panels of which neither A's nor B's window has more than `most` elements, however it is aligned, in an order in
     /// which the panels of the same part of C follow each other along k.
     pub(super) fn panels(self, most: usize) -> impl Iterator<Item = Panel> {
-        let Self { m, n, k, lda, transposed_a, transposed_b } = self;
+        let Self {
+            m,
+            n,
+            k,
+            lda,
+            transposed_a,
+            transposed_b,
+        } = self;
         // Windows span whole stored rows, so as few of those as possible are cut, and single ones only if they must be.
         let loose = most.saturating_sub(ALIGNED).max(1);
-        let too_long = |count: usize, width: usize| width > loose && width.saturating_mul(count) > most;
+        let too_long =
+            |count: usize, width: usize| width > loose && width.saturating_mul(count) > most;
         let (mut rows, mut columns, mut depth) = (m, n, k);
         if transposed_a {
             depth = fitting(k, lda, most);
@@ -113,16 +121,35 @@ mod tests {
 
     #[test]
     fn what_fits_is_one_panel() {
-        let product =
-            Product { m: 512, n: 512, k: 512, lda: 512, transposed_a: false, transposed_b: false };
+        let product = Product {
+            m: 512,
+            n: 512,
+            k: 512,
+            lda: 512,
+            transposed_a: false,
+            transposed_b: false,
+        };
         let panels: Vec<_> = product.panels(512 * 512).collect();
-        assert_eq!(panels, [Panel { rows: 0..512, columns: 0..512, depth: 0..512 }]);
+        assert_eq!(
+            panels,
+            [Panel {
+                rows: 0..512,
+                columns: 0..512,
+                depth: 0..512
+            }]
+        );
     }
 
     #[test]
     fn a_large_operand_is_cut_along_k_at_aligned_borders() {
-        let product =
-            Product { m: 64, n: 8192, k: 8192, lda: 8192, transposed_a: false, transposed_b: false };
+        let product = Product {
+            m: 64,
+            n: 8192,
+            k: 8192,
+            lda: 8192,
+            transposed_a: false,
+            transposed_b: false,
+        };
         let depths: Vec<_> = product.panels(1 << 25).map(|p| p.depth).collect();
         assert_eq!(depths, [0..4096, 4096..8192]);
     }

@@ -50,6 +50,10 @@ pub(super) fn gpu(part: &GpuPart<'_>, index: usize, count: usize, beta: f32) -> 
     }
     let c = part.arg(index);
     // A binding has at most 2^31 - 1 bytes.
-    let params = Params { count: count as u32, lead: c.lead(), beta };
+    let params = Params {
+        count: count as u32,
+        lead: c.lead(),
+        beta,
+    };
     part.dispatch(&SHADER, &[c], &params, params.count.div_ceil(64))
 }
