@@ -2,5 +2,11 @@
 
 pub mod axpy;
 pub mod catalog;
+pub mod gemm;
+pub mod gemv;
+mod panels;
+mod scale;
 
 pub use axpy::axpy;
+pub use self::gemm::gemm;
+pub use gemv::gemv;

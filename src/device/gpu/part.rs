@@ -79,6 +79,11 @@ impl<'a> GpuPart<'a> {
         self.gpu.limits()
     }
 
+    /// Whether the adapter is software that shares the CPU's few cores, rather than a GPU with many.
+    pub fn is_software(&self) -> bool {
+        self.gpu.info().kind == crate::cost::DeviceKind::Software
+    }
+
     /// The elements of binding `index` that belong to the items.
     ///
     /// For [`Role::WholeWindowed`] the whole array: use [`GpuPart::window`] where it may exceed a binding.
