@@ -44,16 +44,24 @@ impl HostBuffer {
         if bytes >= HUGE_PAGE {
             return Self::mapped(bytes);
         }
-        let layout = Layout::from_size_align(bytes, ALIGN)
-            .map_err(|_| Error::HostMemory { bytes })?;
+        let layout =
+            Layout::from_size_align(bytes, ALIGN).map_err(|_| Error::HostMemory { bytes })?;
         if bytes == 0 {
             let ptr = NonNull::<AlignedUnit>::dangling().cast();
-            return Ok(Self { ptr, bytes, owner: Owner::Heap(layout) });
+            return Ok(Self {
+                ptr,
+                bytes,
+                owner: Owner::Heap(layout),
+            });
         }
         // SAFETY: the layout is not empty.
         let ptr = unsafe { std::alloc::alloc_zeroed(layout) };
         let ptr = NonNull::new(ptr).ok_or(Error::HostMemory { bytes })?;
-        Ok(Self { ptr, bytes, owner: Owner::Heap(layout) })
+        Ok(Self {
+            ptr,
+            bytes,
+            owner: Owner::Heap(layout),
+        })
     }
 
     /// Takes over the memory of a vector, without copying.
@@ -64,7 +72,11 @@ impl HostBuffer {
         let layout = Layout::array::<T>(vec.capacity()).expect("the layout of an existing vector");
         // SAFETY: a vector's pointer is never null.
         let ptr = unsafe { NonNull::new_unchecked(vec.as_mut_ptr().cast()) };
-        Self { ptr, bytes, owner: Owner::Heap(layout) }
+        Self {
+            ptr,
+            bytes,
+            owner: Owner::Heap(layout),
+        }
     }
 
     /// The start of the block.
@@ -105,7 +117,11 @@ impl HostBuffer {
             start.cast::<u8>()
         };
         let ptr = NonNull::new(ptr).ok_or_else(error)?;
-        Ok(Self { ptr, bytes, owner: Owner::Mapping })
+        Ok(Self {
+            ptr,
+            bytes,
+            owner: Owner::Mapping,
+        })
     }
 
     /// The length of the mapping that holds `bytes` bytes.
@@ -123,7 +139,8 @@ impl Drop for HostBuffer {
             Owner::Heap(layout) => unsafe { std::alloc::dealloc(self.ptr.as_ptr(), layout) },
             #[cfg(unix)]
             Owner::Mapping => {
-                let length = Self::mapped_length(self.bytes).expect("it was mapped with this length");
+                let length =
+                    Self::mapped_length(self.bytes).expect("it was mapped with this length");
                 // SAFETY: this is the mapping made in `mapped`, less the ends unmapped there.
                 unsafe { libc::munmap(self.ptr.as_ptr().cast(), length) };
             }
@@ -142,7 +159,16 @@ mod tests {
 
     #[test]
     fn memory_is_zeroed_aligned_and_writable() {
-        for bytes in [0, 4, 100, 4096, HUGE_PAGE - 4, HUGE_PAGE, HUGE_PAGE + 4, 5 * HUGE_PAGE + 12] {
+        for bytes in [
+            0,
+            4,
+            100,
+            4096,
+            HUGE_PAGE - 4,
+            HUGE_PAGE,
+            HUGE_PAGE + 4,
+            5 * HUGE_PAGE + 12,
+        ] {
             let mut buffer = HostBuffer::zeroed(bytes).expect("a few megabytes");
             let align = if bytes >= HUGE_PAGE { HUGE_PAGE } else { ALIGN };
             assert_eq!(buffer.as_ptr() as usize % align, 0, "{bytes}");
@@ -158,13 +184,22 @@ mod tests {
         let at = vec.as_ptr() as usize;
         let mut buffer = HostBuffer::from_vec(vec);
         assert_eq!(buffer.as_ptr() as usize, at);
-        assert_eq!(slice(&mut buffer), bytemuck::cast_slice::<f32, u8>(&[1.0, 2.0, 3.0]));
+        assert_eq!(
+            slice(&mut buffer),
+            bytemuck::cast_slice::<f32, u8>(&[1.0, 2.0, 3.0])
+        );
         drop(HostBuffer::from_vec(Vec::<f32>::new()));
     }
 
     #[test]
     fn absurd_sizes_are_errors() {
-        assert!(matches!(HostBuffer::zeroed(usize::MAX), Err(Error::HostMemory { .. })));
-        assert!(matches!(HostBuffer::zeroed(1 << 60), Err(Error::HostMemory { .. })));
+        assert!(matches!(
+            HostBuffer::zeroed(usize::MAX),
+            Err(Error::HostMemory { .. })
+        ));
+        assert!(matches!(
+            HostBuffer::zeroed(1 << 60),
+            Err(Error::HostMemory { .. })
+        ));
     }
 }

@@ -77,20 +77,26 @@ impl<T: Element> Array<T> {
     /// An array whose elements are not chosen: for results that a kernel will write. Reading one is safe and gives
     /// unspecified values. Memory is taken where the array is first used, so this costs nothing by itself.
     pub fn uninit(len: usize) -> Result<Self> {
-        len.checked_mul(size_of::<T>()).filter(|bytes| *bytes <= isize::MAX as usize).ok_or_else(
-            || Error::TooLarge {
+        len.checked_mul(size_of::<T>())
+            .filter(|bytes| *bytes <= isize::MAX as usize)
+            .ok_or_else(|| Error::TooLarge {
                 what: format!("an array of {}", T::TYPE),
                 given: format!("{len} elements"),
                 limit: format!("{} elements", isize::MAX as usize / size_of::<T>()),
-            },
-        )?;
+            })?;
         Ok(Self::with(len, None))
     }
 
     fn with(len: usize, host: Option<HostBuffer>) -> Self {
         let residency = Mutex::new(Residency::on_host(len, T::TYPE, host));
         Self {
-            handle: Handle { storage: Arc::new(Storage { len, ty: T::TYPE, residency }) },
+            handle: Handle {
+                storage: Arc::new(Storage {
+                    len,
+                    ty: T::TYPE,
+                    residency,
+                }),
+            },
             element: PhantomData,
         }
     }
@@ -124,10 +130,12 @@ impl<T: Element> Array<T> {
         let (start, borrow) = self.handle.borrow_on_host(range.clone(), true, false)?;
         // SAFETY: `start` is that of the array's host memory, where `range` is now allocated and initialised; the
         // guard keeps the shared borrow, so that nobody writes while it lives.
-        let slice = unsafe {
-            std::slice::from_raw_parts(start.cast::<T>().add(range.start), range.len())
-        };
-        Ok(ReadGuard { slice, _borrow: borrow })
+        let slice =
+            unsafe { std::slice::from_raw_parts(start.cast::<T>().add(range.start), range.len()) };
+        Ok(ReadGuard {
+            slice,
+            _borrow: borrow,
+        })
     }
 
     /// The elements on the host, to be changed. Afterwards they are valid on the host only.
@@ -146,7 +154,10 @@ impl<T: Element> Array<T> {
         let slice = unsafe {
             std::slice::from_raw_parts_mut(start.cast::<T>().add(range.start), range.len())
         };
-        Ok(WriteGuard { slice, _borrow: borrow })
+        Ok(WriteGuard {
+            slice,
+            _borrow: borrow,
+        })
     }
 
     /// Overwrites all elements, without fetching the old ones from where they are.
@@ -282,7 +293,10 @@ impl Handle {
     ) -> Result<(*mut u8, HostBorrow<'_>)> {
         let mut residency = self.residency();
         residency.borrow(write)?;
-        let borrow = HostBorrow { handle: self, exclusive: write };
+        let borrow = HostBorrow {
+            handle: self,
+            exclusive: write,
+        };
         let start = residency.host_access(range, fetch, write);
         // Before the borrow can be dropped, which takes the lock again.
         drop(residency);
@@ -293,7 +307,10 @@ impl Handle {
     pub(crate) fn residency(&self) -> MutexGuard<'_, Residency> {
         // A panic while the lock was held can only come from a failed assertion below; the sets are consistent
         // between statements, so the data stays usable.
-        self.storage.residency.lock().unwrap_or_else(PoisonError::into_inner)
+        self.storage
+            .residency
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -353,11 +370,23 @@ mod tests {
     #[test]
     fn misuse_is_an_error_that_says_what_was_expected() -> Result<()> {
         let mut array = Array::<f32>::uninit(4)?;
-        let text = array.read_range(2..5).expect_err("past the end").to_string();
+        let text = array
+            .read_range(2..5)
+            .expect_err("past the end")
+            .to_string();
         assert!(text.contains("2..5") && text.contains("0..4"), "{text}");
-        let text = array.write_all(&[0.0; 3]).expect_err("too short").to_string();
-        assert!(text.contains("has 3") && text.contains("4 are needed"), "{text}");
-        assert!(matches!(Array::<f32>::uninit(usize::MAX / 2), Err(Error::TooLarge { .. })));
+        let text = array
+            .write_all(&[0.0; 3])
+            .expect_err("too short")
+            .to_string();
+        assert!(
+            text.contains("has 3") && text.contains("4 are needed"),
+            "{text}"
+        );
+        assert!(matches!(
+            Array::<f32>::uninit(usize::MAX / 2),
+            Err(Error::TooLarge { .. })
+        ));
         Ok(())
     }
 }

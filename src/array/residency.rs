@@ -80,9 +80,9 @@ impl Residency {
         }
     }
 
-    /// What has been moved for this array so far.
-    pub(crate) fn moved(&self) -> Moved {
-        self.moved
+    /// What has been moved for this array since this was last asked.
+    pub(crate) fn take_moved(&mut self) -> Moved {
+        std::mem::take(&mut self.moved)
     }
 
     /// The elements that are valid on the host.
@@ -93,9 +93,12 @@ impl Residency {
     /// The elements that are valid on a GPU.
     pub(crate) fn valid_on(&self, gpu: GpuId) -> RangeSet {
         let mut here = self.extents.iter().filter(|e| e.gpu.id() == gpu);
-        let Some(first) = here.next() else { return RangeSet::new() };
+        let Some(first) = here.next() else {
+            return RangeSet::new();
+        };
         let mut valid = first.valid.clone();
-        here.flat_map(|e| e.valid.iter()).for_each(|r| valid.insert(r));
+        here.flat_map(|e| e.valid.iter())
+            .for_each(|r| valid.insert(r));
         valid
     }
 
@@ -113,7 +116,9 @@ impl Residency {
         }
         if write {
             self.host_valid.insert(range.clone());
-            self.extents.iter_mut().for_each(|e| e.valid.remove(range.clone()));
+            self.extents
+                .iter_mut()
+                .for_each(|e| e.valid.remove(range.clone()));
         }
         Ok(start)
     }
@@ -134,11 +139,16 @@ impl Residency {
         }
         if write {
             self.host_valid.remove(range.clone());
-            self.extents.iter_mut().for_each(|e| e.valid.remove(range.clone()));
+            self.extents
+                .iter_mut()
+                .for_each(|e| e.valid.remove(range.clone()));
             self.extents[at].valid.insert(range);
         }
         let extent = &self.extents[at];
-        Ok(DeviceView { buffer: Arc::clone(&extent.buffer), first: extent.range.start })
+        Ok(DeviceView {
+            buffer: Arc::clone(&extent.buffer),
+            first: extent.range.start,
+        })
     }
 
     /// Counts a borrow of the host memory in; refused if it clashes with one that is alive.
@@ -146,7 +156,11 @@ impl Residency {
         if self.borrows == EXCLUSIVE || (exclusive && self.borrows > 0) {
             return Err(Self::clash());
         }
-        self.borrows = if exclusive { EXCLUSIVE } else { self.borrows + 1 };
+        self.borrows = if exclusive {
+            EXCLUSIVE
+        } else {
+            self.borrows + 1
+        };
         Ok(())
     }
 
@@ -178,22 +192,27 @@ impl Residency {
         let start = self.host_start()?;
         for i in 0..self.extents.len() {
             let extent = &self.extents[i];
-            let wanted: SmallVec<[Range<usize>; 4]> =
-                self.host_valid.missing(range.clone()).flat_map(|r| extent.valid.overlap(r)).collect();
+            let wanted: SmallVec<[Range<usize>; 4]> = self
+                .host_valid
+                .missing(range.clone())
+                .flat_map(|r| extent.valid.overlap(r))
+                .collect();
             for part in wanted {
                 let bytes = part.len() * size;
                 // SAFETY: the range lies in the array's host memory. Nobody else touches it: it is invalid on the
                 // host, so no borrower was given it, and the residency lock is held.
-                let target = unsafe {
-                    std::slice::from_raw_parts_mut(start.add(part.start * size), bytes)
-                };
+                let target =
+                    unsafe { std::slice::from_raw_parts_mut(start.add(part.start * size), bytes) };
                 let offset = (part.start - extent.range.start) * size;
                 extent.gpu.download(&extent.buffer, offset as u64, target)?;
                 self.moved.to_host += bytes as u64;
                 self.host_valid.insert(part);
             }
         }
-        debug_assert!(self.host_valid.contains(&range), "an element was valid nowhere");
+        debug_assert!(
+            self.host_valid.contains(&range),
+            "an element was valid nowhere"
+        );
         Ok(())
     }
 
@@ -206,13 +225,22 @@ impl Residency {
                 continue;
             }
             let (source, target) = (&self.extents[from], &self.extents[at]);
-            let parts: SmallVec<[Range<usize>; 4]> =
-                target.valid.missing(range.clone()).flat_map(|r| source.valid.overlap(r)).collect();
+            let parts: SmallVec<[Range<usize>; 4]> = target
+                .valid
+                .missing(range.clone())
+                .flat_map(|r| source.valid.overlap(r))
+                .collect();
             for part in parts {
                 let (source, target) = (&self.extents[from], &self.extents[at]);
                 gpu.copy(
-                    (&source.buffer, ((part.start - source.range.start) * size) as u64),
-                    (&target.buffer, ((part.start - target.range.start) * size) as u64),
+                    (
+                        &source.buffer,
+                        ((part.start - source.range.start) * size) as u64,
+                    ),
+                    (
+                        &target.buffer,
+                        ((part.start - target.range.start) * size) as u64,
+                    ),
                     (part.len() * size) as u64,
                 )?;
                 self.extents[at].valid.insert(part);
@@ -231,8 +259,7 @@ impl Residency {
             let bytes = part.len() * size;
             // SAFETY: the range lies in the array's host memory and is valid there; nobody writes it, since no
             // exclusive borrow is alive and the residency lock is held.
-            let source =
-                unsafe { std::slice::from_raw_parts(start.add(part.start * size), bytes) };
+            let source = unsafe { std::slice::from_raw_parts(start.add(part.start * size), bytes) };
             let extent = &mut self.extents[at];
             let offset = (part.start - extent.range.start) * size;
             gpu.upload(&extent.buffer, offset as u64, source)?;
@@ -272,7 +299,8 @@ impl Residency {
     /// Frees extents on a GPU of which every valid element is valid on the host too.
     fn drop_redundant_extents(&mut self, gpu: GpuId) {
         let host = &self.host_valid;
-        self.extents.retain(|e| e.gpu.id() != gpu || !e.valid.iter().all(|r| host.contains(&r)));
+        self.extents
+            .retain(|e| e.gpu.id() != gpu || !e.valid.iter().all(|r| host.contains(&r)));
     }
 
     /// Frees every extent, after fetching to the host what is valid only there.

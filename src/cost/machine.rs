@@ -84,7 +84,11 @@ pub struct Link {
 impl Link {
     /// Seconds to move `bytes`; nothing takes no time.
     pub fn seconds(&self, bytes: f64) -> f64 {
-        if bytes > 0.0 { self.latency_seconds + bytes / self.bytes_per_second } else { 0.0 }
+        if bytes > 0.0 {
+            self.latency_seconds + bytes / self.bytes_per_second
+        } else {
+            0.0
+        }
     }
 }
 
@@ -132,8 +136,15 @@ impl Curve {
     /// The value at `bytes`.
     pub fn at(&self, bytes: f64) -> f64 {
         let above = self.points.partition_point(|[size, _]| *size <= bytes);
-        match (above.checked_sub(1).and_then(|below| self.points.get(below)), self.points.get(above)) {
-            (Some(&[x0, y0]), Some(&[x1, y1])) => y0 + (y1 - y0) * ((bytes / x0).ln() / (x1 / x0).ln()),
+        match (
+            above
+                .checked_sub(1)
+                .and_then(|below| self.points.get(below)),
+            self.points.get(above),
+        ) {
+            (Some(&[x0, y0]), Some(&[x1, y1])) => {
+                y0 + (y1 - y0) * ((bytes / x0).ln() / (x1 / x0).ln())
+            }
             (Some(&[_, y]), None) | (None, Some(&[_, y])) => y,
             (None, None) => unreachable!("a curve has at least one point"),
         }

@@ -4,5 +4,7 @@
 //! seconds follow from them ([`prior`]). It decides nothing: that is the planner's, in `dispatch`.
 
 pub mod machine;
+pub mod prior;
 
 pub use machine::{Curve, DeviceKind, DeviceModel, Engine, Limits, Link, Machine};
+pub use prior::Prediction;

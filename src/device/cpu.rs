@@ -57,15 +57,22 @@ impl Cpu {
         items: Range<usize>,
         grain: usize,
         threads: usize,
-        task: &Task,
+        task: &Task<'_>,
     ) -> Result<()> {
-        let step = items.len().div_ceil(threads * RANGES_PER_THREAD).next_multiple_of(grain);
+        let step = items
+            .len()
+            .div_ceil(threads * RANGES_PER_THREAD)
+            .next_multiple_of(grain);
         if threads == 1 || items.len() <= step {
-            return if items.is_empty() { Ok(()) } else { task(items) };
+            return if items.is_empty() {
+                Ok(())
+            } else {
+                task(items)
+            };
         }
         // SAFETY: only the lifetime changes. `Region::work` dereferences the pointer only for a range it has claimed,
         // and this function returns only after every claimed range is finished and none can be claimed.
-        let task: *const Task = unsafe { std::mem::transmute::<&Task, &'static Task>(task) };
+        let task: *const Task<'static> = unsafe { std::mem::transmute::<&Task<'_>, _>(task) };
         let ranges = items.len().div_ceil(step);
         let region = Arc::new(Region {
             task,
@@ -87,12 +94,12 @@ impl Cpu {
 }
 
 /// What a region does with each range.
-type Task = dyn Fn(Range<usize>) -> Result<()> + Sync;
+type Task<'a> = dyn Fn(Range<usize>) -> Result<()> + Sync + 'a;
 
 /// A parallel region: ranges waiting to be claimed by the caller and its helpers.
 struct Region {
     /// A pointer, since a helper that comes too late holds it after the task is gone.
-    task: *const Task,
+    task: *const Task<'static>,
     items: Range<usize>,
     step: usize,
     ranges: usize,
@@ -132,7 +139,10 @@ impl Region {
             };
             let mut done = 1;
             if let Some(failure) = outcome {
-                self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+                self.failure
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get_or_insert(failure);
                 // Claim all that is left, so that nobody begins it.
                 let before = self.claimed.swap(self.ranges, Ordering::Relaxed);
                 done += self.ranges.saturating_sub(before);
@@ -155,7 +165,12 @@ impl Region {
                 std::thread::park();
             }
         }
-        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match self
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             None => Ok(()),
             Some(Failure::Error(error)) => Err(error),
             Some(Failure::Panic(panic)) => std::panic::resume_unwind(panic),
@@ -171,7 +186,10 @@ pub(crate) fn catch_panic(kernel: &str, task: impl FnOnce() -> Result<()>) -> Re
             .map(ToString::to_string)
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "no message".into());
-        Err(Error::Panicked { kernel: kernel.into(), message })
+        Err(Error::Panicked {
+            kernel: kernel.into(),
+            message,
+        })
     })
 }
 
@@ -212,7 +230,13 @@ impl<'a> CpuPart<'a> {
         views: &'a [HostView],
         threads: usize,
     ) -> Self {
-        Self { items, outline, views, threads, handed_out: 0 }
+        Self {
+            items,
+            outline,
+            views,
+            threads,
+            handed_out: 0,
+        }
     }
 
     /// The items to compute.
@@ -249,7 +273,10 @@ impl<'a> CpuPart<'a> {
     pub fn read<T: Element>(&self, index: usize) -> &'a [T] {
         let (start, len) = self.locate::<T>(index);
         let binding = &self.outline.bindings[index];
-        assert!(binding.access == Access::Read, "binding {index} is written: use `write`");
+        assert!(
+            binding.access == Access::Read,
+            "binding {index} is written: use `write`"
+        );
         // SAFETY: `new`'s contract: allocated, initialised, and written by nobody during 'a.
         unsafe { std::slice::from_raw_parts(start, len) }
     }
@@ -262,9 +289,15 @@ impl<'a> CpuPart<'a> {
     pub fn write<T: Element>(&mut self, index: usize) -> &'a mut [T] {
         let (start, len) = self.locate::<T>(index);
         let binding = &self.outline.bindings[index];
-        assert!(binding.access.writes(), "binding {index} is only read: use `read`");
+        assert!(
+            binding.access.writes(),
+            "binding {index} is only read: use `read`"
+        );
         let bit = 1u64 << index;
-        assert!(self.handed_out & bit == 0, "binding {index} was already handed out for writing");
+        assert!(
+            self.handed_out & bit == 0,
+            "binding {index} was already handed out for writing"
+        );
         self.handed_out |= bit;
         // SAFETY: `new`'s contract: in no other part; and handed out once by this one.
         unsafe { std::slice::from_raw_parts_mut(start, len) }
@@ -286,10 +319,18 @@ impl<'a> CpuPart<'a> {
 
     fn locate<T: Element>(&self, index: usize) -> (*mut T, usize) {
         let view = self.views[index];
-        assert!(view.ty == T::TYPE, "binding {index} holds {}, not {}", view.ty, T::TYPE);
+        assert!(
+            view.ty == T::TYPE,
+            "binding {index} holds {}, not {}",
+            view.ty,
+            T::TYPE
+        );
         let elements = self.elements(index);
         // SAFETY: the offset stays within the array that `new`'s contract speaks of.
-        (unsafe { view.start.cast::<T>().add(elements.start) }, elements.len())
+        (
+            unsafe { view.start.cast::<T>().add(elements.start) },
+            elements.len(),
+        )
     }
 }
 
@@ -300,7 +341,13 @@ mod tests {
     #[test]
     fn every_item_is_visited_once_at_grain_borders() {
         let cpu = Cpu::new(3).expect("three threads");
-        for (n, grain, threads) in [(0, 1, 2), (1, 1, 3), (1000, 64, 3), (1001, 7, 2), (4096, 4096, 3)] {
+        for (n, grain, threads) in [
+            (0, 1, 2),
+            (1, 1, 3),
+            (1000, 64, 3),
+            (1001, 7, 2),
+            (4096, 4096, 3),
+        ] {
             let seen: Vec<AtomicUsize> = (0..n).map(|_| AtomicUsize::new(0)).collect();
             cpu.for_ranges(0..n, grain, threads, &|range| {
                 assert_eq!(range.start % grain, 0);
@@ -308,7 +355,10 @@ mod tests {
                 Ok(())
             })
             .expect("no range fails");
-            assert!(seen.iter().all(|s| s.load(Ordering::Relaxed) == 1), "{n} {grain} {threads}");
+            assert!(
+                seen.iter().all(|s| s.load(Ordering::Relaxed) == 1),
+                "{n} {grain} {threads}"
+            );
         }
     }
 
@@ -321,7 +371,10 @@ mod tests {
             Err(Error::argument("test", "always fails"))
         });
         assert!(result.is_err());
-        assert!(begun.load(Ordering::Relaxed) <= 2, "each thread begins one range at the most");
+        assert!(
+            begun.load(Ordering::Relaxed) <= 2,
+            "each thread begins one range at the most"
+        );
     }
 
     #[test]
@@ -329,13 +382,18 @@ mod tests {
         let cpu = Cpu::new(2).expect("two threads");
         let error = catch_panic("test", || {
             cpu.for_ranges(0..100, 1, 2, &|range| {
-                if range.contains(&50) { panic!("item {}", 50) } else { Ok(()) }
+                if range.contains(&50) {
+                    panic!("item {}", 50)
+                } else {
+                    Ok(())
+                }
             })
         })
         .expect_err("it panics");
         assert!(error.to_string().contains("item 50"), "{error}");
         // The pool works on.
-        cpu.for_ranges(0..100, 1, 2, &|_| Ok(())).expect("nothing fails");
+        cpu.for_ranges(0..100, 1, 2, &|_| Ok(()))
+            .expect("nothing fails");
     }
 
     #[test]

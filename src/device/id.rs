@@ -7,7 +7,9 @@ use std::str::FromStr;
 /// A device of a runtime: the CPU, or one of the GPUs in the order in which `divvy devices` lists them.
 ///
 /// Written `cpu`, `gpu0`, `gpu1`; `gpu` alone is the first GPU and `gpu:1` is read like `gpu1`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(into = "String", try_from = "String")]
 pub enum DeviceId {
     /// The CPU and the host's memory.
@@ -78,7 +80,17 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_by_name() {
-        for text in ["", "CPU", "gpu:", "gpu-1", "gpu+1", "gpu 1", "gpu::1", "cpu0", "gpu99999999999999999999"] {
+        for text in [
+            "",
+            "CPU",
+            "gpu:",
+            "gpu-1",
+            "gpu+1",
+            "gpu 1",
+            "gpu::1",
+            "cpu0",
+            "gpu99999999999999999999",
+        ] {
             let error = text.parse::<DeviceId>().unwrap_err().to_string();
             assert!(error.contains(&format!("{text:?}")), "{error}");
         }

@@ -26,7 +26,10 @@ pub enum Placement {
 impl Placement {
     /// The share `fraction` on the first GPU, which comes first, and the rest on the CPU.
     pub fn split(fraction: f64) -> Self {
-        Self::Split(vec![(DeviceId::Gpu(0), fraction), (DeviceId::Cpu, 1.0 - fraction)])
+        Self::Split(vec![
+            (DeviceId::Gpu(0), fraction),
+            (DeviceId::Cpu, 1.0 - fraction),
+        ])
     }
 
     /// Refuses shares that cannot be used.
@@ -36,7 +39,9 @@ impl Placement {
     /// listed twice.
     pub fn check(&self) -> Result<()> {
         match self {
-            Self::Split(shares) => check_shares(shares).map_err(|problem| Error::Placement { problem }),
+            Self::Split(shares) => {
+                check_shares(shares).map_err(|problem| Error::Placement { problem })
+            }
             _ => Ok(()),
         }
     }
@@ -48,7 +53,9 @@ const SHARE_TOLERANCE: f64 = 1e-6;
 fn check_shares(shares: &[(DeviceId, f64)]) -> Result<(), String> {
     for (at, (device, share)) in shares.iter().enumerate() {
         if !(share.is_finite() && *share >= 0.0) {
-            return Err(format!("{device} has the share {share}; shares are numbers from 0 to 1"));
+            return Err(format!(
+                "{device} has the share {share}; shares are numbers from 0 to 1"
+            ));
         }
         if shares[..at].iter().any(|(other, _)| other == device) {
             return Err(format!("{device} is listed twice; give it one share"));
@@ -98,19 +105,27 @@ impl FromStr for Placement {
         }
         let Some(shares) = text.strip_prefix("split:") else {
             return text.parse::<DeviceId>().map(Self::from).map_err(|_| {
-                refuse(format!("{text:?} is none; expected `auto`, `cpu`, `gpu`, `gpu:1` or `split:0.25`"))
+                refuse(format!(
+                    "{text:?} is none; expected `auto`, `cpu`, `gpu`, `gpu:1` or `split:0.25`"
+                ))
             });
         };
         let number = |share: &str| {
-            share.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| {
-                refuse(format!("{share:?} in {text:?} is no share; expected a number from 0 to 1"))
-            })
+            share
+                .parse::<f64>()
+                .ok()
+                .filter(|share| (0.0..=1.0).contains(share))
+                .ok_or_else(|| {
+                    refuse(format!(
+                        "{share:?} in {text:?} is no share; expected a number from 0 to 1"
+                    ))
+                })
         };
         let placement = if shares.contains('=') {
             let listed = shares.split(',').map(|entry| {
-                let (device, share) = entry
-                    .split_once('=')
-                    .ok_or_else(|| refuse(format!("{entry:?} in {text:?} is not like `gpu0=0.5`")))?;
+                let (device, share) = entry.split_once('=').ok_or_else(|| {
+                    refuse(format!("{entry:?} in {text:?} is not like `gpu0=0.5`"))
+                })?;
                 Ok((device.parse()?, number(share)?))
             });
             Self::Split(listed.collect::<Result<_>>()?)

@@ -1,18 +1,20 @@
 //! Decides which items of a call run on which device, from predicted times alone.
 //!
-//! Pure: no clock, no device, no lock, no wgpu type. Everything it knows is in its arguments, so the same
-//! arguments always give the same plan, on real machines and on invented ones.
+//! Pure: no clock, no device, no lock, no wgpu type. Everything it knows is in its arguments, so that the same
+//! arguments always give the same plan, on real machines and on invented ones. `consider` finds the candidates and
+//! chooses; this takes the choice, and `explain` shows all of it.
 
+use super::consider::{Depth, consider};
+use super::placement::Placement;
 use crate::array::{Handle, RangeSet};
-use crate::cost::Machine;
+use crate::cost::{Machine, Prediction};
 use crate::device::DeviceId;
-use crate::dispatch::Placement;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::{Access, Outline, Role, Work};
 use smallvec::SmallVec;
 use std::ops::Range;
 
-/// What is to be planned: the outline of a call and where its arrays are valid.
+/// What is to be planned: the outline of a call, and where its arrays are valid.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// The kernel's name.
@@ -54,7 +56,11 @@ pub type Residency = SmallVec<[(DeviceId, RangeSet); 2]>;
 
 impl<'a> Request<'a> {
     /// The request for a kernel's outline; `residency` says where an array is valid.
-    pub fn new(kernel: &'a str, outline: &Outline, residency: impl Fn(&Handle) -> Residency) -> Self {
+    pub fn new(
+        kernel: &'a str,
+        outline: &Outline,
+        residency: impl Fn(&Handle) -> Residency,
+    ) -> Self {
         let operands = outline.bindings.iter().map(|binding| Operand {
             role: binding.role,
             access: binding.access,
@@ -79,11 +85,13 @@ impl<'a> Request<'a> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Policy {
-    /// The share of the best single device's time that a split must save to be chosen.
+    /// The share of the best single device's time that a split must save to be chosen. 10 %, because the
+    /// equal-finish estimate flatters itself.
     pub split_gain: f64,
-    /// How many times slower than the fastest a device may be and still get a part.
+    /// How many times slower per item than the fastest a device may be and still get a part. 8: what such a device
+    /// could save is less than the margin above.
     pub split_speed_ratio: f64,
-    /// How many times longer a device takes while the others of a split run too.
+    /// How many times longer a device takes while the others of a split run too. A guess until pairs are measured.
     pub corun_slowdown: f64,
     /// The share of the time that must be saved for a call to leave the device that holds its data.
     pub hysteresis: f64,
@@ -91,14 +99,19 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { split_gain: 0.1, split_speed_ratio: 8.0, corun_slowdown: 1.1, hysteresis: 0.1 }
+        Self {
+            split_gain: 0.1,
+            split_speed_ratio: 8.0,
+            corun_slowdown: 1.1,
+            hysteresis: 0.1,
+        }
     }
 }
 
 /// Which part runs where, and how long it is predicted to take.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// Contiguous, in ascending order of items, none empty, one per device. None at all if there are no items.
+    /// Contiguous, ascending, none empty, one per device. None at all if there are no items.
     pub parts: SmallVec<[PlannedPart; 2]>,
     /// Seconds from the call until its results are complete.
     pub predicted_seconds: f64,
@@ -117,32 +130,20 @@ pub struct PlannedPart {
     pub predicted: Prediction,
 }
 
-/// The seconds that a part is predicted to take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Prediction {
-    /// To start and to be waited for.
-    pub launch: f64,
-    /// To move what is missing there to the device.
-    pub upload: f64,
-    /// To compute.
-    pub compute: f64,
-    /// To move to the host: what the CPU misses, and what a GPU returns to the caller.
-    pub download: f64,
-}
-
-impl Prediction {
-    /// All of it, one after the other.
-    pub fn seconds(&self) -> f64 {
-        self.launch + self.upload + self.compute + self.download
-    }
-}
-
 /// Plans a call.
 ///
 /// # Errors
 /// [`Error::NoSuchDevice`] if `placement` names a device that `machine` does not have, [`Error::Placement`] if its
-/// shares cannot be used, [`Error::Infeasible`] if the devices it allows cannot run the kernel.
-pub fn plan(request: &Request<'_>, machine: &Machine, placement: &Placement, policy: &Policy) -> Result<Plan> {
-    let _ = (request, machine, placement, policy);
-    Err(Error::Placement { problem: String::new() })
+/// shares cannot be used, [`Error::Infeasible`] if the devices that it allows cannot run the kernel.
+pub fn plan(
+    request: &Request<'_>,
+    machine: &Machine,
+    placement: &Placement,
+    policy: &Policy,
+) -> Result<Plan> {
+    let mut considered = consider(request, machine, placement, policy, Depth::Choice)?;
+    Ok(considered.candidates.swap_remove(considered.choice).plan)
 }
+
+#[cfg(test)]
+mod tests;
