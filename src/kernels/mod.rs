@@ -2,5 +2,11 @@
 
 pub mod axpy;
 pub mod catalog;
+pub mod heat;
+pub mod leapfrog;
+pub mod nbody;
 
 pub use axpy::axpy;
+pub use heat::{Border, heat_step};
+pub use leapfrog::leapfrog_step;
+pub use nbody::{Energy, nbody_accelerations, nbody_energy};

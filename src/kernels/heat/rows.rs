@@ -67,7 +67,13 @@ impl Rows<'_> {
                     Border::Fixed => middle[i],
                     Border::Insulated => {
                         let (left, right) = (i.saturating_sub(1), (i + 1).min(cols - 1));
-                        row.cell(row.up[i], middle[left], middle[i], middle[right], row.down[i])
+                        row.cell(
+                            row.up[i],
+                            middle[left],
+                            middle[i],
+                            middle[right],
+                            row.down[i],
+                        )
                     }
                 };
             }
@@ -99,8 +105,11 @@ fn autovectorised(row: &Row<'_>, range: Range<usize>, next: &mut [f32]) {
     }
     let left = &row.middle[range.start - 1..range.end - 1];
     let right = &row.middle[range.start + 1..range.end + 1];
-    let (up, middle, down) =
-        (&row.up[range.clone()], &row.middle[range.clone()], &row.down[range.clone()]);
+    let (up, middle, down) = (
+        &row.up[range.clone()],
+        &row.middle[range.clone()],
+        &row.down[range.clone()],
+    );
     let neighbours = up.iter().zip(down).zip(left).zip(right);
     for ((next, middle), (((up, down), left), right)) in
         next[range].iter_mut().zip(middle).zip(neighbours)
@@ -137,8 +146,14 @@ fn avx512(simd: pulp::x86::V4) -> impl Fn(&Row<'_>, Range<usize>, &mut [f32]) {
         let vertical = up[1..].iter().zip(&down[1..]);
         for ((next, after), (up, down)) in next[1..].iter_mut().zip(&middle[2..]).zip(vertical) {
             // The last of `before` and all but the last of `here`; all but the first of `here` and the first of `after`.
-            let left = cast(simd.avx512f._mm512_alignr_epi32::<15>(cast(here), cast(before)));
-            let right = cast(simd.avx512f._mm512_alignr_epi32::<1>(cast(*after), cast(here)));
+            let left = cast(
+                simd.avx512f
+                    ._mm512_alignr_epi32::<15>(cast(here), cast(before)),
+            );
+            let right = cast(
+                simd.avx512f
+                    ._mm512_alignr_epi32::<1>(cast(*after), cast(here)),
+            );
             let sum = simd.add_f32s(simd.add_f32s(*up, *down), simd.add_f32s(left, right));
             *next = simd.mul_add_f32s(r, simd.negate_mul_add_f32s(four, here, sum), here);
             (before, here) = (here, *after);
@@ -160,7 +175,15 @@ mod tests {
             let end = first + next.len() / cols;
             let above = first.min(1);
             let cells = &u[(first - above) * cols..(end + 1).min(rows) * cols];
-            Rows { cells, above, below: end < rows, cols, r, border }.step(next);
+            Rows {
+                cells,
+                above,
+                below: end < rows,
+                cols,
+                r,
+                border,
+            }
+            .step(next);
         }
         next
     }

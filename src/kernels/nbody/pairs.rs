@@ -24,7 +24,12 @@ pub(super) fn attract(
     softening2: f32,
     accelerations: &mut [Row],
 ) {
-    let sum = Sum { targets, sources, softening2, accelerations };
+    let sum = Sum {
+        targets,
+        sources,
+        softening2,
+        accelerations,
+    };
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     {
         if let Some(simd) = pulp::x86::V4::try_new() {
@@ -106,7 +111,8 @@ lanes_by_pulp!(pulp::x86::V4, |self, a| bytemuck::cast(
 
 // The instruction's estimate is within 1.5·2^-12.
 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-lanes_by_pulp!(pulp::x86::V3, |self, a| self.approx_reciprocal_sqrt_f32x8(a));
+lanes_by_pulp!(pulp::x86::V3, |self, a| self
+    .approx_reciprocal_sqrt_f32x8(a));
 
 // The instruction's estimate has 8 bits; a Newton step doubles them.
 #[cfg(target_arch = "aarch64")]
@@ -180,11 +186,14 @@ impl<L: Lanes> pulp::NullaryFnOnce for SumWith<'_, L> {
 
     #[inline(always)]
     fn call(self) {
-        let Sum { targets, sources, softening2, accelerations } = self.sum;
+        let Sum {
+            targets,
+            sources,
+            softening2,
+            accelerations,
+        } = self.sum;
         let width = size_of::<L::V>() / size_of::<f32>();
-        for (targets, accelerations) in
-            targets.chunks(width).zip(accelerations.chunks_mut(width))
-        {
+        for (targets, accelerations) in targets.chunks(width).zip(accelerations.chunks_mut(width)) {
             attract_vector(self.lanes, targets, sources, softening2, accelerations);
         }
     }
@@ -214,8 +223,8 @@ fn attract_vector<L: Lanes>(
     for block in sources.chunks(BLOCK) {
         let mut sum = [zero; 3];
         for source in block {
-            let [dx, dy, dz] = [(0, x), (1, y), (2, z)]
-                .map(|(axis, at)| lanes.sub(lanes.splat(source[axis]), at));
+            let [dx, dy, dz] =
+                [(0, x), (1, y), (2, z)].map(|(axis, at)| lanes.sub(lanes.splat(source[axis]), at));
             let d = lanes.mul_add(dz, dz, softening2);
             let d = lanes.mul_add(dx, dx, lanes.mul_add(dy, dy, d));
             let estimate = lanes.rsqrt(d);
@@ -261,7 +270,9 @@ mod tests {
     /// Every implementation that this machine can run.
     fn paths() -> Vec<Path> {
         let mut paths: Vec<Path> = vec![
-            ("chosen", |s| attract(s.targets, s.sources, s.softening2, s.accelerations)),
+            ("chosen", |s| {
+                attract(s.targets, s.sources, s.softening2, s.accelerations)
+            }),
             ("portable", |s| s.with(Portable).call()),
         ];
         #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -292,7 +303,12 @@ mod tests {
 
     fn run(path: fn(Sum<'_>), targets: &[Row], sources: &[Row], softening2: f32) -> Vec<Row> {
         let mut accelerations = vec![[f32::NAN; 4]; targets.len()];
-        path(Sum { targets, sources, softening2, accelerations: &mut accelerations });
+        path(Sum {
+            targets,
+            sources,
+            softening2,
+            accelerations: &mut accelerations,
+        });
         accelerations
     }
 
@@ -323,10 +339,16 @@ mod tests {
                 let got = run(path, &sources[..n], &sources, 1e-4);
                 for (got, target) in got.iter().zip(&sources) {
                     let want = exact(target, &sources, 1e-4);
-                    let error: f64 =
-                        got.iter().zip(want).map(|(g, w)| (f64::from(*g) - w).powi(2)).sum();
+                    let error: f64 = got
+                        .iter()
+                        .zip(want)
+                        .map(|(g, w)| (f64::from(*g) - w).powi(2))
+                        .sum();
                     let size: f64 = want.iter().map(|w| w * w).sum();
-                    assert!((error / size).sqrt() < 1e-5, "{name}, {n}: {got:?} {want:?}, seed {seed}");
+                    assert!(
+                        (error / size).sqrt() < 1e-5,
+                        "{name}, {n}: {got:?} {want:?}, seed {seed}"
+                    );
                     assert_eq!(got[3], 0.0, "{name}, {n}");
                 }
             }
@@ -364,8 +386,16 @@ mod tests {
     fn no_sources_give_no_acceleration_and_nan_spreads() {
         for (name, path) in paths() {
             assert_eq!(run(path, &[[1.0; 4]], &[], 1.0), [[0.0; 4]], "{name}");
-            let got = run(path, &[[1.0; 4], [f32::NAN; 4]], &[[0.0, 0.0, 0.0, 1.0]], 1.0);
-            assert!(got[0][0].is_finite() && got[1][0].is_nan(), "{name}: {got:?}");
+            let got = run(
+                path,
+                &[[1.0; 4], [f32::NAN; 4]],
+                &[[0.0, 0.0, 0.0, 1.0]],
+                1.0,
+            );
+            assert!(
+                got[0][0].is_finite() && got[1][0].is_nan(),
+                "{name}: {got:?}"
+            );
         }
     }
 }
