@@ -4,6 +4,7 @@ use super::pipelines::Window;
 use super::recorder::Groups;
 use super::{Gpu, GpuLimits};
 use crate::array::DeviceView;
+use crate::cost::DeviceKind;
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Outline, Role};
@@ -72,6 +73,11 @@ impl<'a> GpuPart<'a> {
     /// How many items the whole pass has.
     pub fn total(&self) -> usize {
         self.outline.items
+    }
+
+    /// What sort of device it is: shaders suit a software adapter differently from real GPUs.
+    pub fn kind(&self) -> DeviceKind {
+        self.gpu.info().kind
     }
 
     /// What the adapter can bind and dispatch.
