@@ -92,14 +92,18 @@ pub enum Error {
     },
 
     /// The host has no memory left for an array.
-    #[error("the host cannot provide {bytes} bytes for an array; free memory or use smaller arrays")]
+    #[error(
+        "the host cannot provide {bytes} bytes for an array; free memory or use smaller arrays"
+    )]
     HostMemory {
         /// How many bytes were asked for.
         bytes: usize,
     },
 
     /// A device has no memory left for an array.
-    #[error("{device} cannot provide {bytes} bytes for an array; free arrays or place the call elsewhere")]
+    #[error(
+        "{device} cannot provide {bytes} bytes for an array; free arrays or place the call elsewhere"
+    )]
     DeviceMemory {
         /// The device.
         device: String,
@@ -158,7 +162,10 @@ pub enum Error {
 impl Error {
     /// An [`Error::Argument`].
     pub(crate) fn argument(kernel: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Argument { kernel: kernel.into(), problem: problem.into() }
+        Self::Argument {
+            kernel: kernel.into(),
+            problem: problem.into(),
+        }
     }
 
     /// An [`Error::Length`] unless `given == expected`.

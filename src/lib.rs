@@ -1,1 +1,40 @@
+//! Divvy runs data-parallel kernels on arrays on the best device at hand: the CPU (rayon), a GPU (WGSL through
+//! wgpu), or several at once, chosen per call by a cost model that can explain itself.
+//!
+//! ```
+//! # fn main() -> divvy::Result<()> {
+//! use divvy::prelude::*;
+//!
+//! let rt = Runtime::new()?; // the CPU and every usable GPU
+//! let x = rt.array_from(&[1.0f32, 2.0, 3.0])?;
+//! let mut y = rt.array_from(&[0.5f32, 0.5, 0.5])?;
+//! rt.run(axpy(2.0, &x, &mut y))?; // placed by the cost model
+//! assert_eq!(*y.read()?, [2.5, 4.5, 6.5]);
+//! # Ok(())
+//! # }
+//! ```
+#![deny(missing_docs)]
 
+pub mod array;
+pub mod cost;
+pub mod device;
+pub mod dispatch;
+mod error;
+pub mod kernel;
+pub mod kernels;
+mod runtime;
+mod units;
+
+pub use array::Array;
+pub use device::DeviceId;
+pub use dispatch::{Placement, Report, Run};
+pub use error::{Error, Result};
+pub use runtime::{Runtime, RuntimeBuilder};
+
+/// What most programs use.
+pub mod prelude {
+    pub use crate::array::Array;
+    pub use crate::dispatch::Placement;
+    pub use crate::kernels::*;
+    pub use crate::runtime::Runtime;
+}

@@ -53,7 +53,9 @@ mod sealed {
     message = "a Divvy array cannot hold `{Self}`",
     note = "arrays hold f32, u32 or i32"
 )]
-pub trait Element: sealed::Sealed + Pod + Send + Sync + PartialOrd + std::fmt::Debug + 'static {
+pub trait Element:
+    sealed::Sealed + Pod + Send + Sync + PartialOrd + std::fmt::Debug + 'static
+{
     /// This type as a value.
     const TYPE: ElementType;
 }

@@ -48,7 +48,9 @@ impl RangeSet {
             return true;
         }
         let at = self.first_ending_after(range.start);
-        self.ranges.get(at).is_some_and(|r| r.start <= range.start && range.end <= r.end)
+        self.ranges
+            .get(at)
+            .is_some_and(|r| r.start <= range.start && range.end <= r.end)
     }
 
     /// Puts every index of `range` into the set.

@@ -23,7 +23,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 pub use crate::device::cpu::CpuPart;
-pub use crate::device::gpu::GpuPart;
+pub use crate::device::gpu::{GpuArg, GpuPart};
 
 /// An operation bound to its arguments: what [`Runtime::run`](crate::Runtime::run) runs.
 ///
@@ -114,7 +114,11 @@ impl<'a, K: Kernel> Call<'a, K> {
     /// Wraps a kernel. The lifetime must be that of the borrows through which its arrays were reached; a
     /// constructor's signature ties it, as in `fn scale<'a>(x: &'a mut Array<f32>) -> Call<'a, Scale>`.
     pub fn new(kernel: K) -> Self {
-        Self { kernel, placement: None, borrows: PhantomData }
+        Self {
+            kernel,
+            placement: None,
+            borrows: PhantomData,
+        }
     }
 
     /// Places this call, whatever the runtime's default placement is.

@@ -19,6 +19,8 @@ pub struct Outline {
     pub has_cpu: bool,
     /// Whether [`Pass::gpu`](super::Pass::gpu) is implemented.
     pub has_gpu: bool,
+    /// The most items that one call of [`Pass::gpu`](super::Pass::gpu) may get, whatever the adapter can bind.
+    pub max_piece: usize,
     /// Bytes that are read back to the host after every run because the caller gets them as a value.
     pub returned_bytes: usize,
 }
@@ -36,6 +38,7 @@ impl Outline {
             work,
             has_cpu: true,
             has_gpu: true,
+            max_piece: usize::MAX,
             returned_bytes: 0,
         }
     }
@@ -44,6 +47,17 @@ impl Outline {
     pub fn grain(mut self, grain: usize) -> Self {
         self.grain = grain.max(1);
         self
+    }
+
+    /// What borders between parts on different devices, and between pieces on a GPU, are multiples of: the grain, and
+    /// 64 items, so that elements of 4 bytes begin at the 256-byte borders that bindings must begin at.
+    pub fn border_grain(&self) -> usize {
+        const ALIGNED: usize = 64;
+        let mut multiple = self.grain;
+        while !multiple.is_multiple_of(ALIGNED) {
+            multiple *= 2;
+        }
+        multiple
     }
 
     /// The same with `bytes` read back to the host after each run.
@@ -67,17 +81,29 @@ pub struct Binding {
 impl Binding {
     /// An array of which the items' elements are read.
     pub fn read(array: &Handle, role: Role) -> Self {
-        Self { array: array.clone(), role, access: Access::Read }
+        Self {
+            array: array.clone(),
+            role,
+            access: Access::Read,
+        }
     }
 
     /// An array of which the items' elements are all written without being read.
     pub fn write(array: &Handle, role: Role) -> Self {
-        Self { array: array.clone(), role, access: Access::Write }
+        Self {
+            array: array.clone(),
+            role,
+            access: Access::Write,
+        }
     }
 
     /// An array of which the items' elements are read and written.
     pub fn update(array: &Handle, role: Role) -> Self {
-        Self { array: array.clone(), role, access: Access::ReadWrite }
+        Self {
+            array: array.clone(),
+            role,
+            access: Access::ReadWrite,
+        }
     }
 
     /// The elements that `items` stand for. Within the array, whatever the items.

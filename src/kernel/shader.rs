@@ -1,9 +1,10 @@
 //! WGSL sources as values: what `device/gpu` compiles and caches, without knowing any kernel by name.
 
+use crate::error::{Error, Result};
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// A WGSL source with one entry point per pipeline.
+/// A WGSL source. Each of its entry points is a pipeline.
 ///
 /// Built-in shaders follow one convention: `@group(0) @binding(0)` is a uniform struct of parameters, and the
 /// arrays of a dispatch follow from `@binding(1)` in the order in which the dispatch names them.
@@ -13,6 +14,39 @@ pub struct Shader {
     source: Cow<'static, str>,
     hash: u64,
     trusted: bool,
+}
+
+/// A resource that an entry point uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindingKind {
+    /// A uniform block.
+    Uniform {
+        /// The number in `@binding(..)`.
+        number: u32,
+        /// The size of its type.
+        bytes: u32,
+    },
+    /// A storage array that is only read.
+    Read {
+        /// The number in `@binding(..)`.
+        number: u32,
+    },
+    /// A storage array that may be written.
+    ReadWrite {
+        /// The number in `@binding(..)`.
+        number: u32,
+    },
+}
+
+impl BindingKind {
+    /// The number in `@binding(..)`.
+    pub fn number(&self) -> u32 {
+        match self {
+            Self::Uniform { number, .. } | Self::Read { number } | Self::ReadWrite { number } => {
+                *number
+            }
+        }
+    }
 }
 
 impl Shader {
@@ -27,16 +61,25 @@ impl Shader {
         Self::new(label.into(), source.into(), false)
     }
 
+    /// A built-in shader with its line `alias T = f32;` replaced, for another element type.
+    pub(crate) fn typed(
+        label: &'static str,
+        source: &'static str,
+        ty: crate::array::ElementType,
+    ) -> Self {
+        let line = format!("alias T = {ty};");
+        Self::builtin(label, source.replacen("alias T = f32;", &line, 1))
+    }
+
     fn new(label: Cow<'static, str>, source: Cow<'static, str>, trusted: bool) -> Self {
         let mut hasher = DefaultHasher::new();
         (&source, trusted).hash(&mut hasher);
-        Self { label, hash: hasher.finish(), source, trusted }
-    }
-
-    /// This built-in shader with its line `alias T = f32;` replaced, for another element type.
-    pub(crate) fn typed(label: &'static str, source: &'static str, ty: crate::array::ElementType) -> Self {
-        let line = format!("alias T = {ty};");
-        Self::builtin(label, source.replacen("alias T = f32;", &line, 1))
+        Self {
+            label,
+            hash: hasher.finish(),
+            source,
+            trusted,
+        }
     }
 
     /// The name for debuggers and messages.
@@ -57,5 +100,97 @@ impl Shader {
     /// Whether it may be compiled without run-time checks.
     pub fn trusted(&self) -> bool {
         self.trusted
+    }
+
+    /// The resources of group 0 that an entry point uses, by ascending number.
+    ///
+    /// # Errors
+    /// [`Error::Wgsl`] if the source is not valid or has no such compute entry point.
+    pub fn bindings(&self, entry: &str) -> Result<Vec<BindingKind>> {
+        let refuse = |message: String| Error::Wgsl {
+            kernel: self.label.to_string(),
+            message,
+        };
+        let module = naga::front::wgsl::parse_str(&self.source)
+            .map_err(|e| refuse(e.emit_to_string(&self.source)))?;
+        let info = naga::valid::Validator::new(
+            naga::valid::ValidationFlags::all(),
+            naga::valid::Capabilities::all(),
+        )
+        .validate(&module)
+        .map_err(|e| refuse(e.emit_to_string(&self.source)))?;
+        let index = module
+            .entry_points
+            .iter()
+            .position(|e| e.name == entry && e.stage == naga::ShaderStage::Compute)
+            .ok_or_else(|| refuse(format!("there is no compute entry point `{entry}`")))?;
+        let used = info.get_entry_point(index);
+        let mut bindings: Vec<BindingKind> = module
+            .global_variables
+            .iter()
+            .filter(|(handle, _)| !used[*handle].is_empty())
+            .filter_map(|(_, global)| {
+                let number = global.binding?.binding;
+                match global.space {
+                    naga::AddressSpace::Uniform => Some(BindingKind::Uniform {
+                        number,
+                        bytes: module.types[global.ty].inner.size(module.to_ctx()),
+                    }),
+                    naga::AddressSpace::Storage { access } => {
+                        Some(if access.contains(naga::StorageAccess::STORE) {
+                            BindingKind::ReadWrite { number }
+                        } else {
+                            BindingKind::Read { number }
+                        })
+                    }
+                    _ => None,
+                }
+            })
+            .collect();
+        bindings.sort_by_key(BindingKind::number);
+        Ok(bindings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bindings_are_those_that_the_entry_point_uses() {
+        let shader = Shader::builtin(
+            "test",
+            "struct P { n: u32, a: f32 }
+             @group(0) @binding(2) var<storage, read_write> y: array<f32>;
+             @group(0) @binding(0) var<uniform> p: P;
+             @group(0) @binding(1) var<storage, read> x: array<f32>;
+             @compute @workgroup_size(1) fn both() { y[0] = p.a * x[0]; }
+             @compute @workgroup_size(1) fn one() { y[0] = 1.0; }",
+        );
+        let both = shader.bindings("both").expect("valid");
+        assert_eq!(
+            both,
+            [
+                BindingKind::Uniform {
+                    number: 0,
+                    bytes: 8
+                },
+                BindingKind::Read { number: 1 },
+                BindingKind::ReadWrite { number: 2 }
+            ]
+        );
+        assert_eq!(shader.bindings("one").expect("valid"), both[2..]);
+        let error = shader
+            .bindings("none")
+            .expect_err("there is none")
+            .to_string();
+        assert!(error.contains("`none`"), "{error}");
+    }
+
+    #[test]
+    fn a_typed_shader_differs_in_its_alias_only() {
+        let ty = crate::array::ElementType::U32;
+        let shader = Shader::typed("test", "alias T = f32;\nvar<private> x: T;", ty);
+        assert_eq!(shader.source(), "alias T = u32;\nvar<private> x: T;");
     }
 }

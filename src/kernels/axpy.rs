@@ -31,7 +31,11 @@ use std::sync::LazyLock;
 /// # }
 /// ```
 pub fn axpy<'a>(alpha: f32, x: &'a Array<f32>, y: &'a mut Array<f32>) -> Call<'a, Axpy> {
-    Call::new(Axpy { alpha, x: x.handle().clone(), y: y.handle().clone() })
+    Call::new(Axpy {
+        alpha,
+        x: x.handle().clone(),
+        y: y.handle().clone(),
+    })
 }
 
 /// The kernel behind [`axpy()`].
@@ -68,7 +72,10 @@ impl Pass for Axpy {
         };
         Ok(Outline::new(
             n,
-            [Binding::read(&self.x, Role::ITEM), Binding::update(&self.y, Role::ITEM)],
+            [
+                Binding::read(&self.x, Role::ITEM),
+                Binding::update(&self.y, Role::ITEM),
+            ],
             work,
         ))
     }
@@ -90,7 +97,15 @@ impl Pass for Axpy {
     fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
         let vectors = part.len().div_ceil(4) as u32;
         let (x, y) = (part.arg(0), part.arg(1));
-        part.dispatch(&SHADER, &[x, y], &Params { vectors, alpha: self.alpha }, vectors.div_ceil(64))
+        part.dispatch(
+            &SHADER,
+            &[x, y],
+            &Params {
+                vectors,
+                alpha: self.alpha,
+            },
+            vectors.div_ceil(64),
+        )
     }
 }
 
@@ -104,9 +119,18 @@ pub const ENTRY: Entry = Entry {
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let (xs, ys) = (catalog::random_f32(n, &mut rng), catalog::random_f32(n, &mut rng));
+        let (xs, ys) = (
+            catalog::random_f32(n, &mut rng),
+            catalog::random_f32(n, &mut rng),
+        );
         let (x, y) = (Array::from_slice(&xs)?, Array::from_slice(&ys)?);
-        Ok(Box::new(AxpyCase { alpha: rng.f32() * 4.0 - 2.0, xs, ys, x, y }))
+        Ok(Box::new(AxpyCase {
+            alpha: rng.f32() * 4.0 - 2.0,
+            xs,
+            ys,
+            x,
+            y,
+        }))
     },
 };
 
@@ -125,7 +149,9 @@ impl Case for AxpyCase {
     }
 
     fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
-        Ok(rt.run(axpy(self.alpha, &self.x, &mut self.y).on(placement))?.report)
+        Ok(rt
+            .run(axpy(self.alpha, &self.x, &mut self.y).on(placement))?
+            .report)
     }
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
@@ -133,12 +159,19 @@ impl Case for AxpyCase {
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
-        (vec![self.x.handle().clone(), self.y.handle().clone()], vec![self.y.handle().clone()])
+        (
+            vec![self.x.handle().clone(), self.y.handle().clone()],
+            vec![self.y.handle().clone()],
+        )
     }
 
     fn work(&self) -> Work {
         let n = self.xs.len() as f64;
-        Work { flops: 2.0 * n, bytes_read: 8.0 * n, bytes_written: 4.0 * n }
+        Work {
+            flops: 2.0 * n,
+            bytes_read: 8.0 * n,
+            bytes_written: 4.0 * n,
+        }
     }
 
     fn check(&mut self) -> Result<Check> {

@@ -106,16 +106,24 @@ impl Check {
             }
             let error = (got - want).abs() / bound(i).max(f64::from(f32::MIN_POSITIVE));
             // A NaN must not be lost in `max`.
-            worst = if error.is_nan() { f64::INFINITY } else { worst.max(error) };
+            worst = if error.is_nan() {
+                f64::INFINITY
+            } else {
+                worst.max(error)
+            };
         }
         let complete = count == got.len();
-        Self { max_error: worst, tolerance: 1.0, ok: complete && worst <= 1.0 }
+        Self {
+            max_error: worst,
+            tolerance: 1.0,
+            ok: complete && worst <= 1.0,
+        }
     }
 
     /// Compares bit by bit; the error is the share of elements that differ.
     pub fn exact(got: &[u32], want: &[u32]) -> Self {
-        let differ = got.iter().zip(want).filter(|(g, w)| g != w).count()
-            + got.len().abs_diff(want.len());
+        let differ =
+            got.iter().zip(want).filter(|(g, w)| g != w).count() + got.len().abs_diff(want.len());
         Self {
             max_error: differ as f64 / got.len().max(1) as f64,
             tolerance: 0.0,

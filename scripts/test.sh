@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Runs every test, on the CPU and on a software Vulkan adapter if there is no GPU. Arguments go to `cargo test`.
+#
+# A missing adapter fails here instead of skipping: unset DIVVY_REQUIRE_GPU after the set-up to run without one.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/setup.sh
+export DIVVY_REQUIRE_GPU=${DIVVY_REQUIRE_GPU-1}
+# Tests must neither read what this machine has learned nor write to it.
+export DIVVY_PROFILE=off
+cargo test --locked "$@"

@@ -1,0 +1,127 @@
+//! Finding GPUs: which adapters there are, which can compute, and how a device is opened on one.
+
+use super::{Gpu, GpuInfo, GpuLimits, GpuOptions};
+use crate::cost::DeviceKind;
+use crate::error::{Error, Result};
+use std::sync::Arc;
+
+/// Every adapter of this machine, opened, with the reason for each that cannot be used.
+pub(crate) struct Discovery {
+    /// The usable ones: real GPUs before software adapters, otherwise in the drivers' order.
+    pub(crate) gpus: Vec<Arc<Gpu>>,
+    /// Why there are no more.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Looks for adapters and opens each that can compute and that `wanted` accepts.
+pub(crate) fn discover(options: &GpuOptions, wanted: impl Fn(&GpuInfo) -> bool) -> Discovery {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12,
+        flags: wgpu::InstanceFlags::empty(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let mut problems = Vec::new();
+    if adapters.is_empty() {
+        problems.push(why_none());
+    }
+    let mut found: Vec<(GpuInfo, wgpu::Adapter)> = Vec::new();
+    for adapter in adapters {
+        let info = describe(&adapter);
+        let compute = wgpu::DownlevelFlags::COMPUTE_SHADERS;
+        if !adapter.get_downlevel_capabilities().flags.contains(compute) {
+            problems.push(format!(
+                "{} ({}) has no compute shaders",
+                info.name, info.backend
+            ));
+        } else if found.iter().any(|(other, _)| other.same_hardware(&info)) {
+            problems.push(format!(
+                "{} is offered by {} too; using it once",
+                info.name, info.backend
+            ));
+        } else if wanted(&info) {
+            found.push((info, adapter));
+        }
+    }
+    found.sort_by_key(|(info, _)| info.kind == DeviceKind::Software);
+    let mut gpus = Vec::new();
+    for (info, adapter) in found {
+        let name = info.name.clone();
+        match open(&adapter, info, options) {
+            Ok(gpu) => gpus.push(gpu),
+            Err(error) => problems.push(format!("{name} cannot be used: {error}")),
+        }
+    }
+    Discovery { gpus, problems }
+}
+
+fn describe(adapter: &wgpu::Adapter) -> GpuInfo {
+    let info = adapter.get_info();
+    let limits = adapter.limits();
+    GpuInfo {
+        name: info.name,
+        driver: format!("{} {}", info.driver, info.driver_info)
+            .trim()
+            .to_owned(),
+        backend: info.backend.to_str().to_owned(),
+        kind: match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => DeviceKind::Discrete,
+            wgpu::DeviceType::IntegratedGpu => DeviceKind::Integrated,
+            wgpu::DeviceType::Cpu => DeviceKind::Software,
+            wgpu::DeviceType::Other | wgpu::DeviceType::VirtualGpu => DeviceKind::Other,
+        },
+        hardware: (info.vendor, info.device, info.device_pci_bus_id),
+        limits: GpuLimits {
+            max_binding_bytes: limits.max_storage_buffer_binding_size / 256 * 256,
+            max_buffer_bytes: limits.max_buffer_size / 256 * 256,
+            max_groups: limits.max_compute_workgroups_per_dimension,
+            max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        },
+    }
+}
+
+/// Opens a device with all that the adapter offers and the crate has a use for.
+fn open(adapter: &wgpu::Adapter, mut info: GpuInfo, options: &GpuOptions) -> Result<Arc<Gpu>> {
+    let useful = wgpu::Features::TIMESTAMP_QUERY
+        | wgpu::Features::SUBGROUP
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::SHADER_INT64
+        | wgpu::Features::SHADER_F64;
+    let request = adapter.request_device(&wgpu::DeviceDescriptor {
+        label: Some("divvy"),
+        required_features: adapter.features() & useful,
+        required_limits: adapter.limits(),
+        memory_hints: wgpu::MemoryHints::Performance,
+        ..Default::default()
+    });
+    let (device, queue) = pollster::block_on(request).map_err(|e| Error::Gpu {
+        device: info.name.clone(),
+        message: e.to_string(),
+    })?;
+    if let Some(bytes) = options.max_binding_bytes {
+        info.limits.max_binding_bytes = info.limits.max_binding_bytes.min(bytes / 256 * 256);
+    }
+    if let Some(bytes) = options.max_buffer_bytes {
+        info.limits.max_buffer_bytes = info.limits.max_buffer_bytes.min(bytes / 256 * 256);
+    }
+    Gpu::new(device, queue, info, options.checked_shaders)
+}
+
+/// Why no adapter was found, as far as it can be told.
+fn why_none() -> String {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: loading the Vulkan loader runs only its initialisers, as wgpu did a moment ago.
+        let loader = unsafe { libc::dlopen(c"libvulkan.so.1".as_ptr(), libc::RTLD_NOW) };
+        if loader.is_null() {
+            return "the Vulkan loader (libvulkan.so.1) is not installed; on Debian or Ubuntu: \
+                    apt install libvulkan1, and a driver such as mesa-vulkan-drivers"
+                .into();
+        }
+        // SAFETY: the handle is the one just opened.
+        unsafe { libc::dlclose(loader) };
+    }
+    "no graphics driver offers an adapter; install one for your GPU (on Debian or Ubuntu, \
+     mesa-vulkan-drivers has a software one)"
+        .into()
+}

@@ -1,0 +1,265 @@
+//! Compiled pipelines and bind groups of a GPU, each made once.
+
+use super::pool::DeviceBuffer;
+use crate::error::{Error, Result};
+use crate::kernel::shader::{BindingKind, Shader};
+use smallvec::SmallVec;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// Bind groups kept; beyond it all are dropped and made anew as they are used.
+const BIND_GROUPS: usize = 512;
+
+/// A compiled entry point with its layout.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    pub(super) raw: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+    id: u64,
+    /// The bindings of group 0, in the order in which a dispatch names its arguments.
+    bindings: Vec<BindingKind>,
+}
+
+/// What identifies a pipeline: the shader, its entry point and its override constants.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct PipelineKey {
+    shader: u64,
+    entry: SmallVec<[u8; 16]>,
+    constants: SmallVec<[(&'static str, u64); 4]>,
+}
+
+/// What identifies a bind group: its pipeline and its windows of buffers (id, offset, bytes).
+type BindGroupKey = (u64, SmallVec<[(u64, u64, u64); 4]>);
+
+/// The pipelines and bind groups of a GPU.
+#[derive(Default)]
+pub(super) struct Pipelines {
+    made: RwLock<HashMap<PipelineKey, Arc<Pipeline>>>,
+    /// Held while one is compiled, so that two threads do not compile the same.
+    compiling: Mutex<()>,
+    bind_groups: Mutex<HashMap<BindGroupKey, wgpu::BindGroup>>,
+    next_id: AtomicU64,
+}
+
+/// A window of a buffer, as a binding.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    pub(super) buffer: Arc<DeviceBuffer>,
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+}
+
+impl Pipelines {
+    /// The pipeline of a shader's entry point, compiled at the first use.
+    pub(super) fn get(
+        &self,
+        device: &wgpu::Device,
+        name: &str,
+        shader: &Shader,
+        entry: &str,
+        constants: &[(&'static str, f64)],
+        checked: bool,
+    ) -> Result<Arc<Pipeline>> {
+        let key = PipelineKey {
+            shader: shader.hash(),
+            entry: entry.as_bytes().into(),
+            constants: constants.iter().map(|(n, v)| (*n, v.to_bits())).collect(),
+        };
+        let find = || {
+            let made = self.made.read().unwrap_or_else(PoisonError::into_inner);
+            made.get(&key).cloned()
+        };
+        if let Some(pipeline) = find() {
+            return Ok(pipeline);
+        }
+        let _compiling = self
+            .compiling
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = find() {
+            return Ok(pipeline);
+        }
+        let pipeline = Arc::new(self.compile(device, name, shader, entry, constants, checked)?);
+        let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
+        made.insert(key, Arc::clone(&pipeline));
+        Ok(pipeline)
+    }
+
+    fn compile(
+        &self,
+        device: &wgpu::Device,
+        name: &str,
+        shader: &Shader,
+        entry: &str,
+        constants: &[(&'static str, f64)],
+        checked: bool,
+    ) -> Result<Pipeline> {
+        let started = std::time::Instant::now();
+        let label = Some(shader.label());
+        let bindings = shader.bindings(entry)?;
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let source = wgpu::ShaderModuleDescriptor {
+            label,
+            source: wgpu::ShaderSource::Wgsl(shader.source().into()),
+        };
+        let module = if shader.trusted() && !checked {
+            // SAFETY: built-in shaders keep their indices within their bindings and end their loops; the test suite
+            // also runs them with all checks on, where a violation shows as a wrong result.
+            unsafe {
+                device.create_shader_module_trusted(source, wgpu::ShaderRuntimeChecks::unchecked())
+            }
+        } else {
+            device.create_shader_module(source)
+        };
+        let entries: Vec<_> = bindings
+            .iter()
+            .map(|kind| wgpu::BindGroupLayoutEntry {
+                binding: kind.number(),
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match kind {
+                        BindingKind::Uniform { .. } => wgpu::BufferBindingType::Uniform,
+                        BindingKind::Read { .. } => {
+                            wgpu::BufferBindingType::Storage { read_only: true }
+                        }
+                        BindingKind::ReadWrite { .. } => {
+                            wgpu::BufferBindingType::Storage { read_only: false }
+                        }
+                    },
+                    has_dynamic_offset: matches!(kind, BindingKind::Uniform { .. }),
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label,
+            entries: &entries,
+        });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&layout)],
+            ..Default::default()
+        });
+        let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(entry),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants,
+                zero_initialize_workgroup_memory: !shader.trusted() || checked,
+            },
+            cache: None,
+        });
+        let failed = [
+            pollster::block_on(internal.pop()),
+            pollster::block_on(validation.pop()),
+        ];
+        if let Some(error) = failed.into_iter().flatten().next() {
+            let message = format!("shader `{}`: {error}", shader.label());
+            return Err(Error::Gpu {
+                device: name.into(),
+                message,
+            });
+        }
+        tracing::debug!(
+            shader = shader.label(),
+            entry,
+            seconds = started.elapsed().as_secs_f64(),
+            "compiled"
+        );
+        Ok(Pipeline {
+            raw,
+            layout,
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            bindings,
+        })
+    }
+
+    /// The bind group of `windows` (the arrays in order) and the uniform buffers (in order), made at the first use.
+    pub(super) fn bind_group(
+        &self,
+        device: &wgpu::Device,
+        pipeline: &Pipeline,
+        uniforms: &wgpu::Buffer,
+        windows: &[Window],
+    ) -> wgpu::BindGroup {
+        let key: BindGroupKey = (
+            pipeline.id,
+            windows
+                .iter()
+                .map(|w| (w.buffer.id(), w.offset, w.bytes))
+                .collect(),
+        );
+        let mut groups = self.bind_groups();
+        if let Some(group) = groups.get(&key) {
+            return group.clone();
+        }
+        let mut arrays = windows.iter();
+        let entries: Vec<_> = pipeline
+            .bindings
+            .iter()
+            .filter_map(|kind| {
+                let binding = match kind {
+                    BindingKind::Uniform { bytes, .. } => wgpu::BufferBinding {
+                        buffer: uniforms,
+                        offset: 0,
+                        size: wgpu::BufferSize::new(u64::from(*bytes).next_multiple_of(16)),
+                    },
+                    BindingKind::Read { .. } | BindingKind::ReadWrite { .. } => {
+                        let window = arrays.next()?;
+                        wgpu::BufferBinding {
+                            buffer: window.buffer.raw(),
+                            offset: window.offset,
+                            size: wgpu::BufferSize::new(window.bytes),
+                        }
+                    }
+                };
+                let resource = wgpu::BindingResource::Buffer(binding);
+                Some(wgpu::BindGroupEntry {
+                    binding: kind.number(),
+                    resource,
+                })
+            })
+            .collect();
+        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &pipeline.layout,
+            entries: &entries,
+        });
+        if groups.len() >= BIND_GROUPS {
+            groups.clear();
+        }
+        groups.insert(key, group.clone());
+        group
+    }
+
+    /// Forgets the bind groups that hold any of these buffers, which would keep their memory.
+    pub(super) fn forget(&self, buffers: &[u64]) {
+        if !buffers.is_empty() {
+            self.bind_groups()
+                .retain(|(_, windows), _| !windows.iter().any(|(id, ..)| buffers.contains(id)));
+        }
+    }
+
+    fn bind_groups(&self) -> MutexGuard<'_, HashMap<BindGroupKey, wgpu::BindGroup>> {
+        self.bind_groups
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pipeline {
+    /// How many arrays and how many uniforms a dispatch must give.
+    pub(super) fn arity(&self) -> (usize, usize) {
+        let uniforms = self
+            .bindings
+            .iter()
+            .filter(|k| matches!(k, BindingKind::Uniform { .. }))
+            .count();
+        (self.bindings.len() - uniforms, uniforms)
+    }
+}

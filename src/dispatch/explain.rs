@@ -1,0 +1,303 @@
+//! The planner's reasons, for people and for programs.
+
+use super::consider::{Candidate, Considered, Depth, Why, consider};
+use super::placement::Placement;
+use super::plan::{PlannedPart, Policy, Request};
+use crate::cost::{Machine, Prediction};
+use crate::device::DeviceId;
+use crate::error::Result;
+use crate::units::{count, seconds};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What a call would do and why: every way to run it with its predicted time, which devices were ruled out, and
+/// what was chosen. `Display` writes it as a table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The kernel's name.
+    pub kernel: String,
+    /// The length of its outermost axis.
+    pub items: usize,
+    /// The placement that was asked for, as text.
+    pub placement: String,
+    /// The ways to run it, by predicted time.
+    pub candidates: Vec<Alternative>,
+    /// Index of the candidate that is chosen.
+    pub choice: usize,
+    /// Why it is chosen.
+    pub reason: String,
+    /// How many times as long the best of the others would take; below 1 if that is faster. `None` if there is none.
+    pub advantage: Option<f64>,
+    /// The devices that cannot or may not run the call alone.
+    pub ruled_out: Vec<Exclusion>,
+}
+
+/// One way to run a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Alternative {
+    /// What people call it.
+    pub name: String,
+    /// Seconds until the results are complete.
+    pub predicted_seconds: f64,
+    /// Whether it may be chosen.
+    pub eligible: bool,
+    /// Its parts; several for a split.
+    pub parts: Vec<AlternativePart>,
+}
+
+/// A part of an [`Alternative`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AlternativePart {
+    /// Where it would run.
+    pub device: DeviceId,
+    /// CPU threads that would compute it.
+    pub threads: usize,
+    /// The first of its items, and the one after the last.
+    pub range: [usize; 2],
+    /// What its time is made of.
+    pub predicted: Prediction,
+}
+
+/// A device that cannot or may not run a call alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Exclusion {
+    /// The device.
+    pub device: DeviceId,
+    /// Its name for people.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Explains what [`plan`](super::plan::plan) does with the same arguments.
+///
+/// # Errors
+/// The same.
+pub fn explain(
+    request: &Request<'_>,
+    machine: &Machine,
+    placement: &Placement,
+    policy: &Policy,
+) -> Result<Explanation> {
+    let mut found = consider(request, machine, placement, policy, Depth::Everything)?;
+    let chosen = found.candidates.remove(found.choice);
+    let next = found
+        .candidates
+        .iter()
+        .filter(|candidate| candidate.eligible)
+        .min_by(|a, b| a.seconds().total_cmp(&b.seconds()));
+    let advantage = next
+        .filter(|_| chosen.seconds() > 0.0)
+        .map(|next| next.seconds() / chosen.seconds());
+    let reason = reason(&found, policy, next.map(name).zip(advantage));
+    let choice = found
+        .candidates
+        .iter()
+        .filter(|other| other.seconds() < chosen.seconds())
+        .count();
+    found
+        .candidates
+        .sort_by(|a, b| a.seconds().total_cmp(&b.seconds()));
+    found.candidates.insert(choice, chosen);
+    let ruled_out = found.ruled_out.iter().map(|(device, why)| Exclusion {
+        device: *device,
+        name: machine
+            .device(*device)
+            .map_or_else(String::new, |model| model.name.clone()),
+        reason: why.to_string(),
+    });
+    Ok(Explanation {
+        kernel: request.kernel.into(),
+        items: request.items,
+        placement: placement.to_string(),
+        choice,
+        reason,
+        advantage,
+        ruled_out: ruled_out.collect(),
+        candidates: found
+            .candidates
+            .into_iter()
+            .map(Alternative::from)
+            .collect(),
+    })
+}
+
+fn reason(found: &Considered, policy: &Policy, next: Option<(String, f64)>) -> String {
+    let percent = |share: f64| format!("{:.0} %", 100.0 * share);
+    let next = |otherwise: &str| match &next {
+        Some((name, ratio)) if *ratio >= 1.0 => {
+            format!("{name} would take {ratio:.2} times as long")
+        }
+        Some((name, ratio)) => format!("{name} would take {} less", percent(1.0 - ratio)),
+        None => otherwise.into(),
+    };
+    match found.why {
+        Why::NothingToDo => "there are no items".into(),
+        Why::Asked => format!("it was asked for; {}", next("nothing else can run it")),
+        Why::OnlyOne => "nothing else can run it".into(),
+        Why::Fastest => format!(
+            "it is predicted to be the fastest; {}",
+            next("there is no other")
+        ),
+        Why::HoldsData => format!(
+            "it holds the data; {}, and data move only for more than {}",
+            next("there is no other"),
+            percent(policy.hysteresis)
+        ),
+        Why::SplitSavesLittle => format!(
+            "it is the fastest device; {}, and work is split only for more than {}",
+            next("there is no other"),
+            percent(policy.split_gain)
+        ),
+    }
+}
+
+/// A candidate in words: `cpu, 2 threads`, or `gpu0 25 % + cpu 75 %`.
+fn name(candidate: &Candidate) -> String {
+    let parts = &candidate.plan.parts;
+    if let [part] = &parts[..] {
+        return engine_name(part.device, part.threads);
+    }
+    let items: usize = parts.iter().map(|part| part.range.len()).sum();
+    let share = |part: &PlannedPart| {
+        format!(
+            "{} {:.0} %",
+            part.device,
+            100.0 * part.range.len() as f64 / items.max(1) as f64
+        )
+    };
+    match parts.iter().map(share).collect::<Vec<_>>() {
+        shares if shares.is_empty() => "nothing".into(),
+        shares => shares.join(" + "),
+    }
+}
+
+fn engine_name(device: DeviceId, threads: usize) -> String {
+    match (device, threads) {
+        (DeviceId::Cpu, 1) => "cpu, 1 thread".into(),
+        (DeviceId::Cpu, threads) => format!("cpu, {threads} threads"),
+        (gpu, _) => gpu.to_string(),
+    }
+}
+
+impl From<Candidate> for Alternative {
+    fn from(candidate: Candidate) -> Self {
+        Self {
+            name: name(&candidate),
+            predicted_seconds: candidate.seconds(),
+            eligible: candidate.eligible,
+            parts: candidate
+                .plan
+                .parts
+                .into_iter()
+                .map(AlternativePart::from)
+                .collect(),
+        }
+    }
+}
+
+impl From<PlannedPart> for AlternativePart {
+    fn from(part: PlannedPart) -> Self {
+        Self {
+            device: part.device,
+            threads: part.threads,
+            range: [part.range.start, part.range.end],
+            predicted: part.predicted,
+        }
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}, {} items, placement {}\n",
+            self.kernel,
+            count(self.items),
+            self.placement
+        )?;
+        let header = [
+            "candidate",
+            "predicted",
+            "launch",
+            "upload",
+            "compute",
+            "download",
+        ];
+        let mut rows = vec![(' ', header.map(String::from))];
+        for (at, candidate) in self.candidates.iter().enumerate() {
+            let mark = match candidate {
+                _ if at == self.choice => '*',
+                candidate if !candidate.eligible => '-',
+                _ => ' ',
+            };
+            let total = seconds(candidate.predicted_seconds);
+            if let [part] = &candidate.parts[..] {
+                rows.push((
+                    mark,
+                    cells(candidate.name.clone(), total, Some(&part.predicted)),
+                ));
+                continue;
+            }
+            rows.push((mark, cells(candidate.name.clone(), total, None)));
+            for part in &candidate.parts {
+                let [start, end] = part.range;
+                let name = engine_name(part.device, part.threads);
+                let name = format!("  {name}: {}..{}", count(start), count(end));
+                let total = seconds(part.predicted.seconds());
+                rows.push((' ', cells(name, total, Some(&part.predicted))));
+            }
+        }
+        let width = |column: usize| {
+            rows.iter()
+                .map(|(_, cells)| cells[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: [usize; 6] = std::array::from_fn(width);
+        for (mark, cells) in &rows {
+            write!(f, "{mark} {:<1$}", cells[0], widths[0])?;
+            for (cell, width) in cells.iter().zip(widths).skip(1) {
+                write!(f, "  {cell:>width$}")?;
+            }
+            writeln!(f)?;
+        }
+        writeln!(
+            f,
+            "\nchosen: {}: {}",
+            self.candidates[self.choice].name, self.reason
+        )?;
+        for excluded in &self.ruled_out {
+            writeln!(
+                f,
+                "ruled out: {} ({}): {}",
+                excluded.device, excluded.name, excluded.reason
+            )?;
+        }
+        write!(
+            f,
+            "predicted from the measured rates of the devices, not from runs of this kernel"
+        )
+    }
+}
+
+/// A row of the table; a part that takes no time is a dash.
+fn cells(name: String, total: String, predicted: Option<&Prediction>) -> [String; 6] {
+    let cell = |value: fn(&Prediction) -> f64| match predicted.map(value) {
+        None => String::new(),
+        Some(0.0) => "–".into(),
+        Some(value) => seconds(value),
+    };
+    [
+        name,
+        total,
+        cell(|p| p.launch),
+        cell(|p| p.upload),
+        cell(|p| p.compute),
+        cell(|p| p.download),
+    ]
+}

@@ -1,0 +1,447 @@
+//! The runtime: owns the devices, what is known of their speed, and the policy; runs calls.
+
+use crate::array::{Array, Element, Handle};
+use crate::cost::Machine;
+use crate::device::cpu::Cpu;
+use crate::device::gpu::{Discovery, GpuInfo, GpuOptions, discover};
+use crate::device::{DeviceId, Devices};
+use crate::dispatch::plan::{Request, Residency};
+use crate::dispatch::{
+    Execution, Explanation, PartReport, Placement, Policy, Report, Run, explain, plan,
+};
+use crate::error::{Error, Result};
+use crate::kernel::{Call, Kernel};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+/// The devices of this machine, and the one verb that runs kernels on them.
+///
+/// Cheap to clone: clones share everything. May be used from any number of threads.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::prelude::*;
+///
+/// let rt = Runtime::new()?;
+/// let x = rt.array_from(&[1.0f32, 2.0, 3.0])?;
+/// assert_eq!(rt.run(sum(&x))?.value, 6.0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    devices: Devices,
+    problems: Vec<String>,
+    machine: OnceLock<Machine>,
+    profile: ProfilePath,
+    placement: Placement,
+    policy: Policy,
+}
+
+/// Where what is measured of the machine is kept.
+#[derive(Clone, Debug, Default)]
+enum ProfilePath {
+    /// `DIVVY_PROFILE`, else the user's data directory.
+    #[default]
+    Default,
+    /// Nowhere.
+    Off,
+    /// In this file.
+    File(PathBuf),
+}
+
+impl Runtime {
+    /// A runtime with the CPU and every usable GPU, as far as the environment allows: see [`RuntimeBuilder::build`].
+    pub fn new() -> Result<Self> {
+        Self::builder().build()
+    }
+
+    /// A runtime with choices.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    /// Runs a kernel, where the call, else this runtime's default placement, says.
+    ///
+    /// Work on a GPU is queued, and this returns before it is done unless the kernel returns a value; reading an array
+    /// waits for what it needs, [`Runtime::synchronize`] for everything.
+    ///
+    /// # Errors
+    /// If the arguments do not fit together, the placement cannot be used, no device can run the kernel, or one fails.
+    /// Arrays that the call writes then hold unspecified values.
+    pub fn run<K: Kernel>(&self, call: Call<'_, K>) -> Result<Run<K::Output>> {
+        let started = Instant::now();
+        let inner = &*self.inner;
+        let plan = self.plan(&call)?;
+        let mut execution = Execution::new(&inner.devices, &plan);
+        let value = call.kernel.execute(&mut execution)?;
+        let moved = execution.moved();
+        let parts = plan.parts.iter().map(|part| PartReport {
+            device: part.device,
+            range: part.range.clone(),
+            threads: part.threads,
+            predicted_seconds: part.predicted.seconds(),
+        });
+        let report = Report {
+            kernel: call.kernel.name().to_owned(),
+            parts: parts.collect(),
+            predicted_seconds: plan.predicted_seconds,
+            seconds: started.elapsed().as_secs_f64(),
+            moved,
+        };
+        Ok(Run { value, report })
+    }
+
+    /// What running a call would do and why: every candidate's predicted time, what it is made of, and why others
+    /// are ruled out.
+    ///
+    /// # Errors
+    /// As [`Runtime::run`], before anything runs.
+    pub fn explain<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Explanation> {
+        let outline = call.kernel.outline()?;
+        let request = Request::new(call.kernel.name(), &outline, |array| self.residency(array));
+        explain(
+            &request,
+            self.machine()?,
+            call.placement.as_ref().unwrap_or(&self.inner.placement),
+            &self.inner.policy,
+        )
+    }
+
+    fn plan<K: Kernel>(&self, call: &Call<'_, K>) -> Result<crate::dispatch::Plan> {
+        let outline = call.kernel.outline()?;
+        let request = Request::new(call.kernel.name(), &outline, |array| self.residency(array));
+        let placement = call.placement.as_ref().unwrap_or(&self.inner.placement);
+        plan(&request, self.machine()?, placement, &self.inner.policy)
+    }
+
+    /// Submits all recorded GPU work, without waiting for it. Reading an array does this by itself; call it to let a
+    /// GPU begin while the host does something else.
+    pub fn flush(&self) -> Result<()> {
+        self.inner
+            .devices
+            .gpus
+            .iter()
+            .try_for_each(|gpu| gpu.flush())
+    }
+
+    /// Waits until all work is done on every device.
+    pub fn synchronize(&self) -> Result<()> {
+        self.inner
+            .devices
+            .gpus
+            .iter()
+            .try_for_each(|gpu| gpu.wait_for_all())
+    }
+
+    /// An array with a copy of `elements`.
+    pub fn array_from<T: Element>(&self, elements: &[T]) -> Result<Array<T>> {
+        Array::from_slice(elements)
+    }
+
+    /// An array of `len` times `value`.
+    pub fn filled<T: Element>(&self, len: usize, value: T) -> Result<Array<T>> {
+        Array::filled(len, value)
+    }
+
+    /// An array for results, of unspecified values: see [`Array::uninit`].
+    pub fn uninit<T: Element>(&self, len: usize) -> Result<Array<T>> {
+        Array::uninit(len)
+    }
+
+    /// How many threads the CPU's pool has.
+    pub fn threads(&self) -> usize {
+        self.inner.devices.cpu.threads()
+    }
+
+    /// The GPUs, in the order of their numbers.
+    pub fn gpus(&self) -> impl ExactSizeIterator<Item = &GpuInfo> {
+        self.inner.devices.gpus.iter().map(|gpu| gpu.info())
+    }
+
+    /// Why there are no more GPUs than [`Runtime::gpus`] lists: one line for each that cannot be used.
+    pub fn gpu_problems(&self) -> &[String] {
+        &self.inner.problems
+    }
+
+    /// What is known of this machine's speed. Measured at the first need, a few hundred milliseconds, and kept in the
+    /// profile.
+    pub fn machine(&self) -> Result<&Machine> {
+        if let Some(machine) = self.inner.machine.get() {
+            return Ok(machine);
+        }
+        let machine = assumed_machine(&self.inner.devices);
+        Ok(self.inner.machine.get_or_init(|| machine))
+    }
+
+    /// The elements of an array that are valid on each device of this runtime.
+    fn residency(&self, array: &Handle) -> Residency {
+        let places = array.residency();
+        let mut residency = Residency::new();
+        residency.push((DeviceId::Cpu, places.valid_on_host().clone()));
+        for (index, gpu) in self.inner.devices.gpus.iter().enumerate() {
+            let valid = places.valid_on(gpu.id());
+            if !valid.is_empty() {
+                residency.push((DeviceId::Gpu(index), valid));
+            }
+        }
+        residency
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Runtime({})", self.inner.devices.names())
+    }
+}
+
+/// Choices for a [`Runtime`].
+#[derive(Clone, Debug, Default)]
+pub struct RuntimeBuilder {
+    threads: Option<usize>,
+    devices: Option<Allowed>,
+    adapter: Option<String>,
+    profile: ProfilePath,
+    placement: Placement,
+    policy: Policy,
+    gpu: GpuOptions,
+}
+
+/// Which devices calls may be placed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Allowed {
+    Cpu,
+    Gpu,
+    All,
+}
+
+impl RuntimeBuilder {
+    /// The CPU's pool has this many threads; otherwise `DIVVY_THREADS`, otherwise one per core.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// No GPUs, whatever `DIVVY_DEVICES` says.
+    pub fn cpu_only(mut self) -> Self {
+        self.devices = Some(Allowed::Cpu);
+        self
+    }
+
+    /// Nothing is placed on the CPU, whatever `DIVVY_DEVICES` says.
+    pub fn gpu_only(mut self) -> Self {
+        self.devices = Some(Allowed::Gpu);
+        self
+    }
+
+    /// Only the adapters whose name contains `part`, without regard to case.
+    pub fn adapters_named(mut self, part: impl Into<String>) -> Self {
+        self.adapter = Some(part.into().to_lowercase());
+        self
+    }
+
+    /// Keeps what is measured of the machine in this file; otherwise `DIVVY_PROFILE`, otherwise the user's data
+    /// directory.
+    pub fn profile(mut self, path: impl Into<PathBuf>) -> Self {
+        self.profile = ProfilePath::File(path.into());
+        self
+    }
+
+    /// Keeps nothing of what is measured of the machine.
+    pub fn no_profile(mut self) -> Self {
+        self.profile = ProfilePath::Off;
+        self
+    }
+
+    /// Where calls run that do not say it themselves; otherwise [`Placement::Auto`].
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+
+    /// When the planner prefers what over what.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Compiles built-in shaders with bounds checks, bounded loops and zeroed workgroup memory, as a user's shaders
+    /// always are. Slower; for finding out whether a wrong result comes from a shader.
+    pub fn checked_shaders(mut self) -> Self {
+        self.gpu.checked_shaders = true;
+        self
+    }
+
+    /// Uses no larger windows of buffers than this on any GPU, although the adapter could bind more. For testing how
+    /// large arrays are cut without large arrays.
+    pub fn max_binding_bytes(mut self, bytes: u64) -> Self {
+        self.gpu.max_binding_bytes = Some(bytes);
+        self
+    }
+
+    /// Uses no larger buffers than this on any GPU, although the adapter could allocate more. For testing how arrays
+    /// are held that exceed a buffer.
+    pub fn max_buffer_bytes(mut self, bytes: u64) -> Self {
+        self.gpu.max_buffer_bytes = Some(bytes);
+        self
+    }
+
+    /// Opens the devices.
+    ///
+    /// What is not chosen here comes from the environment: `DIVVY_DEVICES` is `cpu`, `gpu` or `all`, `DIVVY_THREADS` a
+    /// number of threads. Without any GPU, or a Vulkan loader, everything that has a CPU implementation works, and
+    /// [`Runtime::gpu_problems`] says why.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if a value cannot be used, or if only GPUs are allowed and there is none.
+    pub fn build(self) -> Result<Runtime> {
+        let threads = match self.threads {
+            Some(threads) => Some(threads),
+            None => setting("DIVVY_THREADS", "a number of threads from 1", |t| {
+                t.parse().ok()
+            })?,
+        };
+        let threads = threads.unwrap_or_else(available_threads);
+        if !(1..=MAX_THREADS).contains(&threads) {
+            return Err(Error::Setting {
+                setting: "threads".into(),
+                given: threads.to_string(),
+                expected: format!("a number from 1 to {MAX_THREADS}"),
+            });
+        }
+        let allowed = match self.devices {
+            Some(allowed) => allowed,
+            None => setting(
+                "DIVVY_DEVICES",
+                "`cpu`, `gpu` or `all`",
+                |text| match text {
+                    "cpu" => Some(Allowed::Cpu),
+                    "gpu" => Some(Allowed::Gpu),
+                    "all" => Some(Allowed::All),
+                    _ => None,
+                },
+            )?
+            .unwrap_or(Allowed::All),
+        };
+        let Discovery { gpus, problems } = if allowed == Allowed::Cpu {
+            Discovery {
+                gpus: Vec::new(),
+                problems: vec!["only the CPU is allowed here".into()],
+            }
+        } else {
+            let name = self.adapter.unwrap_or_default();
+            discover(&self.gpu, |info| info.name.to_lowercase().contains(&name))
+        };
+        if allowed == Allowed::Gpu && gpus.is_empty() {
+            return Err(Error::Setting {
+                setting: "devices".into(),
+                given: "gpu".into(),
+                expected: format!(
+                    "`cpu` or `all`, since there is no GPU: {}",
+                    problems.join("; ")
+                ),
+            });
+        }
+        self.placement.check()?;
+        let devices = Devices {
+            cpu: Cpu::new(threads)?,
+            place_on_cpu: allowed != Allowed::Gpu,
+            gpus,
+        };
+        let inner = Inner {
+            devices,
+            problems,
+            machine: OnceLock::new(),
+            profile: self.profile,
+            placement: self.placement,
+            policy: self.policy,
+        };
+        Ok(Runtime {
+            inner: Arc::new(inner),
+        })
+    }
+}
+
+/// More threads than any machine has cores are a mistake.
+const MAX_THREADS: usize = 4096;
+
+fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// An environment variable, if it is set and not empty.
+fn setting<T>(
+    name: &str,
+    expected: &str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>> {
+    let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let given = value.to_string_lossy().into_owned();
+    match read(given.trim()) {
+        Some(value) => Ok(Some(value)),
+        None => Err(Error::Setting {
+            setting: name.into(),
+            given,
+            expected: expected.into(),
+        }),
+    }
+}
+
+/// Stands in until calibration lands.
+fn assumed_machine(devices: &Devices) -> Machine {
+    use crate::cost::{Curve, DeviceKind, DeviceModel, Engine, Limits, Link};
+    let engine = |threads: usize, launch_seconds, rate: f64| Engine {
+        threads,
+        launch_seconds,
+        flops_per_second: rate * 1e11,
+        bandwidth: Curve::constant(rate * 2e10).expect("positive"),
+    };
+    let threads = devices.cpu.threads();
+    let mut engines = vec![engine(1, 1e-7, 1.0)];
+    if threads > 1 {
+        engines.push(engine(threads, 1e-5, threads as f64));
+    }
+    let cpu = DeviceModel {
+        id: DeviceId::Cpu,
+        kind: DeviceKind::Cpu,
+        name: "cpu".into(),
+        engines,
+        queued_seconds: 0.0,
+        upload: None,
+        download: None,
+        limits: Limits::default(),
+    };
+    let link = Link {
+        latency_seconds: 1e-4,
+        bytes_per_second: 5e9,
+    };
+    let gpus = devices
+        .gpus
+        .iter()
+        .enumerate()
+        .map(|(index, gpu)| DeviceModel {
+            id: DeviceId::Gpu(index),
+            kind: gpu.info().kind,
+            name: gpu.name().to_owned(),
+            engines: vec![engine(1, 1e-4, 0.1)],
+            queued_seconds: 1e-5,
+            upload: Some(link),
+            download: Some(link),
+            limits: Limits {
+                max_binding_bytes: Some(gpu.limits().max_binding_bytes),
+                max_buffer_bytes: Some(gpu.limits().max_buffer_bytes),
+                memory_bytes: None,
+            },
+        });
+    let cpu = devices.place_on_cpu.then_some(cpu);
+    Machine {
+        devices: cpu.into_iter().chain(gpus).collect(),
+    }
+}

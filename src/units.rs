@@ -1,0 +1,82 @@
+//! Numbers as people read them: three digits and an SI prefix, digits in groups.
+
+/// Seconds, as in `86.1 µs`.
+pub(crate) fn seconds(value: f64) -> String {
+    quantity(value, "s")
+}
+
+/// A quantity of `unit` with the SI prefix that leaves one to three digits before the point, as in `47.1 GB/s`.
+pub(crate) fn quantity(value: f64, unit: &str) -> String {
+    const PREFIXES: [(&str, f64); 9] = [
+        ("T", 1e12),
+        ("G", 1e9),
+        ("M", 1e6),
+        ("k", 1e3),
+        ("", 1.0),
+        ("m", 1e-3),
+        ("µ", 1e-6),
+        ("n", 1e-9),
+        ("p", 1e-12),
+    ];
+    if value == 0.0 || !value.is_finite() {
+        return format!("{value} {unit}");
+    }
+    // 999.5 would round to 1000 with the smaller prefix.
+    let fits = |(_, scale): &&(&str, f64)| value.abs() >= 0.9995 * scale;
+    let (prefix, scale) = PREFIXES.iter().find(fits).unwrap_or(&PREFIXES[8]);
+    let scaled = value / scale;
+    let decimals = match scaled.abs() {
+        x if x < 9.995 => 2,
+        x if x < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{scaled:.decimals$} {prefix}{unit}")
+}
+
+/// A count with its digits in groups of three, as in `1,048,576`.
+pub(crate) fn count(value: usize) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_have_three_digits_and_a_prefix() {
+        for (value, text) in [
+            (0.0, "0 s"),
+            (8.614e-5, "86.1 µs"),
+            (1.0, "1.00 s"),
+            (0.99999, "1.00 s"),
+            (9.996e-6, "10.0 µs"),
+            (9.9951e-4, "1.00 ms"),
+            (1234.5, "1.23 ks"),
+            (-2e-9, "-2.00 ns"),
+            (f64::INFINITY, "inf s"),
+        ] {
+            assert_eq!(seconds(value), text);
+        }
+        assert_eq!(quantity(4.71e10, "B/s"), "47.1 GB/s");
+    }
+
+    #[test]
+    fn counts_are_grouped() {
+        for (value, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1,000"),
+            (1048576, "1,048,576"),
+        ] {
+            assert_eq!(count(value), text);
+        }
+    }
+}

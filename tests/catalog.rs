@@ -1,0 +1,138 @@
+//! Every kernel of the catalog, at every placement, size and element type, against its f64 reference; and bit for bit
+//! between placements where the kernel promises it. Stamped from the catalog: a new kernel needs no line here.
+
+mod support;
+
+use divvy::array::ElementType;
+use divvy::kernels::catalog::{CATALOG, Entry, Size};
+use divvy::{Placement, Runtime};
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::sync::OnceLock;
+
+/// Around the widths of vectors, workgroups and blocks, and a large prime.
+const ITEMS: &[usize] = &[0, 1, 2, 3, 255, 256, 257, 1000, 4097, 1_000_003];
+const BODIES: &[usize] = &[0, 1, 2, 255, 256, 257, 1000, 1511];
+const SIDES: &[usize] = &[0, 1, 2, 3, 63, 64, 65, 130, 257];
+/// Small enough that kernels at the sizes above are cut into many pieces.
+const SMALL_BINDING: u64 = 256 << 10;
+
+fn main() {
+    let mut trials = Vec::new();
+    for entry in CATALOG {
+        for &dtype in entry.dtypes {
+            let mut add = |what: &str, test: fn(&Entry, ElementType) -> Result<(), Failed>| {
+                let name = format!("{}_{dtype}::{what}", entry.name);
+                trials.push(Trial::test(name, move || test(entry, dtype)));
+            };
+            add("is_right_and_the_same_everywhere", everywhere);
+            add("is_right_in_small_windows", in_small_windows);
+            add("is_right_with_checked_shaders", with_checked_shaders);
+            if entry.is_linear() {
+                add("is_right_past_the_binding_limit", past_the_binding_limit);
+            }
+        }
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+fn sizes(entry: &Entry) -> &'static [usize] {
+    match entry.size {
+        Size::Items => ITEMS,
+        Size::Bodies => BODIES,
+        Size::Side => SIDES,
+    }
+}
+
+fn everywhere(entry: &Entry, dtype: ElementType) -> Result<(), Failed> {
+    let rt = support::runtime();
+    for &n in sizes(entry) {
+        compare(rt, entry, dtype, n, &support::placements(rt))?;
+    }
+    Ok(())
+}
+
+fn in_small_windows(entry: &Entry, dtype: ElementType) -> Result<(), Failed> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let small = || Runtime::builder().max_binding_bytes(SMALL_BINDING);
+    let rt = RUNTIME.get_or_init(|| support::build(small()));
+    // Whole arrays that cannot be windowed still have to fit.
+    let n = match entry.size {
+        Size::Items => 300_007,
+        Size::Bodies => 2003,
+        Size::Side => 400,
+    };
+    let placements = support::placements(rt);
+    compare(rt, entry, dtype, n, &placements[..placements.len().min(3)])?;
+
+    // Buffers as small as that too: arrays are held in several extents.
+    static EXTENTS: OnceLock<Runtime> = OnceLock::new();
+    if entry.is_linear() {
+        let rt =
+            EXTENTS.get_or_init(|| support::build(small().max_buffer_bytes(SMALL_BINDING * 2)));
+        compare(rt, entry, dtype, n, &support::placements(rt))?;
+    }
+    Ok(())
+}
+
+fn with_checked_shaders(entry: &Entry, dtype: ElementType) -> Result<(), Failed> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let rt = RUNTIME.get_or_init(|| support::build(Runtime::builder().checked_shaders()));
+    if !support::has_gpu(rt) {
+        return Ok(());
+    }
+    let n = match entry.size {
+        Size::Items => 100_003,
+        Size::Bodies => 700,
+        Size::Side => 131,
+    };
+    compare(rt, entry, dtype, n, &[Placement::Cpu, Placement::Gpu(0)])
+}
+
+fn past_the_binding_limit(entry: &Entry, dtype: ElementType) -> Result<(), Failed> {
+    let rt = support::runtime();
+    if !support::has_gpu(rt) {
+        return Ok(());
+    }
+    let Some(gpu) = rt.gpus().next() else { return Ok(()) };
+    // On adapters with larger bindings this would need many gigabytes; the small windows above stand for them.
+    let limit = gpu.limits.max_binding_bytes.min(256 << 20);
+    let n = limit as usize / dtype.size() + 1;
+    compare(rt, entry, dtype, n, &[Placement::Cpu, Placement::Gpu(0)])
+}
+
+/// Runs the kernel at each placement on the same arguments, checks each, and compares bits where promised.
+fn compare(
+    rt: &Runtime,
+    entry: &Entry,
+    dtype: ElementType,
+    n: usize,
+    placements: &[Placement],
+) -> Result<(), Failed> {
+    let seed = std::env::var("DIVVY_TEST_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
+    let mut case = (entry.case)(n, dtype, seed)?;
+    let mut first: Option<(String, Vec<u32>)> = None;
+    for placement in placements {
+        let at = || format!("{} {dtype} n={n} on {placement}, DIVVY_TEST_SEED={seed}", entry.name);
+        case.reset().map_err(|e| format!("{}: {e}", at()))?;
+        case.run(rt, placement.clone()).map_err(|e| format!("{}: {e}", at()))?;
+        let check = case.check().map_err(|e| format!("{}: {e}", at()))?;
+        if !check.ok {
+            return Err(format!("{}: {check:?}", at()).into());
+        }
+        if entry.bitwise {
+            let bits = case.bits()?;
+            match &first {
+                None => first = Some((placement.to_string(), bits)),
+                Some((other, expected)) if *expected != bits => {
+                    let i = expected.iter().zip(&bits).position(|(a, b)| a != b);
+                    return Err(format!("{}: differs from {other}, first at {i:?}", at()).into());
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(())
+}

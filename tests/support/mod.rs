@@ -1,0 +1,54 @@
+//! What several test files need: runtimes, placements, and saying that a GPU is missing.
+
+use divvy::{DeviceId, Placement, Runtime, RuntimeBuilder};
+use std::sync::OnceLock;
+
+/// A runtime with all devices, shared by the tests of a file.
+pub fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| build(Runtime::builder()))
+}
+
+/// A runtime with two CPU threads at least and no profile on disk, from a builder with further choices.
+pub fn build(builder: RuntimeBuilder) -> Runtime {
+    let builder = if std::env::var_os("DIVVY_CHECKED_SHADERS").is_some() {
+        builder.checked_shaders()
+    } else {
+        builder
+    };
+    builder.threads(3).no_profile().build().expect("a runtime")
+}
+
+/// Whether GPU tests can run. Says so when they cannot, and fails under `DIVVY_REQUIRE_GPU=1`.
+pub fn has_gpu(rt: &Runtime) -> bool {
+    let there = rt.gpus().len() > 0;
+    let required = std::env::var_os("DIVVY_REQUIRE_GPU").is_some_and(|v| v == "1");
+    assert!(there || !required, "DIVVY_REQUIRE_GPU=1, but {:?}", rt.gpu_problems());
+    if !there {
+        eprintln!("SKIPPED: no GPU: {:?}", rt.gpu_problems());
+    }
+    there
+}
+
+/// Placements to hold against each other: the CPU, and where there is a GPU that, and splits in both orders.
+#[allow(dead_code, reason = "not every test file needs all helpers")]
+pub fn placements(rt: &Runtime) -> Vec<Placement> {
+    let mut all = vec![Placement::Cpu];
+    if has_gpu(rt) {
+        let shares = |cpu_first: bool, gpu: f64| {
+            let mut shares = vec![(DeviceId::Gpu(0), gpu), (DeviceId::Cpu, 1.0 - gpu)];
+            if cpu_first {
+                shares.reverse();
+            }
+            Placement::Split(shares)
+        };
+        all.extend([
+            Placement::Gpu(0),
+            shares(false, 0.5),
+            shares(true, 0.5),
+            shares(false, 0.1),
+            shares(true, 0.97),
+        ]);
+    }
+    all
+}
