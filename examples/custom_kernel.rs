@@ -6,7 +6,6 @@
 //! ```
 
 use bytemuck::{Pod, Zeroable};
-use divvy::kernel::WgslKernel;
 use divvy::prelude::*;
 
 /// Each item becomes a weighted mean of itself and its two neighbours; the ends repeat.
@@ -46,7 +45,9 @@ struct Params {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let n: usize = std::env::args().nth(1).map_or(Ok(1 << 20), |arg| arg.parse())?;
+    let n: usize = std::env::args()
+        .nth(1)
+        .map_or(Ok(1 << 20), |arg| arg.parse())?;
 
     // The roles say which elements of each array belong to a range of items; from them Divvy knows what to move
     // where, and how to cut a call.
@@ -68,9 +69,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?; // parses and checks the WGSL; a mistake is an error that shows the line
 
     let rt = Runtime::new()?;
-    let signal: Vec<f32> = (0..n).map(|i| (i as f32 * 0.01).sin() + (i % 7) as f32 * 0.1).collect();
+    let signal: Vec<f32> = (0..n)
+        .map(|i| (i as f32 * 0.01).sin() + (i % 7) as f32 * 0.1)
+        .collect();
     let src = rt.array_from(&signal)?;
-    let params = Params { centre: 0.5, side: 0.25 };
+    let params = Params {
+        centre: 0.5,
+        side: 0.25,
+    };
 
     let mut placements = vec![Placement::Cpu];
     if rt.gpus().len() > 0 {
@@ -81,14 +87,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut expected: Option<Vec<f32>> = None;
     for placement in placements {
         let mut dst = rt.uninit::<f32>(n)?;
-        let call = blur.bind("src", &src).bind_mut("dst", &mut dst).uniform(&params);
+        let call = blur
+            .bind("src", &src)
+            .bind_mut("dst", &mut dst)
+            .uniform(&params);
         let report = rt.run(call.on(placement.clone()))?.report;
         let blurred = dst.to_vec()?;
         let expected = expected.get_or_insert_with(|| blurred.clone());
-        let apart = expected.iter().zip(&blurred).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        let parts: Vec<String> =
-            report.parts.iter().map(|part| format!("{} {:?}", part.device, part.range)).collect();
-        println!("{placement}: {}; apart from the CPU's result by {apart:e}", parts.join(", "));
+        let apart = expected
+            .iter()
+            .zip(&blurred)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        let parts: Vec<String> = report
+            .parts
+            .iter()
+            .map(|part| format!("{} {:?}", part.device, part.range))
+            .collect();
+        println!(
+            "{placement}: {}; apart from the CPU's result by {apart:e}",
+            parts.join(", ")
+        );
         if apart > 1e-6 {
             return Err("the devices disagree".into());
         }

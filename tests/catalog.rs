@@ -93,7 +93,9 @@ fn past_the_binding_limit(entry: &Entry, dtype: ElementType) -> Result<(), Faile
     if !support::has_gpu(rt) {
         return Ok(());
     }
-    let Some(gpu) = rt.gpus().next() else { return Ok(()) };
+    let Some(gpu) = rt.gpus().next() else {
+        return Ok(());
+    };
     // On adapters with larger bindings this would need many gigabytes; the small windows above stand for them.
     let limit = gpu.limits.max_binding_bytes.min(256 << 20);
     let n = limit as usize / dtype.size() + 1;
@@ -115,9 +117,15 @@ fn compare(
     let mut case = (entry.case)(n, dtype, seed)?;
     let mut first: Option<(String, Vec<u32>)> = None;
     for placement in placements {
-        let at = || format!("{} {dtype} n={n} on {placement}, DIVVY_TEST_SEED={seed}", entry.name);
+        let at = || {
+            format!(
+                "{} {dtype} n={n} on {placement}, DIVVY_TEST_SEED={seed}",
+                entry.name
+            )
+        };
         case.reset().map_err(|e| format!("{}: {e}", at()))?;
-        case.run(rt, placement.clone()).map_err(|e| format!("{}: {e}", at()))?;
+        case.run(rt, placement.clone())
+            .map_err(|e| format!("{}: {e}", at()))?;
         let check = case.check().map_err(|e| format!("{}: {e}", at()))?;
         if !check.ok {
             return Err(format!("{}: {check:?}", at()).into());

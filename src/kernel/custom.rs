@@ -93,7 +93,13 @@ impl WgslKernel {
     /// Starts to describe a kernel: the name under which it is reported and its speed is learned, and its source.
     pub fn builder(name: impl Into<String>, source: impl Into<String>) -> WgslKernelBuilder {
         let (name, source) = (name.into(), source.into());
-        WgslKernelBuilder { description: Description { name, source, ..Description::default() } }
+        WgslKernelBuilder {
+            description: Description {
+                name,
+                source,
+                ..Description::default()
+            },
+        }
     }
 
     /// The name.
@@ -252,12 +258,16 @@ impl WgslKernelBuilder {
     /// [`Error::Binding`](crate::Error::Binding) if a binding is unknown, has no role, two, or one that contradicts
     /// what the shader does with it; [`Error::Argument`](crate::Error::Argument) for what concerns no single binding.
     pub fn build(self) -> Result<WgslKernel> {
-        Ok(WgslKernel { definition: Arc::new(Definition::new(self.description)?) })
+        Ok(WgslKernel {
+            definition: Arc::new(Definition::new(self.description)?),
+        })
     }
 }
 
 impl std::fmt::Debug for WgslKernelBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WgslKernelBuilder").field("name", &self.description.name).finish_non_exhaustive()
+        f.debug_struct("WgslKernelBuilder")
+            .field("name", &self.description.name)
+            .finish_non_exhaustive()
     }
 }

@@ -71,7 +71,11 @@ impl ArrayType {
     /// Scalars from one element to the next: as many as there are components, except that a `vec3` is followed by
     /// one of padding.
     pub fn stride(&self) -> usize {
-        if self.components == 3 { 4 } else { self.components }
+        if self.components == 3 {
+            4
+        } else {
+            self.components
+        }
     }
 }
 
@@ -117,7 +121,10 @@ impl Layout {
         let mut end = 0;
         let padding = |lines: &mut String, from: usize, to: usize| {
             if from < to {
-                lines.push_str(&format!("\n  offset {from:3}, {:3} bytes: padding", to - from));
+                lines.push_str(&format!(
+                    "\n  offset {from:3}, {:3} bytes: padding",
+                    to - from
+                ));
             }
         };
         for member in &self.members {
@@ -181,7 +188,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn error(&self, message: impl Into<String>) -> Error {
-        Error::Wgsl { kernel: self.kernel.into(), message: message.into() }
+        Error::Wgsl {
+            kernel: self.kernel.into(),
+            message: message.into(),
+        }
     }
 
     fn refuse(&self, name: &str, span: Span, problem: &str) -> Error {
@@ -211,7 +221,9 @@ impl Reader<'_> {
             source: self.source.into(),
         };
         for (handle, variable) in module.global_variables.iter() {
-            let Some(binding) = variable.binding else { continue };
+            let Some(binding) = variable.binding else {
+                continue;
+            };
             let name = variable.name.clone().unwrap_or_default();
             if uses[handle].is_empty() {
                 reflection.unused.push(name);
@@ -226,7 +238,12 @@ impl Reader<'_> {
                 return Err(self.refuse(&name, span, &problem));
             }
             let kind = self.kind(&module, handle, uses[handle])?;
-            reflection.variables.push(Variable { name, binding: binding.binding, kind, span });
+            reflection.variables.push(Variable {
+                name,
+                binding: binding.binding,
+                kind,
+                span,
+            });
         }
         Ok(reflection)
     }
@@ -239,7 +256,13 @@ impl Reader<'_> {
             .filter(|(_, entry)| entry.stage == ShaderStage::Compute)
             .map(|(index, entry)| (index, entry.name.as_str()))
             .collect();
-        let names = || compute.iter().map(|(_, name)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let names = || {
+            compute
+                .iter()
+                .map(|(_, name)| format!("`{name}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         match (wanted, compute.as_slice()) {
             (_, []) => Err(self.error(
                 "it has no compute entry point; declare one, as in\n\
@@ -278,28 +301,36 @@ impl Reader<'_> {
                     (None, None) => "an unnamed one".into(),
                 })
                 .collect();
-            if names.is_empty() { "no override".into() } else { names.join(", ") }
+            if names.is_empty() {
+                "no override".into()
+            } else {
+                names.join(", ")
+            }
         };
         let mut values = naga::back::PipelineConstants::default();
         for (name, value) in constants {
             values.insert(name.clone(), *value);
         }
         use naga::back::pipeline_constants::{PipelineConstantError as E, process_overrides};
-        let (module, _) =
-            process_overrides(module, info, Some((ShaderStage::Compute, entry_point)), &values)
-                .map_err(|e| {
-                    self.error(match e {
-                        E::NotFound(name) => {
-                            format!("it has no override `{name}` to set; it has {}", overrides())
-                        }
-                        E::MissingValue(name) => format!(
-                            "override `{name}` has neither a value in the source nor one given with \
+        let (module, _) = process_overrides(
+            module,
+            info,
+            Some((ShaderStage::Compute, entry_point)),
+            &values,
+        )
+        .map_err(|e| {
+            self.error(match e {
+                E::NotFound(name) => {
+                    format!("it has no override `{name}` to set; it has {}", overrides())
+                }
+                E::MissingValue(name) => format!(
+                    "override `{name}` has neither a value in the source nor one given with \
                              `.constant({name:?}, value)`"
-                        ),
-                        E::ValidationError(e) => e.emit_to_string(self.source).trim_end().into(),
-                        other => format!("with the constants given, {other}"),
-                    })
-                })?;
+                ),
+                E::ValidationError(e) => e.emit_to_string(self.source).trim_end().into(),
+                other => format!("with the constants given, {other}"),
+            })
+        })?;
         let entry = module
             .entry_points
             .iter()
@@ -310,7 +341,12 @@ impl Reader<'_> {
         }
     }
 
-    fn kind(&self, module: &Module, handle: Handle<GlobalVariable>, uses: GlobalUse) -> Result<Kind> {
+    fn kind(
+        &self,
+        module: &Module,
+        handle: Handle<GlobalVariable>,
+        uses: GlobalUse,
+    ) -> Result<Kind> {
         let variable = &module.global_variables[handle];
         let refuse = |problem: &str| {
             let name = variable.name.as_deref().unwrap_or_default();
@@ -348,7 +384,12 @@ impl Reader<'_> {
 
 /// Scalar type, components and atomicity of the elements, if `ty` is a runtime-sized array that can be bound.
 fn array_element(module: &Module, ty: Handle<naga::Type>) -> Option<(ElementType, usize, bool)> {
-    let TypeInner::Array { base, size: ArraySize::Dynamic, .. } = module.types[ty].inner else {
+    let TypeInner::Array {
+        base,
+        size: ArraySize::Dynamic,
+        ..
+    } = module.types[ty].inner
+    else {
         return None;
     };
     let (scalar, components, atomic) = match module.types[base].inner {
@@ -372,7 +413,11 @@ fn element_type(scalar: Scalar) -> Option<ElementType> {
 fn layout(module: &Module, ty: Handle<naga::Type>) -> Layout {
     let mut members = Vec::new();
     push_members(module, ty, "", 0, &mut members);
-    Layout { ty: type_name(module, ty), size: size_of(module, ty), members }
+    Layout {
+        ty: type_name(module, ty),
+        size: size_of(module, ty),
+        members,
+    }
 }
 
 fn size_of(module: &Module, ty: Handle<naga::Type>) -> usize {
@@ -387,7 +432,9 @@ fn push_members(
     start: usize,
     found: &mut Vec<Member>,
 ) {
-    let TypeInner::Struct { members, .. } = &module.types[ty].inner else { return };
+    let TypeInner::Struct { members, .. } = &module.types[ty].inner else {
+        return;
+    };
     for member in members {
         let name = format!("{prefix}{}", member.name.as_deref().unwrap_or_default());
         let offset = start + member.offset as usize;
@@ -422,8 +469,20 @@ fn type_name(module: &Module, ty: Handle<naga::Type>) -> String {
         (None, &TypeInner::Vector { size, scalar }) => {
             format!("vec{}<{}>", count(size), scalar_name(scalar))
         }
-        (None, &TypeInner::Matrix { columns, rows, scalar }) => {
-            format!("mat{}x{}<{}>", count(columns), count(rows), scalar_name(scalar))
+        (
+            None,
+            &TypeInner::Matrix {
+                columns,
+                rows,
+                scalar,
+            },
+        ) => {
+            format!(
+                "mat{}x{}<{}>",
+                count(columns),
+                count(rows),
+                scalar_name(scalar)
+            )
         }
         (None, &TypeInner::Array { base, size, .. }) => {
             let base = type_name(module, base);
@@ -443,6 +502,9 @@ fn excerpt(source: &str, span: Span, label: &str) -> String {
     #[error("")]
     struct Place;
 
-    let text = WithSpan::new(Place).with_span(span, label).emit_to_string(source);
-    text.split_once('\n').map_or(String::new(), |(_, lines)| lines.trim_end().to_string())
+    let text = WithSpan::new(Place)
+        .with_span(span, label)
+        .emit_to_string(source);
+    text.split_once('\n')
+        .map_or(String::new(), |(_, lines)| lines.trim_end().to_string())
 }

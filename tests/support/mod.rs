@@ -23,7 +23,11 @@ pub fn build(builder: RuntimeBuilder) -> Runtime {
 pub fn has_gpu(rt: &Runtime) -> bool {
     let there = rt.gpus().len() > 0;
     let required = std::env::var_os("DIVVY_REQUIRE_GPU").is_some_and(|v| v == "1");
-    assert!(there || !required, "DIVVY_REQUIRE_GPU=1, but {:?}", rt.gpu_problems());
+    assert!(
+        there || !required,
+        "DIVVY_REQUIRE_GPU=1, but {:?}",
+        rt.gpu_problems()
+    );
     if !there {
         eprintln!("SKIPPED: no GPU: {:?}", rt.gpu_problems());
     }

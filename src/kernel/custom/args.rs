@@ -3,7 +3,7 @@
 //! Nothing here panics on a wrong name or type: the closure gets an error that it hands on with `?`.
 
 use super::bound::UniformValue;
-use super::definition::{Definition, Use};
+use super::definition::Definition;
 use crate::array::{Element, ElementType};
 use crate::error::{Error, Result};
 use bytemuck::Pod;
@@ -74,7 +74,11 @@ impl<'a> WgslArgs<'a> {
         arrays: Vec<Slot<'a>>,
         uniforms: &'a [UniformValue],
     ) -> Self {
-        Self { kernel, arrays, uniforms }
+        Self {
+            kernel,
+            arrays,
+            uniforms,
+        }
     }
 
     /// The elements of an array that is only read: for `input` those of the part's items, for `input_halo` those
@@ -92,7 +96,10 @@ impl<'a> WgslArgs<'a> {
             }
             Slot::Write(_) => {
                 let role = self.kernel.arrays[index].role;
-                Err(self.error(name, format!("its role is `{role}`; take it with `args.output`")))
+                Err(self.error(
+                    name,
+                    format!("its role is `{role}`; take it with `args.output`"),
+                ))
             }
         }
     }
@@ -106,13 +113,17 @@ impl<'a> WgslArgs<'a> {
         let index = self.find::<T>(name)?;
         match &self.arrays[index] {
             Slot::Write(bytes) => {
-                let bytes =
-                    bytes.take().ok_or_else(|| self.error(name, "the CPU closure took it twice"))?;
+                let bytes = bytes
+                    .take()
+                    .ok_or_else(|| self.error(name, "the CPU closure took it twice"))?;
                 bytemuck::try_cast_slice_mut(bytes).map_err(|e| self.error(name, e.to_string()))
             }
             Slot::Read(_) => {
                 let role = self.kernel.arrays[index].role;
-                Err(self.error(name, format!("its role is `{role}`; take it with `args.input`")))
+                Err(self.error(
+                    name,
+                    format!("its role is `{role}`; take it with `args.input`"),
+                ))
             }
         }
     }
@@ -124,7 +135,10 @@ impl<'a> WgslArgs<'a> {
     pub fn uniform<P: Pod>(&self, name: &str) -> Result<P> {
         let index = self.kernel.uniform(name).ok_or_else(|| {
             let known = self.kernel.uniform_names();
-            self.error(name, format!("the CPU closure asks for this uniform; there are: {known}"))
+            self.error(
+                name,
+                format!("the CPU closure asks for this uniform; there are: {known}"),
+            )
         })?;
         let bytes = self.uniforms[index].bytes();
         bytemuck::try_pod_read_unaligned(bytes).map_err(|_| {
@@ -141,13 +155,19 @@ impl<'a> WgslArgs<'a> {
     fn find<T: Element>(&self, name: &str) -> Result<usize> {
         let index = self.kernel.array(name).ok_or_else(|| {
             let known = self.kernel.array_names();
-            self.error(name, format!("the CPU closure asks for this array; there are: {known}"))
+            self.error(
+                name,
+                format!("the CPU closure asks for this array; there are: {known}"),
+            )
         })?;
         let ty = self.kernel.arrays[index].ty;
         if ty.scalar == T::TYPE {
             return Ok(index);
         }
-        let problem = format!("the CPU closure asks for {}, but it is {ty} in the source", T::TYPE);
+        let problem = format!(
+            "the CPU closure asks for {}, but it is {ty} in the source",
+            T::TYPE
+        );
         Err(self.error(name, problem))
     }
 

@@ -47,12 +47,24 @@ struct Mistake {
 
 impl BoundWgsl {
     pub(super) fn new(kernel: Arc<Definition>) -> Self {
-        let (arrays, uniforms) = (vec![None; kernel.arrays.len()], vec![None; kernel.uniforms.len()]);
-        Self { kernel, arrays, uniforms, items: None, mistake: None }
+        let (arrays, uniforms) = (
+            vec![None; kernel.arrays.len()],
+            vec![None; kernel.uniforms.len()],
+        );
+        Self {
+            kernel,
+            arrays,
+            uniforms,
+            items: None,
+            mistake: None,
+        }
     }
 
     fn note(&mut self, binding: &str, problem: impl Into<String>) {
-        let mistake = Mistake { binding: binding.into(), problem: problem.into() };
+        let mistake = Mistake {
+            binding: binding.into(),
+            problem: problem.into(),
+        };
         self.mistake.get_or_insert(mistake);
     }
 
@@ -82,9 +94,15 @@ impl BoundWgsl {
             );
             self.note(name, problem);
         } else if role.writes() && !mutable {
-            self.note(name, format!("its role is `{role}`, so it is written; bind it with `.bind_mut`"));
+            self.note(
+                name,
+                format!("its role is `{role}`, so it is written; bind it with `.bind_mut`"),
+            );
         } else if mutable && !role.writes() {
-            self.note(name, format!("its role is `{role}`, so it is only read; bind it with `.bind`"));
+            self.note(
+                name,
+                format!("its role is `{role}`, so it is only read; bind it with `.bind`"),
+            );
         } else if self.arrays[index].replace(array.clone()).is_some() {
             self.note(name, "it was bound twice; bind it once");
         }
@@ -94,7 +112,10 @@ impl BoundWgsl {
         let name = match self.kernel.uniforms.as_slice() {
             [only] => only.name.clone(),
             [] => {
-                return self.note("uniform", "the kernel has no uniform to set; leave `.uniform` out");
+                return self.note(
+                    "uniform",
+                    "the kernel has no uniform to set; leave `.uniform` out",
+                );
             }
             _ => {
                 let problem = format!(
@@ -130,7 +151,8 @@ impl BoundWgsl {
                 layout.describe()
             );
             self.note(name, problem);
-        } else if scalar_of::<P>().is_some_and(|ty| is_scalar(&layout.ty) && ty.name() != layout.ty) {
+        } else if scalar_of::<P>().is_some_and(|ty| is_scalar(&layout.ty) && ty.name() != layout.ty)
+        {
             let problem = format!("a {given} was given, but it is {} in WGSL", layout.ty);
             self.note(name, problem);
         } else {
@@ -148,7 +170,11 @@ impl BoundWgsl {
         }
         for (binding, bound) in self.kernel.arrays.iter().zip(&self.arrays) {
             if bound.is_none() {
-                let method = if binding.role.writes() { "bind_mut" } else { "bind" };
+                let method = if binding.role.writes() {
+                    "bind_mut"
+                } else {
+                    "bind"
+                };
                 let problem = format!("it is not bound; add `.{method}({:?}, ..)`", binding.name);
                 return Err(self.error(&binding.name, problem));
             }
@@ -176,7 +202,10 @@ impl BoundWgsl {
     }
 
     fn count_items(&self) -> Result<usize> {
-        let items = match (self.items, self.bound().find(|(binding, _)| binding.role.is_split())) {
+        let items = match (
+            self.items,
+            self.bound().find(|(binding, _)| binding.role.is_split()),
+        ) {
             (Some(items), _) => items,
             (None, Some((binding, array))) if array.len() % binding.scalars == 0 => {
                 array.len() / binding.scalars
@@ -211,19 +240,29 @@ impl BoundWgsl {
         if binding.role == Use::Whole {
             // WGSL has no empty arrays.
             return match given {
-                0 if items > 0 => {
-                    Err(self.error(&binding.name, "an empty array was bound, expected at least 1 element"))
-                }
+                0 if items > 0 => Err(self.error(
+                    &binding.name,
+                    "an empty array was bound, expected at least 1 element",
+                )),
                 _ => Ok(()),
             };
         }
         let because = || match (binding.role, self.items) {
-            (Use::Partial { len, .. }, _) => format!("the partial result has {len} of {}", binding.ty),
+            (Use::Partial { len, .. }, _) => {
+                format!("the partial result has {len} of {}", binding.ty)
+            }
             (_, Some(items)) => format!("there are {items} items of {}", shape(binding)),
             (_, None) => {
-                let first = self.kernel.arrays.iter().find(|array| array.role.is_split());
+                let first = self
+                    .kernel
+                    .arrays
+                    .iter()
+                    .find(|array| array.role.is_split());
                 let first = first.map_or("", |array| array.name.as_str());
-                format!("there are {items} items, as `{first}` has, of {}", shape(binding))
+                format!(
+                    "there are {items} items, as `{first}` has, of {}",
+                    shape(binding)
+                )
             }
         };
         let expected = match binding.role {
@@ -231,13 +270,26 @@ impl BoundWgsl {
             _ => items.checked_mul(binding.scalars),
         };
         let kernel = format!("kernel `{}`", self.kernel.name);
-        Error::check_length(&kernel, &binding.name, given, expected.unwrap_or(usize::MAX), because)
+        Error::check_length(
+            &kernel,
+            &binding.name,
+            given,
+            expected.unwrap_or(usize::MAX),
+            because,
+        )
     }
 
     /// Items to which one copy of the partial results belongs, a multiple of the grain; the grain if there are none.
     fn block(&self, items: usize) -> usize {
         let partial = |array: &&ArrayBinding| matches!(array.role, Use::Partial { .. });
-        match self.kernel.arrays.iter().filter(partial).map(|array| array.scalars).max() {
+        match self
+            .kernel
+            .arrays
+            .iter()
+            .filter(partial)
+            .map(|array| array.scalars)
+            .max()
+        {
             Some(scalars) => Copies::block(items, scalars).max(self.kernel.grain),
             None => self.kernel.grain,
         }
@@ -247,7 +299,10 @@ impl BoundWgsl {
     fn outline_with(&self, copies: &[Copies]) -> Result<Outline> {
         let items = self.check()?;
         let kernel = &self.kernel;
-        let mut work = Work { flops: kernel.flops_per_item * items as f64, ..Work::default() };
+        let mut work = Work {
+            flops: kernel.flops_per_item * items as f64,
+            ..Work::default()
+        };
         let mut bindings = Vec::with_capacity(kernel.arrays.len());
         let mut copies = copies.iter();
         for (binding, array) in self.bound() {
@@ -256,7 +311,10 @@ impl BoundWgsl {
             match binding.role {
                 Use::Input => bindings.push(Binding::read(array, split)),
                 Use::Halo(_) => {
-                    let role = Role::Halo { width: binding.scalars, halo: kernel.halo };
+                    let role = Role::Halo {
+                        width: binding.scalars,
+                        halo: kernel.halo,
+                    };
                     bindings.push(Binding::read(array, role));
                 }
                 Use::Whole => bindings.push(Binding::read(array, Role::Whole)),
@@ -295,7 +353,13 @@ impl Kernel for BoundWgsl {
         let mut results = Vec::new();
         for (binding, array) in self.bound() {
             if let Use::Partial { fold, .. } = binding.role {
-                copies.push(Copies::new(binding.ty.scalar, binding.scalars, fold, items, block)?);
+                copies.push(Copies::new(
+                    binding.ty.scalar,
+                    binding.scalars,
+                    fold,
+                    items,
+                    block,
+                )?);
                 results.push(array.clone());
             }
         }
@@ -322,7 +386,12 @@ impl ItemsPass {
     fn new(call: BoundWgsl, copies: Vec<Copies>) -> Result<Self> {
         let uniforms = call.uniforms.iter().flatten().cloned().collect();
         let outline = call.outline_with(&copies)?;
-        Ok(Self { call, uniforms, copies, outline })
+        Ok(Self {
+            call,
+            uniforms,
+            copies,
+            outline,
+        })
     }
 
     /// Cuts `items` into what one call of the closure, or one dispatch, computes: at most `most` items, and if the
@@ -336,7 +405,9 @@ impl ItemsPass {
             _ => most,
         };
         let end = items.end;
-        items.step_by(step).map(move |lo| lo..end.min(lo.saturating_add(step)))
+        items
+            .step_by(step)
+            .map(move |lo| lo..end.min(lo.saturating_add(step)))
     }
 
     /// The elements of each array that the code for `piece` sees.
@@ -346,7 +417,12 @@ impl ItemsPass {
             Use::Partial { .. } => copies.next().map_or(0..0, |copies| copies.elements(piece)),
             _ => binding.elements(piece, self.outline.items),
         };
-        self.call.kernel.arrays.iter().zip(&self.outline.bindings).map(of)
+        self.call
+            .kernel
+            .arrays
+            .iter()
+            .zip(&self.outline.bindings)
+            .map(of)
     }
 }
 
@@ -363,12 +439,16 @@ impl Pass for ItemsPass {
         let kernel = &*self.call.kernel;
         let Some(closure) = &kernel.cpu else {
             let problem = "it has no CPU implementation; give the builder one with `.cpu(..)`";
-            return Err(Error::argument(format!("kernel `{}`", kernel.name), problem));
+            return Err(Error::argument(
+                format!("kernel `{}`", kernel.name),
+                problem,
+            ));
         };
         let total = part.total();
         let bindings = self.outline.bindings.iter().enumerate();
-        let mut views: Vec<_> =
-            bindings.map(|(index, binding)| View::new(part, index, binding)).collect();
+        let mut views: Vec<_> = bindings
+            .map(|(index, binding)| View::new(part, index, binding))
+            .collect();
         for piece in self.pieces(part.items(), usize::MAX) {
             let shown = views.iter_mut().zip(self.elements(&piece));
             let slots = shown.map(|(view, elements)| view.show(elements)).collect();
@@ -385,9 +465,14 @@ impl Pass for ItemsPass {
         for piece in self.pieces(part.items(), most) {
             let mut args = Vec::with_capacity(kernel.arrays.len());
             for (index, elements) in self.elements(&piece).enumerate() {
-                args.push((kernel.arrays[index].binding, part.exact_window(index, elements)?));
+                args.push((kernel.arrays[index].binding, part.exact(index, elements)));
             }
-            let PartItems { first, len, total, lead } = kernel.part_items(&piece, total);
+            let PartItems {
+                first,
+                len,
+                total,
+                lead,
+            } = kernel.part_items(&piece, total);
             // All below 2^32, as `count_items` and the halo's check have seen to.
             let told = PartUniform {
                 first: first as u32,
@@ -395,8 +480,11 @@ impl Pass for ItemsPass {
                 total: total as u32,
                 lead: lead as u32,
             };
-            let mut uniforms: Vec<(u32, &[u8])> =
-                kernel.part.iter().map(|binding| (*binding, bytemuck::bytes_of(&told))).collect();
+            let mut uniforms: Vec<(u32, &[u8])> = kernel
+                .part
+                .iter()
+                .map(|binding| (*binding, bytemuck::bytes_of(&told)))
+                .collect();
             let values = kernel.uniforms.iter().zip(&self.uniforms);
             uniforms.extend(values.map(|(uniform, value)| (uniform.binding, value.bytes())));
             // A dispatch names its arguments in the order of their binding numbers.
@@ -406,7 +494,14 @@ impl Pass for ItemsPass {
             let uniforms: Vec<&[u8]> = uniforms.into_iter().map(|(_, bytes)| bytes).collect();
             let groups = len.div_ceil(kernel.group_items) as u32;
             let grid = [groups, 1, 1];
-            part.dispatch_grid(&kernel.shader, &kernel.entry_point, &[], &args, &uniforms, grid)?;
+            part.dispatch_grid(
+                &kernel.shader,
+                &kernel.entry_point,
+                &[],
+                &args,
+                &uniforms,
+                grid,
+            )?;
         }
         Ok(())
     }
@@ -433,17 +528,28 @@ impl<'a> View<'a> {
             (ElementType::F32, false) => Bytes::Read(bytemuck::cast_slice(part.read::<f32>(index))),
             (ElementType::U32, false) => Bytes::Read(bytemuck::cast_slice(part.read::<u32>(index))),
             (ElementType::I32, false) => Bytes::Read(bytemuck::cast_slice(part.read::<i32>(index))),
-            (ElementType::F32, true) => Bytes::Write(bytemuck::cast_slice_mut(part.write::<f32>(index))),
-            (ElementType::U32, true) => Bytes::Write(bytemuck::cast_slice_mut(part.write::<u32>(index))),
-            (ElementType::I32, true) => Bytes::Write(bytemuck::cast_slice_mut(part.write::<i32>(index))),
+            (ElementType::F32, true) => {
+                Bytes::Write(bytemuck::cast_slice_mut(part.write::<f32>(index)))
+            }
+            (ElementType::U32, true) => {
+                Bytes::Write(bytemuck::cast_slice_mut(part.write::<u32>(index)))
+            }
+            (ElementType::I32, true) => {
+                Bytes::Write(bytemuck::cast_slice_mut(part.write::<i32>(index)))
+            }
         };
-        Self { first, size: ty.size(), bytes }
+        Self {
+            first,
+            size: ty.size(),
+            bytes,
+        }
     }
 
     /// The bytes of `elements` of the array. A piece follows on the one before, and pieces that share a copy of
     /// partial results get it one after the other.
     fn show(&mut self, elements: Range<usize>) -> Slot<'_> {
-        let range = (elements.start - self.first) * self.size..(elements.end - self.first) * self.size;
+        let range =
+            (elements.start - self.first) * self.size..(elements.end - self.first) * self.size;
         match &mut self.bytes {
             Bytes::Read(bytes) => Slot::Read(&bytes[range]),
             Bytes::Write(bytes) => Slot::Write(Cell::new(Some(&mut bytes[range]))),
@@ -501,7 +607,10 @@ fn scalar_of<P: 'static>() -> Option<ElementType> {
         (TypeId::of::<u32>(), ElementType::U32),
         (TypeId::of::<i32>(), ElementType::I32),
     ];
-    types.into_iter().find(|(id, _)| *id == TypeId::of::<P>()).map(|(_, ty)| ty)
+    types
+        .into_iter()
+        .find(|(id, _)| *id == TypeId::of::<P>())
+        .map(|(_, ty)| ty)
 }
 
 /// Whether WGSL's type `name` is a scalar.
@@ -512,6 +621,10 @@ fn is_scalar(name: &str) -> bool {
 /// What one item has of an array, in words.
 fn shape(binding: &ArrayBinding) -> String {
     let elements = binding.scalars / binding.ty.stride();
-    let padding = if binding.ty.components == 3 { ", whose vec3 take 4 scalars each" } else { "" };
+    let padding = if binding.ty.components == 3 {
+        ", whose vec3 take 4 scalars each"
+    } else {
+        ""
+    };
     format!("{elements} of {}{padding}", binding.ty)
 }

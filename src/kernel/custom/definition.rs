@@ -111,9 +111,18 @@ pub(super) struct UniformBinding {
 
 impl Definition {
     pub(super) fn new(description: Description) -> Result<Self> {
-        let Description { name, source, entry_point, constants, .. } = &description;
+        let Description {
+            name,
+            source,
+            entry_point,
+            constants,
+            ..
+        } = &description;
         let reflection = wgsl::reflect(name, source, entry_point.as_deref(), constants)?;
-        let checker = Checker { description: &description, reflection: &reflection };
+        let checker = Checker {
+            description: &description,
+            reflection: &reflection,
+        };
         checker.names()?;
         let (mut arrays, mut uniforms, mut part) = (Vec::new(), Vec::new(), None);
         for variable in &reflection.variables {
@@ -127,23 +136,61 @@ impl Definition {
             }
         }
         // In the order in which the roles were given, so that the first array is the one the user thinks of first.
-        arrays.sort_by_key(|array| description.uses.iter().position(|(name, _)| *name == array.name));
+        arrays.sort_by_key(|array| {
+            description
+                .uses
+                .iter()
+                .position(|(name, _)| *name == array.name)
+        });
         checker.whole(&arrays, part)?;
         let group_items = checker.group_items()?;
-        let grain = arrays.iter().filter(|a| a.role.is_split()).map(|a| aligned_items(a.scalars)).max();
+        let grain = arrays
+            .iter()
+            .filter(|a| a.role.is_split())
+            .map(|a| aligned_items(a.scalars))
+            .max();
         let grain = grain.unwrap_or(ALIGNED_ITEMS);
-        let halo = arrays.iter().map(|a| if let Use::Halo(items) = a.role { items } else { 0 }).max();
+        let halo = arrays
+            .iter()
+            .map(|a| {
+                if let Use::Halo(items) = a.role {
+                    items
+                } else {
+                    0
+                }
+            })
+            .max();
         let halo = checker.halo(halo.unwrap_or(0), grain)?;
-        let per_item: usize = arrays.iter().filter(|a| a.role.is_split()).map(|a| a.scalars).sum();
+        let per_item: usize = arrays
+            .iter()
+            .filter(|a| a.role.is_split())
+            .map(|a| a.scalars)
+            .sum();
 
-        let Reflection { entry_point, variables, .. } = reflection;
+        let Reflection {
+            entry_point,
+            variables,
+            ..
+        } = reflection;
         for variable in variables {
-            if let (Kind::Uniform(layout), false) = (variable.kind, part == Some(variable.binding)) {
+            if let (Kind::Uniform(layout), false) = (variable.kind, part == Some(variable.binding))
+            {
                 let (name, binding) = (variable.name, variable.binding);
-                uniforms.push(UniformBinding { name, binding, layout });
+                uniforms.push(UniformBinding {
+                    name,
+                    binding,
+                    layout,
+                });
             }
         }
-        let Description { name, source, constants, flops_per_item, cpu, .. } = description;
+        let Description {
+            name,
+            source,
+            constants,
+            flops_per_item,
+            cpu,
+            ..
+        } = description;
         Ok(Self {
             shader: Shader::checked(name.clone(), source, constants),
             entry_point,
@@ -171,7 +218,9 @@ impl Definition {
 
     /// The index of the uniform named `name`.
     pub(super) fn uniform(&self, name: &str) -> Option<usize> {
-        self.uniforms.iter().position(|uniform| uniform.name == name)
+        self.uniforms
+            .iter()
+            .position(|uniform| uniform.name == name)
     }
 
     /// The names of the uniforms that the caller sets, for messages.
@@ -183,14 +232,22 @@ impl Definition {
     /// the items are split: floating-point addition is not associative; everything else that folds is.
     pub(super) fn folds_in_blocks(&self) -> bool {
         self.arrays.iter().any(|array| {
-            matches!(array.role, Use::Partial { fold: Fold::Add, .. })
-                && array.ty.scalar == ElementType::F32
+            matches!(
+                array.role,
+                Use::Partial {
+                    fold: Fold::Add,
+                    ..
+                }
+            ) && array.ty.scalar == ElementType::F32
         })
     }
 
     /// Items that one dispatch can compute: a shader that indexes by `global_invocation_id.x` reaches no others.
     pub(super) fn dispatch_items(&self, max_groups: usize) -> usize {
-        let most = self.group_items.saturating_mul(max_groups).min(u32::MAX as usize);
+        let most = self
+            .group_items
+            .saturating_mul(max_groups)
+            .min(u32::MAX as usize);
         (most / self.grain).max(1) * self.grain
     }
 
@@ -213,7 +270,11 @@ impl Definition {
 /// Joins names for messages.
 fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
-    if names.is_empty() { "none".into() } else { names.join(", ") }
+    if names.is_empty() {
+        "none".into()
+    } else {
+        names.join(", ")
+    }
 }
 
 /// The fewest items of which `scalars` each, four bytes large, fill a multiple of 256 bytes. A power of two.
@@ -250,7 +311,8 @@ impl Checker<'_> {
         let uses = &self.description.uses;
         for (i, (name, role)) in uses.iter().enumerate() {
             if let Some((_, earlier)) = uses[..i].iter().find(|(earlier, _)| earlier == name) {
-                let problem = format!("it is given two roles, `{earlier}` and `{role}`; give it one");
+                let problem =
+                    format!("it is given two roles, `{earlier}` and `{role}`; give it one");
                 return Err(self.error(name, problem));
             }
             let variable = self.known(name)?;
@@ -264,16 +326,25 @@ impl Checker<'_> {
         }
         for (i, (name, width)) in self.description.widths.iter().enumerate() {
             self.known(name)?;
-            let role = uses.iter().find(|(used, _)| used == name).map(|(_, role)| role);
+            let role = uses
+                .iter()
+                .find(|(used, _)| used == name)
+                .map(|(_, role)| role);
             if !role.is_some_and(|role| role.is_split()) {
                 let problem = "only a binding that is split by item (input, input_halo, output or update) \
                                has a width; leave `.width` out";
                 return Err(self.error(name, problem));
             }
             if *width == 0 {
-                return Err(self.error(name, "a width of 0 was given; an item has at least 1 element"));
+                return Err(self.error(
+                    name,
+                    "a width of 0 was given; an item has at least 1 element",
+                ));
             }
-            if self.description.widths[..i].iter().any(|(earlier, _)| earlier == name) {
+            if self.description.widths[..i]
+                .iter()
+                .any(|(earlier, _)| earlier == name)
+            {
                 return Err(self.error(name, "it is given two widths; give it one"));
             }
         }
@@ -296,7 +367,12 @@ impl Checker<'_> {
             );
             return Err(self.error(name, problem));
         }
-        let known = names(reflection.variables.iter().map(|variable| variable.name.as_str()));
+        let known = names(
+            reflection
+                .variables
+                .iter()
+                .map(|variable| variable.name.as_str()),
+        );
         let problem = format!(
             "there is no such binding; the bindings that the entry point `{entry_point}` uses: {known}"
         );
@@ -315,16 +391,34 @@ impl Checker<'_> {
             return Err(self.error_at(variable, problem));
         };
         self.role_fits(variable, ty, *role)?;
-        let width = self.description.widths.iter().find(|(used, _)| used == name).map_or(1, |w| w.1);
-        let elements = if let Use::Partial { len, .. } = role { *len } else { width };
+        let width = self
+            .description
+            .widths
+            .iter()
+            .find(|(used, _)| used == name)
+            .map_or(1, |w| w.1);
+        let elements = if let Use::Partial { len, .. } = role {
+            *len
+        } else {
+            width
+        };
         let scalars = elements
             .checked_mul(ty.stride())
             .filter(|scalars| u32::try_from(*scalars).is_ok())
             .ok_or_else(|| {
-                self.error(name, format!("{elements} elements were asked for; the limit is 2^32 scalars"))
+                self.error(
+                    name,
+                    format!("{elements} elements were asked for; the limit is 2^32 scalars"),
+                )
             })?;
         let (name, binding) = (name.clone(), variable.binding);
-        Ok(ArrayBinding { name, binding, ty, role: *role, scalars })
+        Ok(ArrayBinding {
+            name,
+            binding,
+            ty,
+            role: *role,
+            scalars,
+        })
     }
 
     /// The shader does with the array what the role says.
@@ -363,11 +457,16 @@ impl Checker<'_> {
 
     fn part(&self, variable: &Variable, layout: &Layout) -> Result<()> {
         let fits = layout.members.len() == PART_MEMBERS.len()
-            && layout.members.iter().zip(PART_MEMBERS).all(|(m, name)| m.name == name && m.ty == "u32");
+            && layout
+                .members
+                .iter()
+                .zip(PART_MEMBERS)
+                .all(|(m, name)| m.name == name && m.ty == "u32");
         if fits {
             return Ok(());
         }
-        let problem = format!("it is the part uniform, which must be declared as\n{PART_DECLARATION}");
+        let problem =
+            format!("it is the part uniform, which must be declared as\n{PART_DECLARATION}");
         Err(self.error_at(variable, problem))
     }
 
@@ -386,7 +485,8 @@ impl Checker<'_> {
         }
         if let (Some(name), None) = (&self.description.part, part) {
             let variable = self.known(name)?;
-            let problem = format!("it cannot be the part uniform; declare that as\n{PART_DECLARATION}");
+            let problem =
+                format!("it cannot be the part uniform; declare that as\n{PART_DECLARATION}");
             return Err(self.error_at(variable, problem));
         }
         if part.is_some() {
@@ -398,7 +498,10 @@ impl Checker<'_> {
             );
             Err(self.error(name, problem))
         };
-        if let Some(halo) = arrays.iter().find(|array| matches!(array.role, Use::Halo(_))) {
+        if let Some(halo) = arrays
+            .iter()
+            .find(|array| matches!(array.role, Use::Halo(_)))
+        {
             return needs_part(
                 &halo.name,
                 "its role is `input_halo`, so the shader must be told where a part's own items begin in it",
@@ -415,7 +518,8 @@ impl Checker<'_> {
 
     fn group_items(&self) -> Result<usize> {
         let [x, y, z] = self.reflection.workgroup_size.map(|n| n as usize);
-        let too_few = || self.argument("0 items per invocation or workgroup were given; give at least 1");
+        let too_few =
+            || self.argument("0 items per invocation or workgroup were given; give at least 1");
         match self.description.group_items {
             Some(GroupItems::PerInvocation(0) | GroupItems::PerWorkgroup(0)) => Err(too_few()),
             Some(GroupItems::PerWorkgroup(items)) => Ok(items),
@@ -434,7 +538,9 @@ impl Checker<'_> {
     fn halo(&self, items: usize, grain: usize) -> Result<usize> {
         match items.checked_next_multiple_of(grain) {
             Some(halo) if u32::try_from(halo).is_ok() => Ok(halo),
-            _ => Err(self.argument(format!("a halo of {items} items was given; the limit is 2^32"))),
+            _ => Err(self.argument(format!(
+                "a halo of {items} items was given; the limit is 2^32"
+            ))),
         }
     }
 }
@@ -449,7 +555,16 @@ mod tests {
 
     #[test]
     fn aligned_items_fill_256_bytes() {
-        for (scalars, items) in [(1, 64), (2, 32), (3, 64), (4, 16), (6, 32), (64, 1), (1000, 8), (128, 1)] {
+        for (scalars, items) in [
+            (1, 64),
+            (2, 32),
+            (3, 64),
+            (4, 16),
+            (6, 32),
+            (64, 1),
+            (1000, 8),
+            (128, 1),
+        ] {
             assert_eq!(aligned_items(scalars), items, "{scalars}");
             assert_eq!(items * scalars * 4 % 256, 0);
         }

@@ -55,7 +55,13 @@ impl Copies {
             ElementType::U32 => filled(len, bits),
             ElementType::I32 => filled(len, bits as i32),
         }?;
-        Ok(Self { array, fold, scalars, items: block, count })
+        Ok(Self {
+            array,
+            fold,
+            scalars,
+            items: block,
+            count,
+        })
     }
 
     /// Items to which one copy belongs.
@@ -65,7 +71,10 @@ impl Copies {
 
     /// Every block of items owns its copy.
     pub(super) fn binding(&self) -> Binding {
-        let role = Role::Items { num: stride(self.scalars), den: self.items };
+        let role = Role::Items {
+            num: stride(self.scalars),
+            den: self.items,
+        };
         Binding::update(&self.array, role)
     }
 
@@ -99,7 +108,11 @@ impl FoldPass {
     fn shader(&self) -> &'static Shader {
         static SHADERS: LazyLock<[Shader; 3]> = LazyLock::new(|| {
             [ElementType::F32, ElementType::U32, ElementType::I32].map(|ty| {
-                Shader::typed("fold_partials", include_str!("../../../shaders/fold_partials.wgsl"), ty)
+                Shader::typed(
+                    "fold_partials",
+                    include_str!("../../../shaders/fold_partials.wgsl"),
+                    ty,
+                )
             })
         });
         match self.result.element_type() {
@@ -112,7 +125,8 @@ impl FoldPass {
     fn cpu_as<T: Element>(&self, part: &mut CpuPart<'_>, add: impl Fn(T, T) -> T) {
         let (copies, result) = (part.read::<T>(0), part.write::<T>(1));
         let first = part.items().start;
-        let own = |copy: usize| &copies[copy * stride(self.copies.scalars) + first..][..result.len()];
+        let own =
+            |copy: usize| &copies[copy * stride(self.copies.scalars) + first..][..result.len()];
         let others: Vec<_> = (1..self.copies.count).map(own).collect();
         result.copy_from_slice(own(0));
         for other in others {
@@ -120,8 +134,20 @@ impl FoldPass {
                 // As in the shader: of two equal or unordered values the earlier.
                 *a = match self.copies.fold {
                     Fold::Add => add(*a, *b),
-                    Fold::Min => if *b < *a { *b } else { *a },
-                    Fold::Max => if *b > *a { *b } else { *a },
+                    Fold::Min => {
+                        if *b < *a {
+                            *b
+                        } else {
+                            *a
+                        }
+                    }
+                    Fold::Max => {
+                        if *b > *a {
+                            *b
+                        } else {
+                            *a
+                        }
+                    }
                 };
             }
         }
@@ -181,6 +207,11 @@ impl Pass for FoldPass {
             },
         };
         let (copies, result) = (part.arg(0), part.arg(1));
-        part.dispatch(self.shader(), &[copies, result], &params, part.len().div_ceil(64) as u32)
+        part.dispatch(
+            self.shader(),
+            &[copies, result],
+            &params,
+            part.len().div_ceil(64) as u32,
+        )
     }
 }
