@@ -224,6 +224,7 @@ const HISTOGRAM: &str = "
     @group(0) @binding(1) var<storage, read_write> bins: array<atomic<u32>>;
     @group(0) @binding(2) var<storage, read_write> least: array<atomic<i32>>;
     @group(0) @binding(3) var<storage, read_write> greatest: array<atomic<u32>>;
+    @group(0) @binding(4) var<storage, read_write> highest: array<atomic<i32>>;
 
     @compute @workgroup_size(64)
     fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -232,6 +233,7 @@ const HISTOGRAM: &str = "
             atomicAdd(&bins[key % arrayLength(&bins)], 1u);
             atomicMin(&least[0], i32(key) - 500);
             atomicMax(&greatest[0], key);
+            atomicMax(&highest[0], i32(key) - 5000);
         }
     }";
 
@@ -242,14 +244,17 @@ fn partial_results_of_integers_fold_to_the_same_bits() -> Result<()> {
         .partial("bins", 37, Fold::Add)
         .partial("least", 1, Fold::Min)
         .partial("greatest", 1, Fold::Max)
+        .partial("highest", 1, Fold::Max)
         .cpu(|_, args| {
             let bins = args.output::<u32>("bins")?;
             let least = &mut args.output::<i32>("least")?[0];
             let greatest = &mut args.output::<u32>("greatest")?[0];
+            let highest = &mut args.output::<i32>("highest")?[0];
             for key in args.input::<u32>("keys")? {
                 bins[*key as usize % 37] += 1;
                 *least = (*least).min(*key as i32 - 500);
                 *greatest = (*greatest).max(*key);
+                *highest = (*highest).max(*key as i32 - 5000);
             }
             Ok(())
         })
@@ -259,24 +264,36 @@ fn partial_results_of_integers_fold_to_the_same_bits() -> Result<()> {
         let keys: Vec<u32> = (0..n).map(|_| rng.u32(0..1000)).collect();
         let mut want = vec![0u32; 37];
         keys.iter().for_each(|key| want[*key as usize % 37] += 1);
-        let least = keys
-            .iter()
-            .map(|key| *key as i32 - 500)
-            .min()
-            .unwrap_or(i32::MAX);
-        let greatest = keys.iter().copied().max().unwrap_or(0);
+        let least = keys.iter().map(|key| *key as i32 - 500).min();
+        let greatest = keys.iter().copied().max();
+        let highest = keys.iter().map(|key| *key as i32 - 5000).max();
         let keys = Array::from_vec(keys);
         for placement in placements(runtime()) {
             let mut bins = Array::filled(37, 77u32)?;
-            let (mut low, mut high) = (Array::filled(1, 77i32)?, Array::filled(1, 77u32)?);
+            let mut low = Array::filled(1, 77i32)?;
+            let mut great = Array::filled(1, 77u32)?;
+            let mut high = Array::filled(1, 77i32)?;
             let call = kernel.bind("keys", &keys).bind_mut("bins", &mut bins);
             let call = call
                 .bind_mut("least", &mut low)
-                .bind_mut("greatest", &mut high);
-            runtime().run(call.on(placement.clone()))?;
+                .bind_mut("greatest", &mut great);
+            runtime().run(call.bind_mut("highest", &mut high).on(placement.clone()))?;
             assert_eq!(bins.to_vec()?, want, "{n} items, {placement}");
-            let extremes = (low.to_vec()?[0], high.to_vec()?[0]);
-            assert_eq!(extremes, (least, greatest), "{n} items, {placement}");
+            assert_eq!(
+                low.to_vec()?,
+                [least.unwrap_or(i32::MAX)],
+                "{n} items, {placement}"
+            );
+            assert_eq!(
+                great.to_vec()?,
+                [greatest.unwrap_or(0)],
+                "{n} items, {placement}"
+            );
+            assert_eq!(
+                high.to_vec()?,
+                [highest.unwrap_or(i32::MIN)],
+                "{n} items, {placement}"
+            );
         }
     }
     Ok(())
@@ -290,42 +307,59 @@ fn partial_sums_of_floats_do_not_depend_on_the_split() -> Result<()> {
         "moments",
         "@group(0) @binding(0) var<storage, read> x: array<f32>;
          @group(0) @binding(1) var<storage, read_write> moments: array<vec2<f32>>;
+         @group(0) @binding(2) var<storage, read_write> low: array<f32>;
+         @group(0) @binding(3) var<storage, read_write> high: array<f32>;
 
          @compute @workgroup_size(1)
          fn main(@builtin(global_invocation_id) id: vec3<u32>) {
              for (var i = 0u; i < arrayLength(&x); i++) {
                  moments[0] += vec2<f32>(x[i], 1.0);
+                 low[0] = min(low[0], x[i] + 1.0);
+                 high[0] = max(high[0], x[i] - 1.0);
              }
          }",
     )
     .input("x")
     .partial("moments", 1, Fold::Add)
+    .partial("low", 1, Fold::Min)
+    .partial("high", 1, Fold::Max)
     .items_per_workgroup(1 << 30)
     .cpu(|_, args| {
         let moments = args.output::<f32>("moments")?;
+        let low = &mut args.output::<f32>("low")?[0];
+        let high = &mut args.output::<f32>("high")?[0];
         for x in args.input::<f32>("x")? {
             moments[0] += x;
             moments[1] += 1.0;
+            *low = low.min(x + 1.0);
+            *high = high.max(x - 1.0);
         }
         Ok(())
     })
     .build()?;
     let mut rng = fastrand::Rng::with_seed(7);
     for n in [0, 1, 1000, 4096, 4097, 70_001] {
-        let x = Array::from_vec((0..n).map(|_| rng.f32() - 0.3).collect());
-        let mut seen: Option<Vec<f32>> = None;
+        let xs: Vec<f32> = (0..n).map(|_| rng.f32() - 0.3).collect();
+        let least = xs.iter().map(|x| x + 1.0).fold(f32::INFINITY, f32::min);
+        let greatest = xs.iter().map(|x| x - 1.0).fold(f32::NEG_INFINITY, f32::max);
+        let x = Array::from_vec(xs);
+        let mut seen = None;
         for placement in placements(runtime()) {
             let mut moments = Array::filled(2, POISON)?;
+            let (mut low, mut high) = (Array::filled(1, POISON)?, Array::filled(1, POISON)?);
             let call = kernel.bind("x", &x).bind_mut("moments", &mut moments);
+            let call = call.bind_mut("low", &mut low).bind_mut("high", &mut high);
             runtime().run(call.on(placement.clone()))?;
             let moments = moments.to_vec()?;
             assert_eq!(moments[1], n as f32, "{placement}");
-            let first = seen.get_or_insert_with(|| moments.clone());
+            let first = *seen.get_or_insert(moments[0]);
             assert_eq!(
                 moments[0].to_bits(),
-                first[0].to_bits(),
+                first.to_bits(),
                 "{n} items, {placement}"
             );
+            let extremes = (low.to_vec()?[0], high.to_vec()?[0]);
+            assert_eq!(extremes, (least, greatest), "{n} items, {placement}");
         }
     }
     Ok(())
@@ -498,7 +532,9 @@ fn arrays_larger_than_a_binding_are_cut() -> Result<()> {
     if !has_gpu(runtime()) {
         return Ok(());
     }
-    let small = Runtime::builder().max_binding_bytes(16 << 10).max_buffer_bytes(64 << 10);
+    let small = Runtime::builder()
+        .max_binding_bytes(16 << 10)
+        .max_buffer_bytes(64 << 10);
     let rt = support::build(small);
     let kernel = window_sums(2, 1)?;
     let n = 50_021;
@@ -551,7 +587,7 @@ fn workgroups_can_be_given_rows_and_overrides_their_size() -> Result<()> {
         }
 
         @compute @workgroup_size(64)
-        fn twice(@builtin(global_invocation_id) id: vec3<u32>) {
+        fn times(@builtin(global_invocation_id) id: vec3<u32>) {
             for (var i = 3u * id.x; i < min(3u * id.x + 3u, arrayLength(&sums)); i++) {
                 sums[i] *= f32(LANES);
             }
@@ -573,30 +609,35 @@ fn workgroups_can_be_given_rows_and_overrides_their_size() -> Result<()> {
             Ok(())
         })
         .build()?;
-    let twice = WgslKernel::builder("twice", source)
-        .entry_point("twice")
-        .constant("LANES", 2.0)
-        .update("sums")
-        .items_per_invocation(3)
-        .cpu(|_, args| {
-            args.output::<f32>("sums")?
-                .iter_mut()
-                .for_each(|s| *s *= 2.0);
-            Ok(())
-        })
-        .build()?;
+    let times = |factor: f32| {
+        WgslKernel::builder("times", source)
+            .entry_point("times")
+            .constant("LANES", f64::from(factor))
+            .update("sums")
+            .items_per_invocation(3)
+            .cpu(move |_, args| {
+                args.output::<f32>("sums")?
+                    .iter_mut()
+                    .for_each(|s| *s *= factor);
+                Ok(())
+            })
+            .build()
+    };
+    let (twice, thrice) = (times(2.0)?, times(3.0)?);
     for n in [1, 64, 1000] {
         let rows = numbers(n * 100, 10);
         let want: Vec<f32> = rows
             .chunks(100)
-            .map(|row| 2.0 * row.iter().sum::<f32>())
+            .map(|row| 6.0 * row.iter().sum::<f32>())
             .collect();
         let rows = Array::from_vec(rows);
         for placement in placements(runtime()) {
             let mut sums = Array::filled(n, POISON)?;
             let call = row_sums.bind("rows", &rows).bind_mut("sums", &mut sums);
             runtime().run(call.on(placement.clone()))?;
-            runtime().run(twice.bind_mut("sums", &mut sums).on(placement.clone()))?;
+            for kernel in [&twice, &thrice] {
+                runtime().run(kernel.bind_mut("sums", &mut sums).on(placement.clone()))?;
+            }
             assert_eq!(sums.to_vec()?, want, "{n} rows, {placement}");
         }
     }
