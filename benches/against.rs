@@ -1,0 +1,91 @@
+//! Divvy against the same work written directly: the bare loop, the library called directly, raw wgpu.
+//!
+//! `cargo bench --bench against [-- NAME...]`. A and B run in turn within one process and the medians are compared, so
+//! that a machine whose speed drifts treats both alike. Each line is `divvy / direct`: 1.00 means no overhead.
+
+mod support;
+
+use divvy::prelude::*;
+use support::raw_wgpu::{Array as RawArray, RawGpu};
+use support::{Pair, compare};
+
+fn main() {
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
+    let rt = Runtime::builder().no_profile().build().expect("a runtime");
+    rt.machine().expect("calibration");
+    println!("{:<34}{:>12}{:>12}{:>8}", "", "divvy", "direct", "ratio");
+    for (name, pair) in PAIRS {
+        if wanted.is_empty() || wanted.iter().any(|w| name.contains(w.as_str())) {
+            match pair(&rt) {
+                Some(pair) => compare(name, pair),
+                None => println!("{name:<34} skipped: no GPU"),
+            }
+        }
+    }
+}
+
+type MakePair = for<'r> fn(&'r Runtime) -> Option<Pair<'r>>;
+
+const PAIRS: &[(&str, MakePair)] = &[
+    ("cpu axpy 2^10, bare loop", |rt| Some(cpu_axpy(rt, 1 << 10))),
+    ("cpu axpy 2^16, bare loop", |rt| Some(cpu_axpy(rt, 1 << 16))),
+    ("cpu axpy 2^20, bare loop", |rt| Some(cpu_axpy(rt, 1 << 20))),
+    ("gpu axpy 2^20, raw wgpu", |rt| gpu_axpy(rt, 1 << 20, 1)),
+    ("gpu 1000 x axpy 2^16, raw wgpu", |rt| {
+        gpu_axpy(rt, 1 << 16, 1000)
+    }),
+];
+
+fn cpu_axpy(rt: &Runtime, n: usize) -> Pair<'_> {
+    let x = Array::filled(n, 1.0f32).expect("memory");
+    let mut y = Array::filled(n, 1.0f32).expect("memory");
+    let (bare_x, mut bare_y) = (vec![1.0f32; n], vec![1.0f32; n]);
+    Pair {
+        divvy: Box::new(move || {
+            rt.run(axpy(1e-9, &x, &mut y)).expect("axpy");
+        }),
+        direct: Box::new(move || {
+            let (x, y) = (
+                std::hint::black_box(&bare_x),
+                std::hint::black_box(&mut bare_y),
+            );
+            pulp::Arch::new().dispatch(
+                #[inline(always)]
+                || y.iter_mut().zip(x).for_each(|(y, x)| *y += 1e-9 * *x),
+            );
+        }),
+    }
+}
+
+fn gpu_axpy(rt: &Runtime, n: usize, chain: usize) -> Option<Pair<'_>> {
+    rt.gpus().next()?;
+    let x = Array::filled(n, 1.0f32).expect("memory");
+    let mut y = Array::filled(n, 1.0f32).expect("memory");
+    let raw = RawGpu::open();
+    let axpy_pipeline = raw.pipeline(include_str!("../shaders/axpy.wgsl"));
+    let (raw_x, raw_y) = (raw.array(&vec![1.0; n]), raw.array(&vec![1.0; n]));
+    let params = [(n as u32).div_ceil(4), 1e-9f32.to_bits()];
+    let uniform = raw.uniform(bytemuck::cast_slice(&params));
+    Some(Pair {
+        divvy: Box::new(move || {
+            for _ in 0..chain {
+                rt.run(axpy(1e-9, &x, &mut y).on(Placement::Gpu(0)))
+                    .expect("axpy");
+            }
+            rt.synchronize().expect("done");
+        }),
+        direct: Box::new(move || {
+            let args: [&RawArray; 2] = [&raw_x, &raw_y];
+            raw.run(
+                &axpy_pipeline,
+                &uniform,
+                &args,
+                [(n as u32 / 4).div_ceil(64), 1, 1],
+                chain,
+            );
+        }),
+    })
+}
