@@ -23,7 +23,8 @@ mod error;
 pub mod kernel;
 pub mod kernels;
 mod runtime;
-mod units;
+#[doc(hidden)]
+pub mod units;
 
 pub use array::Array;
 pub use device::DeviceId;

@@ -4,6 +4,7 @@ use super::pipelines::Window;
 use super::recorder::Groups;
 use super::{Gpu, GpuLimits};
 use crate::array::DeviceView;
+use crate::cost::DeviceKind;
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Outline, Role};
@@ -74,9 +75,19 @@ impl<'a> GpuPart<'a> {
         self.outline.items
     }
 
+    /// What sort of device it is: shaders suit a software adapter differently from real GPUs.
+    pub fn kind(&self) -> DeviceKind {
+        self.gpu.info().kind
+    }
+
     /// What the adapter can bind and dispatch.
     pub fn limits(&self) -> &GpuLimits {
         self.gpu.limits()
+    }
+
+    /// Whether the adapter is software that shares the CPU's few cores, rather than a GPU with many.
+    pub fn is_software(&self) -> bool {
+        self.gpu.info().kind == crate::cost::DeviceKind::Software
     }
 
     /// The elements of binding `index` that belong to the items.
