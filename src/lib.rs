@@ -36,6 +36,7 @@ pub use runtime::{Runtime, RuntimeBuilder};
 pub mod prelude {
     pub use crate::array::Array;
     pub use crate::dispatch::Placement;
+    pub use crate::kernel::{Fold, WgslKernel};
     pub use crate::kernels::*;
     pub use crate::runtime::Runtime;
 }

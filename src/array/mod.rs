@@ -6,10 +6,13 @@
 
 mod element;
 mod host;
+mod matrix;
 mod range_set;
 mod residency;
 
 pub use element::{Element, ElementType};
+pub(crate) use matrix::Operand;
+pub use matrix::{Matrix, MatrixMut};
 pub use range_set::RangeSet;
 pub(crate) use residency::{DeviceView, Moved};
 

@@ -4,7 +4,7 @@
 //! arguments always give the same plan, on real machines and on invented ones. `consider` finds the candidates and
 //! chooses; this takes the choice, and `explain` shows all of it.
 
-use super::consider::{Depth, consider};
+use super::consider::choose;
 use super::placement::Placement;
 use crate::array::{Handle, RangeSet};
 use crate::cost::{Machine, Prediction};
@@ -141,8 +141,7 @@ pub fn plan(
     placement: &Placement,
     policy: &Policy,
 ) -> Result<Plan> {
-    let mut considered = consider(request, machine, placement, policy, Depth::Choice)?;
-    Ok(considered.candidates.swap_remove(considered.choice).plan)
+    choose(request, machine, placement, policy)
 }
 
 #[cfg(test)]

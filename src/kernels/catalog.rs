@@ -9,7 +9,13 @@ use crate::kernel::Work;
 use crate::runtime::Runtime;
 
 /// Every built-in kernel, in the order in which they are listed to users.
-pub const CATALOG: &[Entry] = &[super::axpy::ENTRY];
+pub const CATALOG: &[Entry] = &[
+    super::axpy::ENTRY,
+    super::gemm::ENTRY,
+    super::gemv::ENTRY,
+    super::nbody::ENTRY,
+    super::heat::ENTRY,
+];
 
 /// The entry of the kernel named `name`.
 pub fn find(name: &str) -> Option<&'static Entry> {

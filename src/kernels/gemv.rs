@@ -1,0 +1,500 @@
+//! `y = alpha * op(A) * x + beta * y`, the matrix-vector product of BLAS level 2, row-major f32.
+//!
+//! Bound by the memory bandwidth of whoever runs it: A is read once. The items are the elements of y. A is always read
+//! along its stored rows, so a product with the transpose adds up multiples of rows instead of dot products.
+
+use super::catalog::{self, Case, Check, Entry, Size};
+use super::gemm::{role_of_a, window, window_elements, work};
+use super::panels::{Panel, Product};
+use super::scale;
+use crate::array::{Array, ElementType, Handle, Matrix, Operand};
+use crate::dispatch::{Explanation, Placement, Report};
+use crate::error::{Error, Result};
+use crate::kernel::shader::Shader;
+use crate::kernel::{Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, Outline, Pass, Role, Work};
+use crate::runtime::Runtime;
+use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
+use std::sync::LazyLock;
+
+/// `y = alpha * A * x + beta * y` for a row-major f32 matrix A of M x K, x of K and y of M elements.
+///
+/// Pass a [`Matrix::transposed`] view for the transpose of what an array holds. As in BLAS, y is not read if `beta` is
+/// 0, and A and x are not if `alpha` is 0: a NaN that is not read does not spread. M and K may be 0.
+///
+/// Every element is within (K+2)u(|α||A||x| + |β||y|) of the exact value on every device; in which order the products
+/// are added is the device's choice.
+///
+/// # Errors
+/// Running fails if the shapes do not fit together.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::prelude::*;
+///
+/// let rt = Runtime::new()?;
+/// let a = rt.array_from(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0])?; // 2 x 3
+/// let x = rt.array_from(&[1.0f32, 0.0, -1.0])?;
+/// let mut y = rt.array_from(&[10.0f32, 20.0])?;
+/// rt.run(gemv(1.0, a.as_matrix(2, 3)?, &x, 1.0, &mut y))?;
+/// assert_eq!(y.to_vec()?, [8.0, 18.0]);
+/// # Ok(())
+/// # }
+/// ```
+pub fn gemv<'a>(
+    alpha: f32,
+    a: Matrix<'a, f32>,
+    x: &'a Array<f32>,
+    beta: f32,
+    y: &'a mut Array<f32>,
+) -> Call<'a, Gemv> {
+    let (x, y) = (x.handle().clone(), y.handle().clone());
+    Call::new(Gemv {
+        alpha,
+        a: a.operand(),
+        x,
+        beta,
+        y,
+    })
+}
+
+/// The kernel behind [`gemv()`].
+#[derive(Debug)]
+pub struct Gemv {
+    alpha: f32,
+    a: Operand,
+    x: Handle,
+    beta: f32,
+    y: Handle,
+}
+
+// The order of the bindings. A and x are missing where the product vanishes.
+const Y: usize = 0;
+const A: usize = 1;
+const X: usize = 2;
+
+impl Gemv {
+    /// Columns of op(A) and elements of x.
+    fn k(&self) -> usize {
+        self.a.columns
+    }
+
+    /// Whether only `beta * y` is left.
+    fn product_vanishes(&self) -> bool {
+        self.alpha == 0.0 || self.k() == 0
+    }
+}
+
+impl Pass for Gemv {
+    fn name(&self) -> &str {
+        "gemv"
+    }
+
+    fn outline(&self) -> Result<Outline> {
+        let (m, k) = (self.a.rows, self.k());
+        Error::check_length("gemv", "x", self.x.len(), k, || format!("A is {}", self.a))?;
+        Error::check_length("gemv", "y", self.y.len(), m, || format!("A is {}", self.a))?;
+        let y = if self.beta == 0.0 {
+            Binding::write
+        } else {
+            Binding::update
+        };
+        let y = y(&self.y, Role::ITEM);
+        if self.product_vanishes() {
+            let items = if self.beta == 1.0 { 0 } else { m };
+            return Ok(Outline::new(items, [y], work(m, 1, 0, self.beta != 0.0)));
+        }
+        let a = Binding::read(&self.a.handle, role_of_a(&self.a));
+        let x = Binding::read(&self.x, Role::WholeWindowed);
+        Ok(Outline::new(m, [y, a, x], work(m, 1, k, self.beta != 0.0)))
+    }
+
+    fn cpu_tasks(&self) -> CpuTasks {
+        // Ranges of rows lie one after the other in memory; ranges of columns do not, and are cut with care below.
+        if self.a.transposed {
+            CpuTasks::Own
+        } else {
+            CpuTasks::Ranges
+        }
+    }
+
+    fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
+        if self.product_vanishes() {
+            scale::cpu(part, Y, self.beta);
+            return Ok(());
+        }
+        let (a, x) = (part.read::<f32>(A), part.read::<f32>(X));
+        let (items, threads) = (part.items(), part.threads());
+        let finish = Finish {
+            alpha: self.alpha,
+            beta: self.beta,
+        };
+        let y = part.write::<f32>(Y);
+        if self.a.transposed {
+            let columns = Columns {
+                a,
+                row_length: self.a.rows,
+                first: items.start,
+            };
+            columns.multiply(x, y, finish, threads);
+        } else {
+            let a = match role_of_a(&self.a) {
+                Role::WholeWindowed => &a[items.start * self.k()..items.end * self.k()],
+                _ => a,
+            };
+            multiply_rows(a, x, y, finish);
+        }
+        Ok(())
+    }
+
+    fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
+        let (m, k) = (part.len(), self.k());
+        if self.product_vanishes() {
+            return scale::gpu(part, Y, m, self.beta);
+        }
+        let product = Product {
+            m,
+            n: 1,
+            k,
+            lda: self.a.row_length(),
+            transposed_a: self.a.transposed,
+            transposed_b: false,
+        };
+        for panel in product.panels(window_elements(part)) {
+            self.dispatch(part, &panel)?;
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of the sums of products.
+#[derive(Clone, Copy, Debug)]
+struct Finish {
+    alpha: f32,
+    beta: f32,
+}
+
+impl Finish {
+    /// Puts one sum into y, which is not read if beta is 0.
+    #[inline(always)]
+    fn store(self, y: &mut f32, sum: f32) {
+        *y = if self.beta == 0.0 {
+            self.alpha * sum
+        } else {
+            self.alpha * sum + self.beta * *y
+        };
+    }
+}
+
+/// Partial sums that a dot product keeps, one after the other in registers.
+const LANES: usize = 16;
+/// Rows that are multiplied at once, so that their loads overlap and x is loaded once for all.
+const ROWS: usize = 4;
+
+/// The dot products of the rows of `a` with `x`.
+fn multiply_rows(a: &[f32], x: &[f32], y: &mut [f32], finish: Finish) {
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let mut blocks = a.chunks_exact(ROWS * x.len());
+            let mut ys = y.chunks_exact_mut(ROWS);
+            for (rows, y) in blocks.by_ref().zip(ys.by_ref()) {
+                let sums = dot_products::<ROWS>(rows, x);
+                y.iter_mut()
+                    .zip(sums)
+                    .for_each(|(y, sum)| finish.store(y, sum));
+            }
+            let rest = blocks.remainder().chunks_exact(x.len());
+            for (row, y) in rest.zip(ys.into_remainder()) {
+                finish.store(y, dot_products::<1>(row, x)[0]);
+            }
+        },
+    );
+}
+
+/// The dot products of `R` rows, which lie one after the other, with `x`.
+#[inline(always)]
+fn dot_products<const R: usize>(rows: &[f32], x: &[f32]) -> [f32; R] {
+    let k = x.len();
+    let rows: [&[f32]; R] = std::array::from_fn(|r| &rows[r * k..][..k]);
+    let mut sums = [[0.0f32; LANES]; R];
+    let whole = k / LANES * LANES;
+    for i in (0..whole).step_by(LANES) {
+        let x = &x[i..i + LANES];
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            let row = &row[i..i + LANES];
+            for lane in 0..LANES {
+                sums[lane] += row[lane] * x[lane];
+            }
+        }
+    }
+    std::array::from_fn(|r| {
+        let rest = rows[r][whole..].iter().zip(&x[whole..]).map(|(a, x)| a * x);
+        let mut lanes = sums[r];
+        let mut width = LANES / 2;
+        while width > 0 {
+            for lane in 0..width {
+                lanes[lane] += lanes[lane + width];
+            }
+            width /= 2;
+        }
+        lanes[0] + rest.sum::<f32>()
+    })
+}
+
+/// Columns of a stored matrix, from `first` on.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    a: &'a [f32],
+    row_length: usize,
+    first: usize,
+}
+
+/// Columns whose sums are kept while the rows are walked: 16 KiB, which stay in the first-level cache.
+const BAND: usize = 4096;
+/// The fewest columns that make a run worth a thread of its own; with fewer, threads share out the rows instead.
+const SHORTEST_RUN: usize = 1024;
+
+impl Columns<'_> {
+    /// The products of `x` with as many columns as `y` has elements.
+    fn multiply(self, x: &[f32], y: &mut [f32], finish: Finish, threads: usize) {
+        let share = y.len().div_ceil(threads);
+        if threads == 1 {
+            self.multiply_bands(x, y, finish);
+        } else if share >= SHORTEST_RUN {
+            y.par_chunks_mut(share).enumerate().for_each(|(i, y)| {
+                let first = self.first + i * share;
+                Columns { first, ..self }.multiply_bands(x, y, finish);
+            });
+        } else {
+            let rows = x.len().div_ceil(threads);
+            let sums: Vec<Vec<f32>> = (0..x.len().div_ceil(rows))
+                .into_par_iter()
+                .map(|i| {
+                    let mut sums = vec![0.0; y.len()];
+                    let rows = i * rows..((i + 1) * rows).min(x.len());
+                    self.add_up(rows, x, &mut sums);
+                    sums
+                })
+                .collect();
+            for (i, y) in y.iter_mut().enumerate() {
+                finish.store(y, sums.iter().map(|sums| sums[i]).sum());
+            }
+        }
+    }
+
+    /// The same on this thread.
+    fn multiply_bands(self, x: &[f32], y: &mut [f32], finish: Finish) {
+        let mut sums = [0.0; BAND];
+        for (i, y) in y.chunks_mut(BAND).enumerate() {
+            let sums = &mut sums[..y.len()];
+            sums.fill(0.0);
+            Columns {
+                first: self.first + i * BAND,
+                ..self
+            }
+            .add_up(0..x.len(), x, sums);
+            y.iter_mut()
+                .zip(sums)
+                .for_each(|(y, sum)| finish.store(y, *sum));
+        }
+    }
+
+    /// Adds to `sums` the products of `x[rows]` with those rows.
+    fn add_up(self, rows: std::ops::Range<usize>, x: &[f32], sums: &mut [f32]) {
+        let columns = sums.len();
+        let row = |i: usize| &self.a[i * self.row_length + self.first..][..columns];
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let mut at = rows.start;
+                while at + ROWS <= rows.end {
+                    let (r0, r1, r2, r3) = (row(at), row(at + 1), row(at + 2), row(at + 3));
+                    let (x0, x1, x2, x3) = (x[at], x[at + 1], x[at + 2], x[at + 3]);
+                    for i in 0..columns {
+                        sums[i] += (x0 * r0[i] + x1 * r1[i]) + (x2 * r2[i] + x3 * r3[i]);
+                    }
+                    at += ROWS;
+                }
+                for at in at..rows.end {
+                    let (row, x) = (row(at), x[at]);
+                    sums.iter_mut().zip(row).for_each(|(sum, a)| *sum += x * a);
+                }
+            },
+        );
+    }
+}
+
+static ROWS_SHADER: LazyLock<Shader> =
+    LazyLock::new(|| Shader::builtin("gemv", include_str!("../../shaders/gemv.wgsl")));
+
+static COLUMNS_SHADER: LazyLock<Shader> = LazyLock::new(|| {
+    Shader::builtin(
+        "gemv_transposed",
+        include_str!("../../shaders/gemv_transposed.wgsl"),
+    )
+});
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    m: u32,
+    k: u32,
+    lda: u32,
+    a_lead: u32,
+    x_lead: u32,
+    y_lead: u32,
+    alpha: f32,
+    beta: f32,
+}
+
+/// Lanes of a workgroup in `gemv.wgsl`.
+const SIZE: u32 = 128;
+/// Columns of a workgroup in `gemv_transposed.wgsl`.
+const COLUMNS: u32 = 32;
+
+impl Gemv {
+    /// Encodes the products of one panel; its rows count from the part's first.
+    fn dispatch(&self, part: &GpuPart<'_>, panel: &Panel) -> Result<()> {
+        let lda = self.a.row_length();
+        let first = part.items().start;
+        let rows = first + panel.rows.start..first + panel.rows.end;
+        let depth = &panel.depth;
+        let (outer, inner) = if self.a.transposed {
+            (depth, &rows)
+        } else {
+            (&rows, depth)
+        };
+        let a = window(part, A, lda, outer, inner)?;
+        let x = part.window(X, depth.clone())?;
+        let y = part.arg(Y);
+        // Everything counts elements within one binding, which has at most 2^31 - 1 bytes; where the window has a
+        // single row, its row length may be larger and is multiplied by 0 alone.
+        let params = Params {
+            m: rows.len() as u32,
+            k: depth.len() as u32,
+            lda: lda as u32,
+            a_lead: a.lead(),
+            x_lead: x.lead(),
+            y_lead: y.lead() + panel.rows.start as u32,
+            alpha: self.alpha,
+            beta: if panel.is_first() { self.beta } else { 1.0 },
+        };
+        let vectors = |arg: &GpuArg| arg.lead() % 4 == 0;
+        let constant = |value: bool| if value { 1.0 } else { 0.0 };
+        if self.a.transposed {
+            let constants = [("ALIGNED", constant(vectors(&a) && lda % 4 == 0))];
+            let groups = params.m.div_ceil(COLUMNS);
+            part.dispatch_with(
+                &COLUMNS_SHADER,
+                "main",
+                &constants,
+                &[a, x, y],
+                &params,
+                groups,
+            )
+        } else {
+            let aligned = vectors(&a) && vectors(&x) && lda % 4 == 0 && depth.len() % 4 == 0;
+            // As many lanes per row as have at least a few vectors each.
+            let lanes = (params.k / 16).next_power_of_two().clamp(4, 32);
+            let constants = [("ALIGNED", constant(aligned)), ("LANES", f64::from(lanes))];
+            let groups = params.m.div_ceil(SIZE / lanes);
+            part.dispatch_with(
+                &ROWS_SHADER,
+                "main",
+                &constants,
+                &[a, x, y],
+                &params,
+                groups,
+            )
+        }
+    }
+}
+
+/// `gemv` in the catalog.
+pub const ENTRY: Entry = Entry {
+    name: "gemv",
+    about: "y = alpha * op(A) * x + beta * y, row-major; here A * x of n x n",
+    size: Size::Side,
+    dtypes: &[ElementType::F32],
+    bitwise: false,
+    bench_sizes: &[256, 1024, 4096, 8192],
+    case: |n, _, seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (a, x) = (
+            catalog::random_f32(n * n, &mut rng),
+            catalog::random_f32(n, &mut rng),
+        );
+        let arrays = [
+            Array::from_slice(&a)?,
+            Array::from_slice(&x)?,
+            Array::uninit(n)?,
+        ];
+        Ok(Box::new(GemvCase { n, a, x, arrays }))
+    },
+};
+
+struct GemvCase {
+    n: usize,
+    a: Vec<f32>,
+    x: Vec<f32>,
+    arrays: [Array<f32>; 3],
+}
+
+impl GemvCase {
+    fn call(&mut self) -> Result<Call<'_, Gemv>> {
+        let [a, x, y] = &mut self.arrays;
+        Ok(gemv(1.0, a.as_matrix(self.n, self.n)?, x, 0.0, y))
+    }
+}
+
+impl Case for GemvCase {
+    fn reset(&mut self) -> Result<()> {
+        self.arrays[0].write_all(&self.a)?;
+        self.arrays[1].write_all(&self.x)?;
+        self.arrays[2].write_all(&vec![f32::from_bits(catalog::POISON); self.n])
+    }
+
+    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
+        Ok(rt.run(self.call()?.on(placement))?.report)
+    }
+
+    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
+        rt.explain(&self.call()?.on(placement))
+    }
+
+    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
+        let [a, x, y] = &self.arrays;
+        (
+            vec![a.handle().clone(), x.handle().clone()],
+            vec![y.handle().clone()],
+        )
+    }
+
+    fn work(&self) -> Work {
+        work(self.n, 1, self.n, false)
+    }
+
+    fn check(&mut self) -> Result<Check> {
+        let n = self.n;
+        let sums = |row: &[f32]| {
+            let products = row
+                .iter()
+                .zip(&self.x)
+                .map(|(a, x)| f64::from(*a) * f64::from(*x));
+            products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()))
+        };
+        // Rows of no elements cannot be told apart, but then there are none.
+        let want: Vec<_> = self.a.par_chunks_exact(n.max(1)).map(sums).collect();
+        let unit = (n as f64 + 2.0) * f64::from(f32::EPSILON) / 2.0;
+        Ok(Check::elementwise(
+            &self.arrays[2].read()?,
+            want.iter().map(|(sum, _)| *sum),
+            |i| unit * want[i].1,
+        ))
+    }
+
+    fn bits(&mut self) -> Result<Vec<u32>> {
+        Ok(bytemuck::cast_slice(&self.arrays[2].read()?).to_vec())
+    }
+}
