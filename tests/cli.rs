@@ -85,9 +85,10 @@ fn has_gpu() -> bool {
     support::has_gpu(support::runtime())
 }
 
+/// Small, but of several blocks, so that a split has something to divide.
 fn small(entry: &Entry) -> usize {
     match entry.size {
-        Size::Items => 3000,
+        Size::Items => 100_003,
         Size::Bodies => 300,
         Size::Side => 130,
     }
