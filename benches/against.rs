@@ -181,6 +181,10 @@ fn gpu_gemm(rt: &Runtime, n: usize) -> Option<Pair<'_>> {
                 [n32.div_ceil(128).pow(2), 1, 1],
                 1,
             );
+        }),
+    })
+}
+
 const SOFTENING: f32 = 0.01;
 
 /// Bodies in the unit cube, of mass 1.
