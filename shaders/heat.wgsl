@@ -19,10 +19,10 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> u: array<f32>;
-@group(0) @binding(2) var<storage, read_write> next: array<f32>;
-@group(0) @binding(3) var<storage, read> u_by_four: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> next_by_four: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> u_by_four: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> next_by_four: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> u: array<f32>;
+@group(0) @binding(4) var<storage, read_write> next: array<f32>;
 
 @compute @workgroup_size(64)
 fn by_four(

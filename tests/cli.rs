@@ -3,6 +3,7 @@
 mod support;
 
 use assert_cmd::Command;
+use divvy::cost::DeviceKind;
 use divvy::kernels::catalog::{CATALOG, Entry, Size};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -547,7 +548,8 @@ fn bench_gives_a_row_per_kernel_size_and_device() {
         "--repeat",
         "3",
     ];
-    let gpus = support::runtime().gpus().len();
+    let kinds: Vec<_> = support::runtime().gpus().map(|gpu| gpu.kind).collect();
+    let gpus = kinds.len();
     let rows = json(divvy(&[&args[..], &["--json"]].concat()));
     let rows = rows.as_array().expect("a list");
     assert_eq!(rows.len(), 2 * (1 + gpus));
@@ -555,6 +557,8 @@ fn bench_gives_a_row_per_kernel_size_and_device() {
         assert_eq!(row["kernel"], "axpy");
         assert_eq!(row["n"], if at < 1 + gpus { 100 } else { 2000 });
         assert_eq!(row["repeat"], 3);
+        let software = at % (1 + gpus) > 0 && kinds[at % (1 + gpus) - 1] == DeviceKind::Software;
+        assert_eq!(row["software"], software, "{row}");
         let ideal = number(&row["roofline_seconds"]);
         let median = number(&row["seconds"]["median"]);
         assert!(ideal > 0.0 && number(&row["gflops"]) > 0.0 && number(&row["gbytes_per_s"]) > 0.0);
