@@ -154,6 +154,16 @@ impl Runtime {
         Array::uninit(len)
     }
 
+    /// The processor's name, as far as the system tells it.
+    pub fn cpu_name(&self) -> &str {
+        self.inner.devices.cpu.name()
+    }
+
+    /// Whether calls may be placed on the CPU; not if only GPUs are allowed.
+    pub fn uses_cpu(&self) -> bool {
+        self.inner.devices.place_on_cpu
+    }
+
     /// How many threads the CPU's pool has.
     pub fn threads(&self) -> usize {
         self.inner.devices.cpu.threads()

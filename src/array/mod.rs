@@ -279,6 +279,20 @@ impl Handle {
         Arc::ptr_eq(&self.storage, &other.storage)
     }
 
+    /// Waits for the work that produces the elements, and makes them valid on the host, besides where they are.
+    pub fn fetch(&self) -> Result<()> {
+        self.borrow_on_host(0..self.len(), true, false).map(drop)
+    }
+
+    /// Waits for the work that produces the elements, and makes the host the only place where they are valid: whoever
+    /// uses them elsewhere next must move them. For measuring with and without transfers.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if somebody holds a guard of the array.
+    pub fn move_to_host(&self) -> Result<()> {
+        self.borrow_on_host(0..self.len(), true, true).map(drop)
+    }
+
     /// Bytes of the whole array.
     pub(crate) fn bytes(&self) -> usize {
         self.len() * self.element_type().size()
