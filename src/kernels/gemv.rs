@@ -274,6 +274,8 @@ const BAND: usize = 4096;
 /// product with 8192 x 8192 elements then took 1.05 of the time of reading them once, on two threads, and 1.58 with
 /// runs of 4096 columns, which cross memory pages at every step.
 const SHORTEST_RUN: usize = 1 << 14;
+/// The fewest rows that are a thread's own, so that adding up the threads' sums is little beside them.
+const FEWEST_ROWS: usize = 16;
 
 impl Columns<'_> {
     /// The products of `x` with as many columns as `y` has elements.
@@ -281,7 +283,7 @@ impl Columns<'_> {
         let share = y.len().div_ceil(threads);
         if threads == 1 {
             self.multiply_bands(x, y, finish);
-        } else if share >= SHORTEST_RUN {
+        } else if share >= SHORTEST_RUN || x.len() < threads * FEWEST_ROWS {
             y.par_chunks_mut(share).enumerate().for_each(|(i, y)| {
                 let first = self.first + i * share;
                 Columns { first, ..self }.multiply_bands(x, y, finish);
@@ -297,9 +299,11 @@ impl Columns<'_> {
                     sums
                 })
                 .collect();
-            for (i, y) in y.iter_mut().enumerate() {
-                finish.store(y, sums.iter().map(|sums| sums[i]).sum());
-            }
+            y.par_chunks_mut(share).enumerate().for_each(|(chunk, y)| {
+                for (i, y) in (chunk * share..).zip(y) {
+                    finish.store(y, sums.iter().map(|sums| sums[i]).sum());
+                }
+            });
         }
     }
 
@@ -400,10 +404,10 @@ impl Gemv {
             alpha: self.alpha,
             beta: if panel.is_first() { self.beta } else { 1.0 },
         };
-        let vectors = |arg: &GpuArg| arg.lead() % 4 == 0;
+        let vectors = |arg: &GpuArg| arg.lead().is_multiple_of(4);
         let constant = |value: bool| if value { 1.0 } else { 0.0 };
         if self.a.transposed {
-            let constants = [("ALIGNED", constant(vectors(&a) && lda % 4 == 0))];
+            let constants = [("ALIGNED", constant(vectors(&a) && lda.is_multiple_of(4)))];
             let groups = params.m.div_ceil(COLUMNS);
             part.dispatch_with(
                 &COLUMNS_SHADER,
@@ -414,7 +418,10 @@ impl Gemv {
                 groups,
             )
         } else {
-            let aligned = vectors(&a) && vectors(&x) && lda % 4 == 0 && depth.len() % 4 == 0;
+            let aligned = vectors(&a)
+                && vectors(&x)
+                && lda.is_multiple_of(4)
+                && depth.len().is_multiple_of(4);
             // As many lanes per row as have at least a few vectors each.
             let lanes = (params.k / 16).next_power_of_two().clamp(4, 32);
             let constants = [("ALIGNED", constant(aligned)), ("LANES", f64::from(lanes))];
@@ -516,5 +523,50 @@ impl Case for GemvCase {
 
     fn bits(&mut self) -> Result<Vec<u32>> {
         Ok(bytemuck::cast_slice(&self.arrays[2].read()?).to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_right_however_threads_share_them_out() {
+        // By columns because there are many, by rows, and by columns because there are few rows.
+        for (columns, rows) in [
+            (3 * SHORTEST_RUN - 1, 5),
+            (1000, 3 * FEWEST_ROWS + 1),
+            (700, 2),
+        ] {
+            // Small integers: every sum is exact.
+            let number = |i: usize| (i % 7) as f32 - 3.0;
+            let a: Vec<f32> = (0..rows * (columns + 2)).map(number).collect();
+            let x: Vec<f32> = (0..rows).map(|i| number(i * 3)).collect();
+            let part = Columns {
+                a: &a,
+                row_length: columns + 2,
+                first: 1,
+            };
+            for threads in [1, 3] {
+                let mut y = vec![1.0; columns];
+                part.multiply(
+                    &x,
+                    &mut y,
+                    Finish {
+                        alpha: 2.0,
+                        beta: -1.0,
+                    },
+                    threads,
+                );
+                for (j, y) in y.iter().enumerate() {
+                    let sum: f32 = (0..rows).map(|i| x[i] * a[i * (columns + 2) + 1 + j]).sum();
+                    assert_eq!(
+                        *y,
+                        2.0 * sum - 1.0,
+                        "{columns} x {rows}, column {j}, {threads} threads"
+                    );
+                }
+            }
+        }
     }
 }
