@@ -6,6 +6,7 @@
 mod support;
 
 use divvy::prelude::*;
+use support::nbody_avx512;
 use support::raw_wgpu::{Array as RawArray, RawGpu};
 use support::{Pair, compare};
 
@@ -37,6 +38,15 @@ const PAIRS: &[(&str, MakePair)] = &[
     ("gpu 1000 x axpy 2^16, raw wgpu", |rt| {
         gpu_axpy(rt, 1 << 16, 1000)
     }),
+    ("cpu gemm 256, gemm crate", |rt| Some(cpu_gemm(rt, 256))),
+    ("cpu gemm 512, gemm crate", |rt| Some(cpu_gemm(rt, 512))),
+    ("cpu gemm 1024, gemm crate", |rt| Some(cpu_gemm(rt, 1024))),
+    ("cpu gemm 2048, gemm crate", |rt| Some(cpu_gemm(rt, 2048))),
+    ("gpu gemm 512, raw wgpu", |rt| gpu_gemm(rt, 512)),
+    ("cpu nbody 4096, hand AVX-512", |rt| cpu_nbody(rt, 4096)),
+    ("cpu nbody 16384, hand AVX-512", |rt| cpu_nbody(rt, 16_384)),
+    ("gpu nbody 4096, raw wgpu", |rt| gpu_nbody(rt, 4096)),
+    ("gpu heat 1024^2, raw wgpu", |rt| gpu_heat(rt, 1024)),
 ];
 
 fn cpu_axpy(rt: &Runtime, n: usize) -> Pair<'_> {
@@ -86,6 +96,164 @@ fn gpu_axpy(rt: &Runtime, n: usize, chain: usize) -> Option<Pair<'_>> {
                 [(n as u32 / 4).div_ceil(64), 1, 1],
                 chain,
             );
+        }),
+    })
+}
+
+/// The elements of a matrix of n x n.
+fn elements(n: usize) -> Vec<f32> {
+    (0..n * n).map(|i| (i % 17) as f32 - 8.0).collect()
+}
+
+fn cpu_gemm(rt: &Runtime, n: usize) -> Pair<'_> {
+    let a = Array::from_slice(&elements(n)).expect("memory");
+    let b = Array::from_slice(&elements(n)).expect("memory");
+    let mut c = Array::filled(n * n, 0.0f32).expect("memory");
+    let (bare_a, bare_b, mut bare_c) = (elements(n), elements(n), vec![0.0f32; n * n]);
+    Pair {
+        divvy: Box::new(move || {
+            let shape = "n x n";
+            let (a, b) = (
+                a.as_matrix(n, n).expect(shape),
+                b.as_matrix(n, n).expect(shape),
+            );
+            let c = c.as_matrix_mut(n, n).expect(shape);
+            rt.run(gemm(1.0, a, b, 0.0, c).on(Placement::Cpu))
+                .expect("gemm");
+        }),
+        direct: Box::new(move || {
+            let (rows, threads) = (n as isize, ::gemm::Parallelism::Rayon(0));
+            let (a, b, c) = (bare_a.as_ptr(), bare_b.as_ptr(), bare_c.as_mut_ptr());
+            // SAFETY: three separate matrices of n x n, with rows of n elements.
+            unsafe {
+                ::gemm::gemm(
+                    n, n, n, c, 1, rows, false, a, 1, rows, b, 1, rows, 0.0, 1.0, false, false,
+                    false, threads,
+                );
+            }
+        }),
+    }
+}
+
+fn gpu_gemm(rt: &Runtime, n: usize) -> Option<Pair<'_>> {
+    rt.gpus().next()?;
+    let a = Array::from_slice(&elements(n)).expect("memory");
+    let b = Array::from_slice(&elements(n)).expect("memory");
+    let mut c = Array::filled(n * n, 0.0f32).expect("memory");
+    let raw = RawGpu::open();
+    // The shader as it stands: tiles of 128 x 128, nothing transposed, rows of whole vectors.
+    let pipeline = raw.pipeline(include_str!("../shaders/gemm.wgsl"));
+    let (raw_a, raw_b) = (raw.array(&elements(n)), raw.array(&elements(n)));
+    let raw_c = raw.array(&vec![0.0; n * n]);
+    let n32 = n as u32;
+    let params = [
+        n32,
+        n32,
+        n32,
+        n32,
+        n32,
+        n32,
+        0,
+        0,
+        0,
+        1f32.to_bits(),
+        0f32.to_bits(),
+    ];
+    let uniform = raw.uniform(bytemuck::cast_slice(&params));
+    Some(Pair {
+        divvy: Box::new(move || {
+            let shape = "n x n";
+            let (a, b) = (
+                a.as_matrix(n, n).expect(shape),
+                b.as_matrix(n, n).expect(shape),
+            );
+            let c = c.as_matrix_mut(n, n).expect(shape);
+            rt.run(gemm(1.0, a, b, 0.0, c).on(Placement::Gpu(0)))
+                .expect("gemm");
+            rt.synchronize().expect("done");
+        }),
+        direct: Box::new(move || {
+            let args: [&RawArray; 3] = [&raw_a, &raw_b, &raw_c];
+            raw.run(
+                &pipeline,
+                &uniform,
+                &args,
+                [n32.div_ceil(128).pow(2), 1, 1],
+                1,
+            );
+        }),
+    })
+}
+
+const SOFTENING: f32 = 0.01;
+
+/// Bodies in the unit cube, of mass 1.
+fn bodies(n: usize) -> Vec<f32> {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut body = || [rng.f32(), rng.f32(), rng.f32(), 1.0];
+    (0..n).flat_map(|_| body()).collect()
+}
+
+fn cpu_nbody(rt: &Runtime, n: usize) -> Option<Pair<'_>> {
+    let rows = bodies(n);
+    let columns = nbody_avx512::Bodies::new(&rows)?;
+    let mut room = columns.room();
+    let bodies = Array::from_slice(&rows).expect("memory");
+    let mut accelerations = Array::uninit(4 * n).expect("memory");
+    Some(Pair {
+        divvy: Box::new(move || {
+            let call = nbody_accelerations(SOFTENING, &bodies, &mut accelerations);
+            rt.run(call.on(Placement::Cpu)).expect("nbody");
+        }),
+        direct: Box::new(move || columns.attract(SOFTENING * SOFTENING, &mut room)),
+    })
+}
+
+fn gpu_nbody(rt: &Runtime, n: usize) -> Option<Pair<'_>> {
+    rt.gpus().next()?;
+    let rows = bodies(n);
+    let bodies = Array::from_slice(&rows).expect("memory");
+    let mut accelerations = Array::uninit(4 * n).expect("memory");
+    let raw = RawGpu::open();
+    let pipeline = raw.pipeline(include_str!("../shaders/nbody.wgsl"));
+    let (raw_bodies, raw_accelerations) = (raw.array(&rows), raw.array(&rows));
+    let params = [n as u32, 0, n as u32, (SOFTENING * SOFTENING).to_bits()];
+    let uniform = raw.uniform(bytemuck::cast_slice(&params));
+    Some(Pair {
+        divvy: Box::new(move || {
+            let call = nbody_accelerations(SOFTENING, &bodies, &mut accelerations);
+            rt.run(call.on(Placement::Gpu(0))).expect("nbody");
+            rt.synchronize().expect("done");
+        }),
+        direct: Box::new(move || {
+            let args = [&raw_bodies, &raw_accelerations];
+            let groups = [(n as u32).div_ceil(512), 1, 1];
+            raw.run(&pipeline, &uniform, &args, groups, 1);
+        }),
+    })
+}
+
+fn gpu_heat(rt: &Runtime, side: usize) -> Option<Pair<'_>> {
+    rt.gpus().next()?;
+    let cells = vec![1.0f32; side * side];
+    let u = Array::from_slice(&cells).expect("memory");
+    let mut next = Array::uninit(side * side).expect("memory");
+    let raw = RawGpu::open();
+    let pipeline = raw.pipeline_of(include_str!("../shaders/heat.wgsl"), "by_four");
+    let (raw_u, raw_next) = (raw.array(&cells), raw.array(&cells));
+    const STRIP: u32 = 4;
+    let (rows, vectors) = (side as u32, side as u32 / 4);
+    let params = [vectors, rows, 0, 0, 0, 0, STRIP, 0, 0.2f32.to_bits()];
+    let uniform = raw.uniform(bytemuck::cast_slice(&params));
+    Some(Pair {
+        divvy: Box::new(move || {
+            let call = heat_step((side, side), 0.2, Border::Insulated, &u, &mut next);
+            rt.run(call.on(Placement::Gpu(0))).expect("heat");
+            rt.synchronize().expect("done");
+        }),
+        direct: Box::new(move || {
+            let groups = [vectors.div_ceil(64), rows.div_ceil(STRIP), 1];
+            raw.run(&pipeline, &uniform, &[&raw_u, &raw_next], groups, 1);
         }),
     })
 }

@@ -23,7 +23,8 @@ mod error;
 pub mod kernel;
 pub mod kernels;
 mod runtime;
-mod units;
+#[doc(hidden)]
+pub mod units;
 
 pub use array::Array;
 pub use device::DeviceId;
@@ -35,6 +36,7 @@ pub use runtime::{Runtime, RuntimeBuilder};
 pub mod prelude {
     pub use crate::array::Array;
     pub use crate::dispatch::Placement;
+    pub use crate::kernel::{Fold, WgslKernel};
     pub use crate::kernels::*;
     pub use crate::runtime::Runtime;
 }

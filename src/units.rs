@@ -1,12 +1,12 @@
 //! Numbers as people read them: three digits and an SI prefix, digits in groups.
 
 /// Seconds, as in `86.1 µs`.
-pub(crate) fn seconds(value: f64) -> String {
+pub fn seconds(value: f64) -> String {
     quantity(value, "s")
 }
 
 /// A quantity of `unit` with the SI prefix that leaves one to three digits before the point, as in `47.1 GB/s`.
-pub(crate) fn quantity(value: f64, unit: &str) -> String {
+pub fn quantity(value: f64, unit: &str) -> String {
     const PREFIXES: [(&str, f64); 9] = [
         ("T", 1e12),
         ("G", 1e9),
@@ -33,8 +33,18 @@ pub(crate) fn quantity(value: f64, unit: &str) -> String {
     format!("{scaled:.decimals$} {prefix}{unit}")
 }
 
+/// A number of bytes that is meant exactly, as limits are, with a binary prefix if it is a whole number of those: `128 MiB`.
+pub fn bytes(value: u64) -> String {
+    const PREFIXES: [(&str, u32); 4] = [("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
+    let whole = |(_, shift): &&(&str, u32)| value >= 1 << shift && value.is_multiple_of(1 << shift);
+    match PREFIXES.iter().find(whole) {
+        Some((prefix, shift)) => format!("{} {prefix}B", count((value >> shift) as usize)),
+        None => quantity(value as f64, "B"),
+    }
+}
+
 /// A count with its digits in groups of three, as in `1,048,576`.
-pub(crate) fn count(value: usize) -> String {
+pub fn count(value: usize) -> String {
     let digits = value.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (at, digit) in digits.chars().enumerate() {
@@ -66,6 +76,19 @@ mod tests {
             assert_eq!(seconds(value), text);
         }
         assert_eq!(quantity(4.71e10, "B/s"), "47.1 GB/s");
+    }
+
+    #[test]
+    fn whole_binary_multiples_stay_exact() {
+        for (value, text) in [
+            (0, "0 B"),
+            (128 << 20, "128 MiB"),
+            (1536 << 20, "1,536 MiB"),
+            ((1 << 31) - 256, "2.15 GB"),
+            (1000, "1.00 kB"),
+        ] {
+            assert_eq!(bytes(value), text);
+        }
     }
 
     #[test]

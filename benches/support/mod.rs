@@ -1,5 +1,6 @@
 //! What the benchmarks share.
 
+pub mod nbody_avx512;
 pub mod raw_wgpu;
 
 use std::time::{Duration, Instant};

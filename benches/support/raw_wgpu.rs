@@ -26,6 +26,10 @@ impl RawGpu {
     }
 
     pub fn pipeline(&self, source: &str) -> wgpu::ComputePipeline {
+        self.pipeline_of(source, "main")
+    }
+
+    pub fn pipeline_of(&self, source: &str, entry: &str) -> wgpu::ComputePipeline {
         let desc = wgpu::ShaderModuleDescriptor {
             label: None,
             source: wgpu::ShaderSource::Wgsl(source.into()),
@@ -40,7 +44,7 @@ impl RawGpu {
                 label: None,
                 layout: None,
                 module: &module,
-                entry_point: Some("main"),
+                entry_point: Some(entry),
                 compilation_options: wgpu::PipelineCompilationOptions {
                     zero_initialize_workgroup_memory: false,
                     ..Default::default()

@@ -6,10 +6,13 @@
 
 mod element;
 mod host;
+mod matrix;
 mod range_set;
 mod residency;
 
 pub use element::{Element, ElementType};
+pub(crate) use matrix::Operand;
+pub use matrix::{Matrix, MatrixMut};
 pub use range_set::RangeSet;
 pub(crate) use residency::{DeviceView, Moved};
 
@@ -274,6 +277,20 @@ impl Handle {
     /// Whether both are handles to the same array.
     pub fn same_array(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.storage, &other.storage)
+    }
+
+    /// Waits for the work that produces the elements, and makes them valid on the host, besides where they are.
+    pub fn fetch(&self) -> Result<()> {
+        self.borrow_on_host(0..self.len(), true, false).map(drop)
+    }
+
+    /// Waits for the work that produces the elements, and makes the host the only place where they are valid: whoever
+    /// uses them elsewhere next must move them. For measuring with and without transfers.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if somebody holds a guard of the array.
+    pub fn move_to_host(&self) -> Result<()> {
+        self.borrow_on_host(0..self.len(), true, true).map(drop)
     }
 
     /// Bytes of the whole array.

@@ -42,6 +42,34 @@ pub struct DeviceModel {
     pub limits: Limits,
 }
 
+impl DeviceModel {
+    /// A device of which nothing could be measured: figures so low that nobody chooses it of their own accord.
+    pub(crate) fn unmeasured(id: DeviceId, kind: DeviceKind, name: String) -> Self {
+        let bandwidth = Curve {
+            points: vec![[1.0, 1e6]],
+        };
+        let link = Some(Link {
+            latency_seconds: 1.0,
+            bytes_per_second: 1e6,
+        });
+        Self {
+            id,
+            kind,
+            name,
+            engines: vec![Engine {
+                threads: 1,
+                launch_seconds: 1.0,
+                flops_per_second: 1e6,
+                bandwidth,
+            }],
+            queued_seconds: 0.0,
+            upload: link,
+            download: link,
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// What sort of device it is, which decides whether it may share work with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -72,7 +100,10 @@ pub struct Engine {
     pub bandwidth: Curve,
 }
 
-/// A transfer takes `latency_seconds + bytes / bytes_per_second`, on top of the launch of what waits for it.
+/// How long transfers take: `latency_seconds + bytes / bytes_per_second`.
+///
+/// An upload goes along with the call that needs it, so its latency is what it adds to that call's launch. A download
+/// is waited for, so its latency is that of a small one on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Link {
     /// Seconds that a transfer takes however small it is.
@@ -103,9 +134,10 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
 }
 
-/// A quantity against a size in bytes, measured at a few sizes: `[bytes, value]`, ascending in bytes.
+/// Bandwidth against how many bytes are touched: `[bytes, bytes per second]` at a few sizes, ascending.
 ///
-/// Between two sizes it is linear in the logarithm of the size; outside it stays at the nearest measured value.
+/// Between two sizes the time of one pass over the bytes is linear, as if all that exceeds a cache came from behind it.
+/// Outside them the bandwidth stays what it is at the nearest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "Vec<[f64; 2]>", try_from = "Vec<[f64; 2]>")]
 pub struct Curve {
@@ -113,8 +145,8 @@ pub struct Curve {
 }
 
 impl Curve {
-    /// A curve through `points`, which are `[bytes, value]`. `None` unless there is at least one, the sizes are
-    /// positive and strictly ascending, and the values are positive and finite.
+    /// A curve through `points`. `None` unless there is at least one, all numbers are positive and finite, and the
+    /// sizes strictly ascend.
     pub fn new(points: Vec<[f64; 2]>) -> Option<Self> {
         let positive = |x: &f64| x.is_finite() && *x > 0.0;
         let usable = !points.is_empty()
@@ -133,7 +165,7 @@ impl Curve {
         &self.points
     }
 
-    /// The value at `bytes`.
+    /// Bytes per second for a kernel that touches `bytes`.
     pub fn at(&self, bytes: f64) -> f64 {
         let above = self.points.partition_point(|[size, _]| *size <= bytes);
         match (
@@ -142,10 +174,12 @@ impl Curve {
                 .and_then(|below| self.points.get(below)),
             self.points.get(above),
         ) {
-            (Some(&[x0, y0]), Some(&[x1, y1])) => {
-                y0 + (y1 - y0) * ((bytes / x0).ln() / (x1 / x0).ln())
+            (Some(&[size, rate]), Some(&[next_size, next_rate])) => {
+                let (pass, next_pass) = (size / rate, next_size / next_rate);
+                let slope = (next_pass - pass) / (next_size - size);
+                bytes / (pass + (bytes - size) * slope)
             }
-            (Some(&[_, y]), None) | (None, Some(&[_, y])) => y,
+            (Some(&[_, rate]), None) | (None, Some(&[_, rate])) => rate,
             (None, None) => unreachable!("a curve has at least one point"),
         }
     }
@@ -162,5 +196,55 @@ impl TryFrom<Vec<[f64; 2]>> for Curve {
 
     fn try_from(points: Vec<[f64; 2]>) -> Result<Self, Self::Error> {
         Self::new(points).ok_or("a curve needs positive numbers, and sizes that ascend")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_curve_holds_its_points_and_what_exceeds_one_runs_at_the_slower_rate() {
+        let curve = Curve::new(vec![[100.0, 10.0], [300.0, 6.0]]).expect("ascending");
+        // 100 bytes take 10 s, 300 take 50: each byte past 100 takes 0.2.
+        for (bytes, rate) in [
+            (0.0, 10.0),
+            (99.0, 10.0),
+            (100.0, 10.0),
+            (200.0, 200.0 / 30.0),
+            (300.0, 6.0),
+            (1e9, 6.0),
+        ] {
+            assert_eq!(curve.at(bytes), rate, "{bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn a_curve_of_anything_else_is_refused() {
+        for points in [
+            vec![],
+            vec![[0.0, 1.0]],
+            vec![[1.0, 0.0]],
+            vec![[1.0, -1.0]],
+            vec![[1.0, f64::NAN]],
+            vec![[f64::INFINITY, 1.0]],
+            vec![[2.0, 1.0], [1.0, 1.0]],
+            vec![[1.0, 1.0], [1.0, 2.0]],
+        ] {
+            assert_eq!(Curve::new(points.clone()), None, "{points:?}");
+        }
+        assert!(serde_json::from_str::<Curve>("[[2,1],[1,1]]").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_curve_stays_between_its_rates(rates in prop::collection::vec(1e6f64..1e12, 1..5), bytes in 0.0f64..1e9) {
+            let points = rates.iter().enumerate().map(|(i, rate)| [4096.0 * 16f64.powi(i as i32), *rate]);
+            let curve = Curve::new(points.collect()).expect("ascending");
+            let rate = curve.at(bytes);
+            let (least, most) = rates.iter().fold((f64::MAX, 0.0f64), |(l, m), r| (l.min(*r), m.max(*r)));
+            prop_assert!(rate >= least * (1.0 - 1e-9) && rate <= most * (1.0 + 1e-9), "{} at {}", rate, bytes);
+        }
     }
 }

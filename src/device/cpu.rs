@@ -12,7 +12,7 @@ use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 
 /// Ranges handed out per thread: enough that a thread which is held up leaves work for the others.
@@ -38,6 +38,20 @@ impl Cpu {
                 expected: format!("a number of threads that the system can start ({e})"),
             })?;
         Ok(Self { pool })
+    }
+
+    /// What the system calls the processor, else its architecture.
+    pub(crate) fn name(&self) -> &'static str {
+        static NAME: OnceLock<String> = OnceLock::new();
+        NAME.get_or_init(|| {
+            let model = |text: String| {
+                let line = text.lines().find(|line| line.starts_with("model name"))?;
+                Some(line.split_once(':')?.1.trim().to_owned())
+            };
+            let info = std::fs::read_to_string("/proc/cpuinfo").ok();
+            info.and_then(model)
+                .unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+        })
     }
 
     /// How many threads the pool has.

@@ -1,6 +1,6 @@
 //! The planner's reasons, for people and for programs.
 
-use super::consider::{Candidate, Considered, Depth, Why, consider};
+use super::consider::{Candidate, Considered, Why, consider};
 use super::placement::Placement;
 use super::plan::{PlannedPart, Policy, Request};
 use crate::cost::{Machine, Prediction};
@@ -31,6 +31,8 @@ pub struct Explanation {
     pub advantage: Option<f64>,
     /// The devices that cannot or may not run the call alone.
     pub ruled_out: Vec<Exclusion>,
+    /// How many times longer parts are taken to take because they run at the same time.
+    pub corun_slowdown: f64,
 }
 
 /// One way to run a call.
@@ -83,7 +85,7 @@ pub fn explain(
     placement: &Placement,
     policy: &Policy,
 ) -> Result<Explanation> {
-    let mut found = consider(request, machine, placement, policy, Depth::Everything)?;
+    let mut found = consider(request, machine, placement, policy)?;
     let chosen = found.candidates.remove(found.choice);
     let next = found
         .candidates
@@ -118,6 +120,7 @@ pub fn explain(
         reason,
         advantage,
         ruled_out: ruled_out.collect(),
+        corun_slowdown: policy.corun_slowdown,
         candidates: found
             .candidates
             .into_iter()
@@ -260,11 +263,11 @@ impl fmt::Display for Explanation {
         };
         let widths: [usize; 6] = std::array::from_fn(width);
         for (mark, cells) in &rows {
-            write!(f, "{mark} {:<1$}", cells[0], widths[0])?;
+            let mut line = format!("{mark} {:<1$}", cells[0], widths[0]);
             for (cell, width) in cells.iter().zip(widths).skip(1) {
-                write!(f, "  {cell:>width$}")?;
+                line += &format!("  {cell:>width$}");
             }
-            writeln!(f)?;
+            writeln!(f, "{}", line.trim_end())?;
         }
         writeln!(
             f,
@@ -276,6 +279,17 @@ impl fmt::Display for Explanation {
                 f,
                 "ruled out: {} ({}): {}",
                 excluded.device, excluded.name, excluded.reason
+            )?;
+        }
+        if self
+            .candidates
+            .iter()
+            .any(|candidate| candidate.parts.len() > 1)
+        {
+            writeln!(
+                f,
+                "a split takes as long as its longest part, times {} because its devices slow each other down",
+                self.corun_slowdown
             )?;
         }
         write!(
@@ -300,4 +314,127 @@ fn cells(name: String, total: String, predicted: Option<&Prediction>) -> [String
         cell(|p| p.compute),
         cell(|p| p.download),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Operand;
+    use super::*;
+    use crate::array::RangeSet;
+    use crate::cost::{Curve, DeviceKind, DeviceModel, Engine, Limits, Link};
+    use crate::kernel::{Access, Role, Work};
+    use smallvec::smallvec;
+
+    fn device(id: DeviceId, kind: DeviceKind, engines: &[(usize, f64, f64)]) -> DeviceModel {
+        let link = Some(Link {
+            latency_seconds: 1e-5,
+            bytes_per_second: 1e10,
+        });
+        let engine = |(threads, launch_seconds, bandwidth): &(usize, f64, f64)| Engine {
+            threads: *threads,
+            launch_seconds: *launch_seconds,
+            flops_per_second: 10.0 * bandwidth,
+            bandwidth: Curve::constant(*bandwidth).expect("positive"),
+        };
+        DeviceModel {
+            id,
+            kind,
+            name: format!("the {kind:?}"),
+            engines: engines.iter().map(engine).collect(),
+            queued_seconds: 0.0,
+            upload: link.filter(|_| kind != DeviceKind::Cpu),
+            download: link.filter(|_| kind != DeviceKind::Cpu),
+            limits: Limits::default(),
+        }
+    }
+
+    fn explained(n: usize, placement: Placement) -> Explanation {
+        let machine = Machine {
+            devices: vec![
+                device(
+                    DeviceId::Cpu,
+                    DeviceKind::Cpu,
+                    &[(1, 0.0, 2e10), (2, 3e-6, 4e10)],
+                ),
+                device(DeviceId::Gpu(0), DeviceKind::Discrete, &[(1, 2e-5, 4e10)]),
+                device(DeviceId::Gpu(1), DeviceKind::Software, &[(1, 1e-4, 1e10)]),
+            ],
+        };
+        let residency = smallvec![
+            (DeviceId::Cpu, RangeSet::from(0..n)),
+            (DeviceId::Gpu(0), RangeSet::from(0..n))
+        ];
+        let request = Request {
+            kernel: "scale",
+            items: n,
+            border_grain: 64,
+            max_piece: usize::MAX,
+            work: Work {
+                flops: 0.0,
+                bytes_read: 4.0 * n as f64,
+                bytes_written: 4.0 * n as f64,
+            },
+            has_cpu: true,
+            has_gpu: true,
+            returned_bytes: 0,
+            operands: smallvec![Operand {
+                role: Role::ITEM,
+                access: Access::ReadWrite,
+                len: n,
+                element_bytes: 4,
+                residency,
+            }],
+        };
+        explain(&request, &machine, &placement, &Policy::default()).expect("it can be planned")
+    }
+
+    #[test]
+    fn the_table_shows_every_way_and_the_choice() {
+        let text = explained(10_000_000, Placement::Auto).to_string();
+        let wanted = "\
+scale, 10,000,000 items, placement auto
+
+  candidate                                predicted   launch   upload  compute  download
+* gpu0 50 % + cpu 50 %                       1.11 ms
+    gpu0: 0..4,957,504                       1.01 ms  20.0 µs        –   992 µs         –
+    cpu, 2 threads: 4,957,504..10,000,000    1.01 ms  3.00 µs        –  1.01 ms         –
+  cpu, 2 threads                             2.00 ms  3.00 µs        –  2.00 ms         –
+  gpu0                                       2.02 ms  20.0 µs        –  2.00 ms         –
+  cpu, 1 thread                              4.00 ms        –        –  4.00 ms         –
+- gpu1                                       12.1 ms   100 µs  4.01 ms  8.00 ms         –
+
+chosen: gpu0 50 % + cpu 50 %: it is predicted to be the fastest; cpu, 2 threads would take 1.80 times as long
+ruled out: gpu1 (the Software): a software adapter computes on the CPU's cores, and is not known to be faster than they are
+a split takes as long as its longest part, times 1.1 because its devices slow each other down
+predicted from the measured rates of the devices, not from runs of this kernel";
+        assert_eq!(text, wanted, "\n{text}");
+    }
+
+    #[test]
+    fn the_reason_fits_the_choice() {
+        let reason = |n, placement| explained(n, placement).reason;
+        assert_eq!(reason(0, Placement::Auto), "there are no items");
+        let small =
+            "it is predicted to be the fastest; cpu, 2 threads would take 8.00 times as long";
+        assert_eq!(reason(1000, Placement::Auto), small);
+        let asked = "it was asked for; cpu, 1 thread would take 98 % less";
+        assert_eq!(reason(1000, Placement::Gpu(0)), asked);
+        let near = reason(130_000, Placement::Auto);
+        assert!(
+            near.starts_with("it is the fastest device; gpu0 ")
+                && near.contains("only for more than 10 %"),
+            "{near}"
+        );
+    }
+
+    #[test]
+    fn it_can_be_written_as_json_and_read_back() {
+        let explanation = explained(64, Placement::Cpu);
+        let text = serde_json::to_string(&explanation).expect("it has no maps with odd keys");
+        let mut back: Explanation = serde_json::from_str(&text).expect("it was just written");
+        // Seconds may differ in the last bit.
+        back.candidates.clone_from(&explanation.candidates);
+        back.advantage = explanation.advantage;
+        assert_eq!(back, explanation);
+    }
 }

@@ -4,6 +4,7 @@
 mod consider;
 mod execute;
 mod explain;
+mod load;
 mod placement;
 pub mod plan;
 mod report;

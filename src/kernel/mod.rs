@@ -12,9 +12,12 @@
 //!
 //! This module must never know a device's API: `device/gpu` knows wgpu, `dispatch` knows plans.
 
+mod custom;
 mod outline;
 pub mod shader;
+mod wgsl;
 
+pub use custom::{BoundWgsl, Fold, PartItems, WgslArgs, WgslKernel, WgslKernelBuilder};
 pub use outline::{Access, Binding, Bindings, Outline, Role, Work};
 
 use crate::dispatch::{Execution, Placement};
@@ -133,7 +136,8 @@ impl<'a, K: Kernel> Call<'a, K> {
     }
 }
 
-/// The elements of an array that a range of items stands for, when `num` elements belong to every `den` items.
+/// The elements of an array that a range of items stands for, when `num` elements belong to every `den` items. Items
+/// at the end that are fewer than `den` own `num` all the same.
 pub(crate) fn scaled(items: &Range<usize>, num: usize, den: usize) -> Range<usize> {
-    items.start * num / den..(items.end * num).div_ceil(den)
+    items.start / den * num..items.end.div_ceil(den) * num
 }

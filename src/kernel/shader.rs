@@ -12,6 +12,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 pub struct Shader {
     label: Cow<'static, str>,
     source: Cow<'static, str>,
+    constants: Vec<(String, f64)>,
     hash: u64,
     trusted: bool,
 }
@@ -53,12 +54,13 @@ impl Shader {
     /// A built-in shader: its indices are proven in bounds, so it is compiled without run-time checks
     /// (unless the runtime asks for checked shaders, as one run of the test suite does).
     pub(crate) fn builtin(label: &'static str, source: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(label.into(), source.into(), true)
+        Self::new(label.into(), source.into(), Vec::new(), true)
     }
 
-    /// A user's shader: always compiled with bounds checks and bounded loops.
-    pub(crate) fn checked(label: String, source: String) -> Self {
-        Self::new(label.into(), source.into(), false)
+    /// A user's shader, with the values of its `override` constants: always compiled with bounds checks and bounded
+    /// loops.
+    pub(crate) fn checked(label: String, source: String, constants: Vec<(String, f64)>) -> Self {
+        Self::new(label.into(), source.into(), constants, false)
     }
 
     /// A built-in shader with its line `alias T = f32;` replaced, for another element type.
@@ -71,11 +73,20 @@ impl Shader {
         Self::builtin(label, source.replacen("alias T = f32;", &line, 1))
     }
 
-    fn new(label: Cow<'static, str>, source: Cow<'static, str>, trusted: bool) -> Self {
+    fn new(
+        label: Cow<'static, str>,
+        source: Cow<'static, str>,
+        constants: Vec<(String, f64)>,
+        trusted: bool,
+    ) -> Self {
         let mut hasher = DefaultHasher::new();
         (&source, trusted).hash(&mut hasher);
+        for (name, value) in &constants {
+            (name, value.to_bits()).hash(&mut hasher);
+        }
         Self {
             label,
+            constants,
             hash: hasher.finish(),
             source,
             trusted,
@@ -92,7 +103,12 @@ impl Shader {
         &self.source
     }
 
-    /// Identifies the source, for pipeline caches and learned speeds.
+    /// Values of `override` constants that hold for every use of this shader.
+    pub fn constants(&self) -> &[(String, f64)] {
+        &self.constants
+    }
+
+    /// Identifies the source and its constants, for pipeline caches and learned speeds.
     pub fn hash(&self) -> u64 {
         self.hash
     }

@@ -2,9 +2,9 @@
 //! and a tolerance. Tests, benchmarks, audit and the command line are stamped from this list, so that a new
 //! kernel is its file, its shader and one line here.
 
-use crate::array::{Element, ElementType, Handle};
+use crate::array::{Array, Element, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Report};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::Work;
 use crate::runtime::Runtime;
 
@@ -22,6 +22,10 @@ pub const CATALOG: &[Entry] = &[
     super::extremum::ARGMAX,
     super::scan::EXCLUSIVE,
     super::scan::INCLUSIVE,
+    super::gemm::ENTRY,
+    super::gemv::ENTRY,
+    super::nbody::ENTRY,
+    super::heat::ENTRY,
 ];
 
 /// The entry of the kernel named `name`.
@@ -52,6 +56,50 @@ impl Entry {
     /// Whether time grows in proportion to `n`, so that tests may use large ones.
     pub fn is_linear(&self) -> bool {
         self.size == Size::Items
+    }
+
+    /// Binds the kernel to random arguments, after making sure that it has the element type and that the host could
+    /// hold arguments of that size. What [`Entry::case`] does with sizes that it cannot hold is unspecified.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for another element type, [`Error::TooLarge`] and [`Error::HostMemory`] for the size.
+    pub fn bind(&self, n: usize, dtype: ElementType, seed: u64) -> Result<Box<dyn Case>> {
+        if !self.dtypes.contains(&dtype) {
+            let names: Vec<_> = self.dtypes.iter().map(|dtype| dtype.name()).collect();
+            let problem = format!("there is none for {dtype}, only for {}", names.join(", "));
+            return Err(Error::argument(self.name, problem));
+        }
+        self.check_size(n, dtype)?;
+        (self.case)(n, dtype, seed)
+    }
+
+    /// Refuses sizes whose arguments the host cannot hold, going by the arguments of a small case.
+    fn check_size(&self, n: usize, dtype: ElementType) -> Result<()> {
+        const SAMPLE: usize = 64;
+        if n <= SAMPLE {
+            return Ok(());
+        }
+        let elements = |n: usize| match self.size {
+            Size::Items | Size::Bodies => n as u128,
+            Size::Side => n as u128 * n as u128,
+        };
+        // A case keeps a copy of what it drew, to reset its arrays.
+        let kept = 2 * (self.case)(SAMPLE, dtype, 0)?.footprint() as u128;
+        let most = isize::MAX as u128 * elements(SAMPLE) / kept.max(1);
+        if elements(n) > most {
+            let limit = match self.size {
+                Size::Items | Size::Bodies => most,
+                Size::Side => most.isqrt(),
+            };
+            return Err(Error::TooLarge {
+                what: format!("{}: n", self.name),
+                given: n.to_string(),
+                limit: limit.to_string(),
+            });
+        }
+        let words = (elements(n) * kept / elements(SAMPLE)).div_ceil(4) as usize;
+        // Allocated and given back untouched: that costs next to nothing.
+        Array::<u32>::uninit(words)?.handle().fetch()
     }
 }
 
@@ -89,6 +137,25 @@ pub trait Case: Send {
 
     /// The bits of the last run's results, for comparisons between placements.
     fn bits(&mut self) -> Result<Vec<u32>>;
+}
+
+impl dyn Case + '_ {
+    /// The distinct arrays of the kernel.
+    pub fn distinct_arrays(&self) -> Vec<Handle> {
+        let (read, written) = self.arrays();
+        let mut distinct: Vec<Handle> = Vec::new();
+        for array in read.into_iter().chain(written) {
+            if !distinct.iter().any(|other| other.same_array(&array)) {
+                distinct.push(array);
+            }
+        }
+        distinct
+    }
+
+    /// Bytes of the kernel's arrays, each counted once.
+    pub fn footprint(&self) -> usize {
+        self.distinct_arrays().iter().map(Handle::bytes).sum()
+    }
 }
 
 /// How far a result is from its reference.

@@ -4,6 +4,7 @@ use super::pipelines::Window;
 use super::recorder::Groups;
 use super::{Gpu, GpuLimits};
 use crate::array::DeviceView;
+use crate::cost::DeviceKind;
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Outline, Role};
@@ -74,9 +75,19 @@ impl<'a> GpuPart<'a> {
         self.outline.items
     }
 
+    /// What sort of device it is: shaders suit a software adapter differently from real GPUs.
+    pub fn kind(&self) -> DeviceKind {
+        self.gpu.info().kind
+    }
+
     /// What the adapter can bind and dispatch.
     pub fn limits(&self) -> &GpuLimits {
         self.gpu.limits()
+    }
+
+    /// Whether the adapter is software that shares the CPU's few cores, rather than a GPU with many.
+    pub fn is_software(&self) -> bool {
+        self.gpu.info().kind == crate::cost::DeviceKind::Software
     }
 
     /// The elements of binding `index` that belong to the items.
@@ -87,11 +98,14 @@ impl<'a> GpuPart<'a> {
         self.locate(index, elements, true)
     }
 
-    /// Like [`GpuPart::arg`], but the binding ends exactly at the last element, so that WGSL's `arrayLength` counts
-    /// no more than there are. For shaders that rely on it.
-    pub fn exact_arg(&self, index: usize) -> GpuArg {
-        let elements = self.outline.bindings[index].elements(&self.items, self.outline.items);
-        self.locate(index, elements, false)
+    /// A window on `elements` of binding `index`, which must belong to the items and start at a multiple of 64. It ends
+    /// exactly at the last one, so that WGSL's `arrayLength` counts no more than there are: for shaders that rely on it.
+    pub fn exact(&self, index: usize, elements: Range<usize>) -> GpuArg {
+        let all = self.outline.bindings[index].elements(&self.items, self.outline.items);
+        debug_assert!(all.start <= elements.start && elements.end <= all.end);
+        let arg = self.locate(index, elements, false);
+        debug_assert_eq!(arg.lead(), 0);
+        arg
     }
 
     /// A window on `elements` of binding `index`, which must belong to the items.

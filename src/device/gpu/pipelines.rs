@@ -98,6 +98,11 @@ impl Pipelines {
         let started = std::time::Instant::now();
         let label = Some(shader.label());
         let bindings = shader.bindings(entry)?;
+        let fixed = shader
+            .constants()
+            .iter()
+            .map(|(name, value)| (name.as_str(), *value));
+        let constants: Vec<(&str, f64)> = fixed.chain(constants.iter().copied()).collect();
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
         let source = wgpu::ShaderModuleDescriptor {
@@ -149,7 +154,7 @@ impl Pipelines {
             module: &module,
             entry_point: Some(entry),
             compilation_options: wgpu::PipelineCompilationOptions {
-                constants,
+                constants: &constants,
                 zero_initialize_workgroup_memory: !shader.trusted() || checked,
             },
             cache: None,

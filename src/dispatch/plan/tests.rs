@@ -1,1 +1,906 @@
+//! The planner's behaviour on invented machines. No device is needed.
 
+use super::super::explain::explain;
+use super::*;
+use crate::cost::{Curve, DeviceKind, DeviceModel, Engine, Limits, Link};
+use crate::error::Error;
+use proptest::prelude::*;
+use smallvec::smallvec;
+
+const CPU: DeviceId = DeviceId::Cpu;
+const GPU0: DeviceId = DeviceId::Gpu(0);
+const GPU1: DeviceId = DeviceId::Gpu(1);
+
+fn engine(threads: usize, launch_seconds: f64, gflops: f64, gbytes: f64) -> Engine {
+    Engine {
+        threads,
+        launch_seconds,
+        flops_per_second: gflops * 1e9,
+        bandwidth: Curve::constant(gbytes * 1e9).expect("positive"),
+    }
+}
+
+/// Two cores: 100 GFLOP/s and 20 GB/s on one, twice that on both, which takes 10 µs to begin.
+fn cpu() -> DeviceModel {
+    DeviceModel {
+        id: CPU,
+        kind: DeviceKind::Cpu,
+        name: "two cores".into(),
+        engines: vec![engine(1, 0.0, 100.0, 20.0), engine(2, 1e-5, 200.0, 40.0)],
+        queued_seconds: 0.0,
+        upload: None,
+        download: None,
+        limits: Limits::default(),
+    }
+}
+
+/// A GPU `speed` times as fast as both cores, 20 µs to launch, 10 GB/s each way.
+fn gpu(index: usize, speed: f64) -> DeviceModel {
+    let link = Some(Link {
+        latency_seconds: 5e-6,
+        bytes_per_second: 1e10,
+    });
+    DeviceModel {
+        id: DeviceId::Gpu(index),
+        kind: DeviceKind::Discrete,
+        name: format!("card {index}"),
+        engines: vec![engine(1, 2e-5, 200.0 * speed, 40.0 * speed)],
+        queued_seconds: 2e-6,
+        upload: link,
+        download: link,
+        limits: Limits::default(),
+    }
+}
+
+fn machine(devices: impl IntoIterator<Item = DeviceModel>) -> Machine {
+    Machine {
+        devices: devices.into_iter().collect(),
+    }
+}
+
+fn operand(role: Role, access: Access, len: usize, valid: &[(DeviceId, Range<usize>)]) -> Operand {
+    let residency = valid
+        .iter()
+        .map(|(at, range)| (*at, RangeSet::from(range.clone())))
+        .collect();
+    Operand {
+        role,
+        access,
+        len,
+        element_bytes: 4,
+        residency,
+    }
+}
+
+/// One array of `n` items, updated, valid in `places`, with `flops` operations for each item.
+fn update(n: usize, flops: f64, places: &[DeviceId]) -> Request<'static> {
+    let valid: Vec<_> = places.iter().map(|place| (*place, 0..n)).collect();
+    let bytes = 4.0 * n as f64;
+    Request {
+        kernel: "update",
+        items: n,
+        border_grain: 64,
+        max_piece: usize::MAX,
+        work: Work {
+            flops: flops * n as f64,
+            bytes_read: bytes,
+            bytes_written: bytes,
+        },
+        has_cpu: true,
+        has_gpu: true,
+        returned_bytes: 0,
+        operands: smallvec![operand(Role::ITEM, Access::ReadWrite, n, &valid)],
+    }
+}
+
+/// A matrix of `rows` times `width` against a whole array of `whole` elements, all on the host.
+fn rows_against(rows: usize, width: usize, whole: usize, role: Role) -> Request<'static> {
+    let matrix = rows * width;
+    Request {
+        operands: smallvec![
+            operand(Role::rows(width), Access::Read, matrix, &[(CPU, 0..matrix)]),
+            operand(role, Access::Read, whole, &[(CPU, 0..whole)]),
+        ],
+        kernel: "rows",
+        ..update(rows, 1e6, &[CPU])
+    }
+}
+
+fn place(request: &Request<'_>, machine: &Machine, placement: Placement) -> Result<Plan> {
+    plan(request, machine, &placement, &Policy::default())
+}
+
+fn devices(plan: &Plan) -> Vec<DeviceId> {
+    plan.parts.iter().map(|part| part.device).collect()
+}
+
+/// Items that `device` gets.
+fn share(plan: &Plan, device: DeviceId) -> usize {
+    plan.parts
+        .iter()
+        .filter(|part| part.device == device)
+        .map(|part| part.range.len())
+        .sum()
+}
+
+#[track_caller]
+fn near(got: f64, want: f64) {
+    assert!(
+        (got - want).abs() <= 1e-9 * want.abs(),
+        "{got} is not {want}"
+    );
+}
+
+#[test]
+fn no_items_means_no_parts_and_no_time() {
+    let here = machine([cpu(), gpu(0, 10.0)]);
+    let placements = [
+        Placement::Auto,
+        Placement::Cpu,
+        Placement::Gpu(0),
+        Placement::split(0.5),
+    ];
+    for placement in placements {
+        assert_eq!(
+            place(&update(0, 1.0, &[CPU]), &here, placement).unwrap(),
+            Plan::default()
+        );
+    }
+}
+
+#[test]
+fn the_cpu_takes_one_thread_until_the_pool_pays() {
+    let here = machine([cpu()]);
+    for placement in [Placement::Auto, Placement::Cpu] {
+        let threads = |n| {
+            place(&update(n, 0.0, &[CPU]), &here, placement.clone())
+                .unwrap()
+                .parts[0]
+                .threads
+        };
+        // 8 bytes an item: one thread takes as long as two and the 10 µs at 50,000.
+        assert_eq!((threads(1), threads(49_000), threads(51_000)), (1, 1, 2));
+    }
+}
+
+#[test]
+fn a_prediction_is_launch_transfer_and_roofline() {
+    let here = machine([cpu(), gpu(0, 10.0)]);
+    let n = 1_000_000;
+    let on_gpu = |flops, places: &[DeviceId]| {
+        let plan = place(&update(n, flops, places), &here, Placement::Gpu(0)).unwrap();
+        near(plan.predicted_seconds, plan.parts[0].predicted.seconds());
+        plan.parts[0].predicted
+    };
+    let memory_bound = on_gpu(1.0, &[CPU]);
+    near(memory_bound.launch, 2e-5);
+    near(memory_bound.upload, 5e-6 + 4e6 / 1e10);
+    near(memory_bound.compute, 8e6 / 4e11);
+    near(memory_bound.download, 0.0);
+    near(on_gpu(1000.0, &[CPU]).compute, 1e9 / 2e12);
+    near(on_gpu(1.0, &[CPU, GPU0]).upload, 0.0);
+}
+
+#[test]
+fn only_what_is_missing_and_read_is_charged() {
+    let here = machine([cpu(), gpu(0, 10.0), gpu(1, 10.0)]);
+    let n = 1000;
+    let predict = |access, valid: &[(DeviceId, Range<usize>)], placement| {
+        let request = Request {
+            operands: smallvec![operand(Role::ITEM, access, n, valid)],
+            ..update(n, 1.0, &[])
+        };
+        place(&request, &here, placement).unwrap().parts[0].predicted
+    };
+    let moving = |elements: f64| 5e-6 + elements * 4.0 / 1e10;
+    let partly = [(CPU, 0..n), (GPU0, 0..300)];
+    near(
+        predict(Access::Read, &partly, Placement::Gpu(0)).upload,
+        moving(700.0),
+    );
+    near(
+        predict(Access::Write, &partly, Placement::Gpu(0)).upload,
+        0.0,
+    );
+    near(
+        predict(Access::ReadWrite, &partly, Placement::Cpu).download,
+        0.0,
+    );
+    let scattered = [(CPU, 0..400), (GPU0, 400..900), (GPU1, 900..n)];
+    near(
+        predict(Access::Read, &scattered, Placement::Cpu).download,
+        moving(500.0) + moving(100.0),
+    );
+    // From one GPU to the other by way of the host.
+    let across = predict(Access::Read, &[(GPU1, 0..n)], Placement::Gpu(0));
+    near(across.upload, moving(1000.0));
+    near(across.download, moving(1000.0));
+}
+
+#[test]
+fn a_value_is_read_back_from_a_gpu_only() {
+    let here = machine([cpu(), gpu(0, 10.0)]);
+    let request = Request {
+        returned_bytes: 4,
+        ..update(1000, 1.0, &[CPU, GPU0])
+    };
+    let download = |placement| {
+        place(&request, &here, placement).unwrap().parts[0]
+            .predicted
+            .download
+    };
+    // It shares the wait of the launch.
+    near(download(Placement::Gpu(0)), 4.0 / 1e10);
+    near(download(Placement::Cpu), 0.0);
+}
+
+#[test]
+fn what_exceeds_a_binding_takes_further_dispatches() {
+    let mut small = gpu(0, 10.0);
+    small.limits.max_binding_bytes = Some(1 << 20);
+    let here = machine([small]);
+    let launch = |n| {
+        place(&update(n, 1.0, &[GPU0]), &here, Placement::Gpu(0))
+            .unwrap()
+            .parts[0]
+            .predicted
+            .launch
+    };
+    // Windows may have to start up to 64 elements early.
+    near(launch((1 << 18) - 64), 2e-5);
+    near(launch((1 << 18) - 63), 2e-5 + 2e-6);
+    near(launch(1 << 20), 2e-5 + 4.0 * 2e-6);
+    let request = Request {
+        max_piece: 1000,
+        ..update(9600, 1.0, &[GPU0])
+    };
+    let plan = place(&request, &machine([gpu(0, 10.0)]), Placement::Gpu(0)).unwrap();
+    near(plan.parts[0].predicted.launch, 2e-5 + 9.0 * 2e-6);
+}
+
+#[test]
+fn a_device_that_is_not_there_is_named() {
+    let here = machine([gpu(0, 1.0), cpu()]);
+    let split = Placement::Split(vec![(CPU, 0.5), (GPU1, 0.5)]);
+    for placement in [Placement::Gpu(1), split] {
+        let error = place(&update(100, 1.0, &[CPU]), &here, placement).unwrap_err();
+        assert!(
+            matches!(&error, Error::NoSuchDevice { wanted, available }
+            if wanted == "gpu1" && available == "cpu, gpu0"),
+            "{error}"
+        );
+    }
+    let error = place(&update(100, 1.0, &[CPU]), &machine([]), Placement::Cpu).unwrap_err();
+    assert!(
+        matches!(&error, Error::NoSuchDevice { available, .. } if available == "none"),
+        "{error}"
+    );
+}
+
+#[test]
+fn shares_that_do_not_sum_to_one_are_refused() {
+    let shares = Placement::Split(vec![(CPU, 0.5), (GPU0, 0.6)]);
+    let error = place(
+        &update(100, 1.0, &[CPU]),
+        &machine([cpu(), gpu(0, 1.0)]),
+        shares,
+    )
+    .unwrap_err();
+    assert!(error.to_string().contains("sum to 1.1"), "{error}");
+}
+
+#[test]
+fn where_there_is_no_implementation_nothing_runs() {
+    let here = machine([cpu(), gpu(0, 1e3)]);
+    let cpu_only = Request {
+        has_gpu: false,
+        ..update(1 << 24, 1e4, &[CPU])
+    };
+    assert_eq!(
+        devices(&place(&cpu_only, &here, Placement::Auto).unwrap()),
+        [CPU]
+    );
+    let error = place(&cpu_only, &here, Placement::split(0.5))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("update") && error.contains("gpu0: the kernel has no implementation"),
+        "{error}"
+    );
+
+    let gpu_only = Request {
+        has_cpu: false,
+        ..update(10, 1.0, &[CPU])
+    };
+    assert_eq!(
+        devices(&place(&gpu_only, &here, Placement::Auto).unwrap()),
+        [GPU0]
+    );
+    let error = place(&gpu_only, &machine([cpu()]), Placement::Auto)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("cpu: the kernel has no implementation") && error.contains("no GPU"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_whole_array_must_fit_a_binding_unless_it_is_windowed() {
+    let mut small = gpu(0, 1e3);
+    small.limits.max_binding_bytes = Some(1 << 20);
+    let here = machine([cpu(), small]);
+    let fits = rows_against(512, 16, 1 << 18, Role::Whole);
+    assert_eq!(
+        devices(&place(&fits, &here, Placement::Auto).unwrap()),
+        [GPU0]
+    );
+    let larger = rows_against(512, 16, (1 << 18) + 1, Role::Whole);
+    assert_eq!(
+        devices(&place(&larger, &here, Placement::Auto).unwrap()),
+        [CPU]
+    );
+    let error = place(&larger, &here, Placement::Gpu(0))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("array 1") && error.contains("1048580") && error.contains("1048576"),
+        "{error}"
+    );
+    let windowed = rows_against(512, 16, (1 << 18) + 1, Role::WholeWindowed);
+    assert_eq!(
+        devices(&place(&windowed, &here, Placement::Auto).unwrap()),
+        [GPU0]
+    );
+    // Rows so wide that 64 of them, the least that a part has, do not fit.
+    let wide = rows_against(128, 1 << 13, 16, Role::Whole);
+    assert!(
+        place(&wide, &here, Placement::Gpu(0))
+            .unwrap_err()
+            .to_string()
+            .contains("array 0")
+    );
+}
+
+#[test]
+fn arrays_must_fit_the_device() {
+    let mut small = gpu(0, 1e3);
+    small.limits = Limits {
+        max_buffer_bytes: Some(1 << 20),
+        memory_bytes: Some(4 << 20),
+        ..Limits::default()
+    };
+    let here = machine([cpu(), small]);
+    let error = place(
+        &update((1 << 20) + 1, 1.0, &[CPU]),
+        &here,
+        Placement::Gpu(0),
+    )
+    .unwrap_err();
+    assert!(
+        error.to_string().contains("4194308 bytes; it has 4194304"),
+        "{error}"
+    );
+    // Items may be spread over several buffers, what is bound whole may not.
+    assert!(place(&update(1 << 20, 1.0, &[CPU]), &here, Placement::Gpu(0)).is_ok());
+    let whole = rows_against(64, 1, (1 << 18) + 1, Role::Whole);
+    let error = place(&whole, &here, Placement::Gpu(0)).unwrap_err();
+    assert!(
+        error.to_string().contains("one buffer of 1048580"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_fits_no_device_alone_is_split_if_its_parts_fit() {
+    let limited = |index| DeviceModel {
+        limits: Limits {
+            memory_bytes: Some(3 << 20),
+            ..Limits::default()
+        },
+        ..gpu(index, 1.0)
+    };
+    let request = Request {
+        has_cpu: false,
+        ..update(1 << 20, 1.0, &[CPU])
+    };
+    let plan = place(
+        &request,
+        &machine([limited(0), limited(1)]),
+        Placement::Auto,
+    )
+    .unwrap();
+    assert_eq!(devices(&plan), [GPU0, GPU1]);
+    assert!(place(&request, &machine([limited(0)]), Placement::Auto).is_err());
+}
+
+#[test]
+fn auto_leaves_software_adapters_alone_unless_the_cpu_cannot() {
+    let software = DeviceModel {
+        kind: DeviceKind::Software,
+        ..gpu(0, 100.0)
+    };
+    let here = machine([cpu(), software.clone()]);
+    for places in [&[CPU][..], &[GPU0], &[CPU, GPU0]] {
+        for n in [1, 1000, 1 << 24] {
+            let request = update(n, 1e4, places);
+            assert_eq!(
+                devices(&place(&request, &here, Placement::Auto).unwrap()),
+                [CPU]
+            );
+            assert_eq!(
+                devices(&place(&request, &here, Placement::Gpu(0)).unwrap()),
+                [GPU0]
+            );
+        }
+    }
+    let gpu_only = Request {
+        has_cpu: false,
+        ..update(1000, 1.0, &[CPU])
+    };
+    assert_eq!(
+        devices(&place(&gpu_only, &here, Placement::Auto).unwrap()),
+        [GPU0]
+    );
+    // A runtime without the CPU has nothing else either.
+    let request = update(1000, 1.0, &[CPU]);
+    assert_eq!(
+        devices(&place(&request, &machine([software]), Placement::Auto).unwrap()),
+        [GPU0]
+    );
+}
+
+#[test]
+fn software_adapters_never_share_work() {
+    let software = DeviceModel {
+        kind: DeviceKind::Software,
+        ..gpu(0, 1.0)
+    };
+    let here = machine([
+        software.clone(),
+        DeviceModel {
+            id: GPU1,
+            ..software
+        },
+        cpu(),
+    ]);
+    let request = update(1 << 24, 1e4, &[CPU]);
+    assert_eq!(
+        devices(&place(&request, &here, Placement::Auto).unwrap()),
+        [CPU]
+    );
+    let gpu_only = Request {
+        has_cpu: false,
+        ..request
+    };
+    assert_eq!(
+        place(&gpu_only, &here, Placement::Auto)
+            .unwrap()
+            .parts
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn work_is_shared_only_if_that_saves_enough() {
+    let request = update(1 << 24, 1e4, &[CPU, GPU0]);
+    let placed =
+        |speed| place(&request, &machine([cpu(), gpu(0, speed)]), Placement::Auto).unwrap();
+    let even = placed(1.0);
+    assert_eq!(devices(&even), [GPU0, CPU]);
+    assert!(
+        share(&even, GPU0).abs_diff(share(&even, CPU)) < (1 << 24) / 100,
+        "{even:?}"
+    );
+    // The GPU would do 7/8 and run 1.1 times slower: 3.75 % saved.
+    assert_eq!(devices(&placed(7.0)), [GPU0]);
+    assert_eq!(devices(&placed(1.0 / 7.0)), [CPU]);
+    // Without co-run slow-down and margin that would be worth it, but 9:1 never is.
+    let eager = Policy {
+        split_gain: 0.0,
+        corun_slowdown: 1.0,
+        ..Policy::default()
+    };
+    for (speed, parts) in [(7.0, 2), (9.0, 1), (1.0 / 7.0, 2), (1.0 / 9.0, 1)] {
+        let here = machine([cpu(), gpu(0, speed)]);
+        let plan = plan(&request, &here, &Placement::Auto, &eager).unwrap();
+        assert_eq!(plan.parts.len(), parts, "speed {speed}: {plan:?}");
+    }
+}
+
+#[test]
+fn parts_slow_each_other_down() {
+    let request = update(1 << 24, 1e4, &[CPU, GPU0]);
+    let plan = place(
+        &request,
+        &machine([cpu(), gpu(0, 1.0)]),
+        Placement::split(0.5),
+    )
+    .unwrap();
+    let longest = plan
+        .parts
+        .iter()
+        .map(|p| p.predicted.seconds())
+        .fold(0.0, f64::max);
+    near(plan.predicted_seconds, 1.1 * longest);
+}
+
+#[test]
+fn what_every_part_reads_whole_is_moved_to_each() {
+    let here = machine([cpu(), gpu(0, 1.0), gpu(1, 1.0)]);
+    let request = rows_against(1 << 12, 1, 1 << 20, Role::Whole);
+    let both = Placement::Split(vec![(GPU0, 0.5), (GPU1, 0.5)]);
+    for part in &place(&request, &here, both).unwrap().parts {
+        near(
+            part.predicted.upload,
+            5e-6 + 4.0 * ((1 << 20) + (1 << 11)) as f64 / 1e10,
+        );
+    }
+}
+
+#[test]
+fn a_forced_split_keeps_the_order_and_drops_what_is_empty() {
+    let here = machine([cpu(), gpu(0, 1.0), gpu(1, 1.0)]);
+    let ranges = |n, shares: &[(DeviceId, f64)]| {
+        let plan = place(
+            &update(n, 1.0, &[CPU]),
+            &here,
+            Placement::Split(shares.to_vec()),
+        )
+        .unwrap();
+        plan.parts
+            .iter()
+            .map(|part| (part.device, part.range.clone()))
+            .collect::<Vec<_>>()
+    };
+    let thirds = [(GPU1, 0.25), (CPU, 0.5), (GPU0, 0.25)];
+    assert_eq!(
+        ranges(1000, &thirds),
+        [(GPU1, 0..256), (CPU, 256..768), (GPU0, 768..1000)]
+    );
+    assert_eq!(ranges(64, &thirds), [(CPU, 0..64)]);
+    assert_eq!(ranges(1, &thirds), [(GPU0, 0..1)]);
+    assert_eq!(ranges(1000, &[(GPU0, 1.0), (CPU, 0.0)]), [(GPU0, 0..1000)]);
+    assert_eq!(ranges(1000, &[(GPU0, 0.0), (CPU, 1.0)]), [(CPU, 0..1000)]);
+}
+
+#[test]
+fn a_part_that_gets_nothing_need_not_be_possible() {
+    let here = machine([cpu(), gpu(0, 1.0)]);
+    let cpu_only = Request {
+        has_gpu: false,
+        ..update(1000, 1.0, &[CPU])
+    };
+    assert_eq!(
+        devices(&place(&cpu_only, &here, Placement::split(0.0)).unwrap()),
+        [CPU]
+    );
+}
+
+#[test]
+fn a_call_stays_where_its_data_are_unless_it_gains_enough() {
+    let quick = |speed| {
+        let mut card = gpu(0, speed);
+        card.upload = Some(Link {
+            latency_seconds: 0.0,
+            bytes_per_second: 1e15,
+        });
+        card.engines[0].launch_seconds = 0.0;
+        card
+    };
+    // Large differences in speed between CPU and GPU would split; here nothing may.
+    let policy = Policy {
+        split_gain: 1.0,
+        ..Policy::default()
+    };
+    let chosen = |speed, places: &[DeviceId]| {
+        let here = machine([cpu(), quick(speed)]);
+        devices(
+            &plan(
+                &update(1 << 24, 1e4, places),
+                &here,
+                &Placement::Auto,
+                &policy,
+            )
+            .unwrap(),
+        )
+    };
+    assert_eq!(chosen(1.05, &[CPU]), [CPU]);
+    assert_eq!(chosen(1.15, &[CPU]), [GPU0]);
+    assert_eq!(chosen(0.99, &[CPU, GPU0]), [CPU]);
+    assert_eq!(chosen(1.05, &[CPU, GPU0]), [GPU0]);
+    assert_eq!(chosen(0.95, &[GPU0]), [GPU0]);
+    assert_eq!(chosen(0.1, &[GPU0]), [CPU]);
+}
+
+#[test]
+fn work_that_makes_no_sense_makes_no_nan() {
+    let here = machine([cpu(), gpu(0, 1.0)]);
+    for flops in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, f64::MAX] {
+        let work = Work {
+            flops,
+            bytes_read: flops,
+            bytes_written: flops,
+        };
+        let request = Request {
+            work,
+            ..update(1 << 20, 1.0, &[CPU])
+        };
+        let plan = place(&request, &here, Placement::Auto).unwrap();
+        assert!(
+            plan.predicted_seconds.is_finite() && plan.predicted_seconds >= 0.0,
+            "{plan:?}"
+        );
+    }
+}
+
+/// A positive number whose logarithm is uniform.
+fn around(low: f64, high: f64) -> impl Strategy<Value = f64> {
+    (low.ln()..high.ln()).prop_map(f64::exp)
+}
+
+prop_compose! {
+    fn any_curve()(values in prop::collection::vec(around(1e9, 1e12), 1..5)) -> Curve {
+        let sizes = [65536.0, 1048576.0, 16777216.0, 134217728.0];
+        Curve::new(sizes.into_iter().zip(values).map(|(size, value)| [size, value]).collect()).expect("ascending")
+    }
+}
+
+prop_compose! {
+    fn any_engine(threads: usize)(launch in prop_oneof![Just(0.0), around(1e-7, 1e-3)],
+                                  flops in around(1e9, 1e14), bandwidth in any_curve()) -> Engine {
+        Engine { threads, launch_seconds: launch, flops_per_second: flops, bandwidth }
+    }
+}
+
+prop_compose! {
+    fn any_link()(latency_seconds in prop_oneof![Just(0.0), around(1e-7, 1e-3)],
+                  bytes_per_second in around(1e8, 1e12)) -> Link {
+        Link { latency_seconds, bytes_per_second }
+    }
+}
+
+prop_compose! {
+    fn any_gpu()(engine in any_engine(1), upload in any_link(), download in any_link(),
+                 software in prop::bool::weighted(0.2),
+                 binding in prop::option::of(4u64..(1 << 28)), memory in prop::option::of(4u64..(1 << 30))) -> DeviceModel {
+        DeviceModel {
+            kind: if software { DeviceKind::Software } else { DeviceKind::Discrete },
+            engines: vec![engine],
+            upload: Some(upload),
+            download: Some(download),
+            limits: Limits { max_binding_bytes: binding, max_buffer_bytes: binding, memory_bytes: memory },
+            ..gpu(0, 1.0)
+        }
+    }
+}
+
+prop_compose! {
+    fn any_machine()(one in any_engine(1), pool in any_engine(8), gpus in prop::collection::vec(any_gpu(), 0..4)) -> Machine {
+        let gpus = gpus.into_iter().enumerate().map(|(index, gpu)| DeviceModel { id: DeviceId::Gpu(index), ..gpu });
+        machine(std::iter::once(DeviceModel { engines: vec![one, pool], ..cpu() }).chain(gpus))
+    }
+}
+
+fn any_role() -> impl Strategy<Value = Role> {
+    prop_oneof![
+        Just(Role::ITEM),
+        (1usize..9).prop_map(Role::rows),
+        (1usize..300).prop_map(Role::per),
+        (1usize..4, 0usize..9).prop_map(|(width, halo)| Role::Halo { width, halo }),
+        Just(Role::Whole),
+        Just(Role::WholeWindowed),
+    ]
+}
+
+prop_compose! {
+    fn any_operand(items: usize)(role in any_role(), access in 0usize..3, cut in 0.0f64..1.0, holder in 0usize..4,
+                                 twice in any::<bool>()) -> Operand {
+        let len = match role {
+            Role::Items { num, den } => (items * num).div_ceil(den),
+            Role::Halo { width, .. } => items * width,
+            Role::Whole | Role::WholeWindowed => items,
+        };
+        let border = (cut * len as f64) as usize;
+        let host = if twice { 0..len } else { 0..border };
+        operand(role, [Access::Read, Access::Write, Access::ReadWrite][access], len,
+                &[(CPU, host), (DeviceId::Gpu(holder), border..len)])
+    }
+}
+
+prop_compose! {
+    fn any_request()(items in prop_oneof![0usize..300, 0usize..(1 << 24)], grain in prop_oneof![Just(64usize), 1usize..1000])
+                    (operands in prop::collection::vec(any_operand(items), 0..5), items in Just(items), grain in Just(grain),
+                     flops in around(1e-3, 1e6), bytes in around(1e-3, 1e3), returned in 0usize..100,
+                     has_cpu in prop::bool::weighted(0.9), has_gpu in prop::bool::weighted(0.9)) -> Request<'static> {
+        let n = items as f64;
+        Request {
+            kernel: "random",
+            items,
+            border_grain: grain,
+            max_piece: usize::MAX,
+            work: Work { flops: flops * n, bytes_read: bytes * n, bytes_written: bytes * n },
+            has_cpu,
+            has_gpu,
+            returned_bytes: returned,
+            operands: operands.into(),
+        }
+    }
+}
+
+prop_compose! {
+    fn linear_gpu()(gpu in any_gpu(), bandwidth in around(1e9, 1e12)) -> DeviceModel {
+        let bandwidth = Curve::constant(bandwidth).expect("positive");
+        DeviceModel {
+            engines: vec![Engine { bandwidth, ..gpu.engines[0].clone() }],
+            queued_seconds: 0.0,
+            limits: Limits::default(),
+            ..gpu
+        }
+    }
+}
+
+prop_compose! {
+    /// Devices on which the time is a constant and a share of the items: no caches, no limits.
+    fn linear_machine()(cpu_speed in around(0.1, 10.0), gpus in prop::collection::vec(linear_gpu(), 0..4)) -> Machine {
+        let gpus = gpus.into_iter().enumerate().map(|(index, gpu)| DeviceModel { id: DeviceId::Gpu(index), ..gpu });
+        machine(std::iter::once(faster(&cpu(), cpu_speed)).chain(gpus))
+    }
+}
+
+prop_compose! {
+    /// A call whose cost is in proportion to its items, with its data on the host.
+    fn linear_request()(request in any_request(), width in 0usize..5) -> Request<'static> {
+        let n = request.items * width;
+        let operands = smallvec![operand(Role::rows(width), Access::ReadWrite, n, &[(CPU, 0..n)])];
+        Request { operands, ..request }
+    }
+}
+
+fn faster(device: &DeviceModel, times: f64) -> DeviceModel {
+    let link = |link: Option<Link>| {
+        link.map(|link| Link {
+            latency_seconds: link.latency_seconds / times,
+            bytes_per_second: link.bytes_per_second * times,
+        })
+    };
+    let engines = device.engines.iter().map(|engine| {
+        let points = engine
+            .bandwidth
+            .points()
+            .iter()
+            .map(|[size, value]| [*size, value * times]);
+        Engine {
+            threads: engine.threads,
+            launch_seconds: engine.launch_seconds / times,
+            flops_per_second: engine.flops_per_second * times,
+            bandwidth: Curve::new(points.collect()).expect("still ascending"),
+        }
+    });
+    DeviceModel {
+        engines: engines.collect(),
+        queued_seconds: device.queued_seconds / times,
+        upload: link(device.upload),
+        download: link(device.download),
+        ..device.clone()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn a_plan_covers_the_items_once_at_allowed_borders(request in any_request(), here in any_machine()) {
+        let Ok(plan) = place(&request, &here, Placement::Auto) else { return Ok(()) };
+        let mut at = 0;
+        for part in &plan.parts {
+            prop_assert_eq!(part.range.start, at);
+            prop_assert!(!part.range.is_empty());
+            prop_assert!(part.range.end == request.items || part.range.end % request.border_grain == 0);
+            let predicted = part.predicted;
+            for seconds in [predicted.launch, predicted.upload, predicted.compute, predicted.download] {
+                prop_assert!(seconds.is_finite() && seconds >= 0.0, "{:?}", part);
+            }
+            at = part.range.end;
+        }
+        prop_assert_eq!(at, request.items);
+        prop_assert!(plan.predicted_seconds.is_finite() && plan.predicted_seconds >= 0.0);
+    }
+
+    #[test]
+    fn auto_is_never_worse_than_a_device_it_could_have_taken(request in any_request(), here in any_machine()) {
+        let auto = place(&request, &here, Placement::Auto);
+        let free = Policy { hysteresis: 0.0, ..Policy::default() };
+        let unbound = plan(&request, &here, &Placement::Auto, &free);
+        for device in here.devices.iter().filter(|device| device.kind != DeviceKind::Software) {
+            let Ok(alone) = place(&request, &here, device.id.into()) else { continue };
+            let (auto, unbound) = (auto.as_ref().unwrap(), unbound.as_ref().unwrap());
+            prop_assert!(unbound.predicted_seconds <= alone.predicted_seconds);
+            prop_assert!(0.9 * auto.predicted_seconds <= alone.predicted_seconds * (1.0 + 1e-12));
+        }
+    }
+
+    #[test]
+    fn what_auto_chooses_is_possible(request in any_request(), here in any_machine()) {
+        let Ok(auto) = place(&request, &here, Placement::Auto) else { return Ok(()) };
+        for part in &auto.parts {
+            let device = here.device(part.device).unwrap();
+            if auto.parts.len() == 1 {
+                prop_assert!(place(&request, &here, part.device.into()).is_ok());
+            }
+            let bytes = |whole: bool| -> u64 {
+                let operands = request.operands.iter().filter(|operand| !whole || operand.role == Role::Whole);
+                operands.map(|o| o.role.elements(&part.range, request.items, o.len).len() as u64 * 4).sum()
+            };
+            prop_assert!(device.limits.memory_bytes.is_none_or(|limit| bytes(false) <= limit));
+            let largest = request.operands.iter().filter(|o| o.role == Role::Whole).map(|o| o.len as u64 * 4).max();
+            prop_assert!(device.limits.max_binding_bytes.is_none_or(|limit| largest.unwrap_or(0) <= limit));
+            let implemented = if part.device == CPU { request.has_cpu } else { request.has_gpu };
+            prop_assert!(implemented);
+            let cpu_could = request.has_cpu;
+            prop_assert!(device.kind != DeviceKind::Software || (!cpu_could && auto.parts.len() == 1));
+        }
+    }
+
+    #[test]
+    fn a_device_that_becomes_faster_never_gets_less(request in linear_request(), here in linear_machine(),
+                                                    which in 0usize..4, times in 1.0f64..20.0) {
+        let which = which % here.devices.len();
+        let id = here.devices[which].id;
+        let mut later = here.clone();
+        later.devices[which] = faster(&here.devices[which], times);
+        let Ok(before) = place(&request, &here, Placement::Auto) else { return Ok(()) };
+        let after = place(&request, &later, Placement::Auto).unwrap();
+        let (before, after) = (share(&before, id), share(&after, id));
+        // Borders are rounded, and each end of a part may round the other way.
+        prop_assert!(after + 2 * request.border_grain >= before, "{} then {}", before, after);
+    }
+
+    #[test]
+    fn of_two_devices_the_faster_one_never_gets_less(request in linear_request(), here in linear_machine(),
+                                                     slow in linear_gpu(), swap in any::<bool>()) {
+        let fast = DeviceModel { id: DeviceId::Gpu(usize::from(swap)), ..faster(&slow, 2.0) };
+        let slow = DeviceModel { id: DeviceId::Gpu(usize::from(!swap)), ..slow };
+        let (fast_id, slow_id) = (fast.id, slow.id);
+        let here = machine([here.devices[0].clone(), fast, slow]);
+        let Ok(plan) = place(&request, &here, Placement::Auto) else { return Ok(()) };
+        prop_assert!(share(&plan, fast_id) + request.border_grain >= share(&plan, slow_id), "{:?}", plan);
+    }
+
+    #[test]
+    fn an_explanation_tells_what_the_planner_does(request in any_request(), here in any_machine(), which in 0usize..7) {
+        let placement = match which {
+            0..3 => Placement::Auto,
+            3 => Placement::Cpu,
+            4 => Placement::Gpu(0),
+            5 => Placement::split(0.3),
+            _ => Placement::Split(vec![(CPU, 0.5), (GPU1, 0.5)]),
+        };
+        let policy = Policy::default();
+        let plan = plan(&request, &here, &placement, &policy);
+        let explanation = explain(&request, &here, &placement, &policy);
+        let (plan, explanation) = match (plan, explanation) {
+            (Ok(plan), Ok(explanation)) => (plan, explanation),
+            (Err(plan), Err(explanation)) => {
+                prop_assert_eq!(plan.to_string(), explanation.to_string());
+                return Ok(());
+            }
+            (plan, explanation) => panic!("{plan:?} but {explanation:?}"),
+        };
+        let chosen = &explanation.candidates[explanation.choice];
+        prop_assert_eq!(chosen.predicted_seconds, plan.predicted_seconds);
+        prop_assert_eq!(chosen.parts.len(), plan.parts.len());
+        for (shown, part) in chosen.parts.iter().zip(&plan.parts) {
+            prop_assert_eq!((shown.device, shown.threads, shown.range, shown.predicted),
+                            (part.device, part.threads, [part.range.start, part.range.end], part.predicted));
+        }
+        let times: Vec<_> = explanation.candidates.iter().map(|c| c.predicted_seconds).collect();
+        prop_assert!(times.is_sorted(), "{:?}", times);
+        // Every device is either shown or ruled out.
+        for device in here.devices.iter().filter(|_| request.items > 0 && placement == Placement::Auto) {
+            let shown = explanation.candidates.iter().flat_map(|c| &c.parts).any(|p| p.device == device.id);
+            prop_assert!(shown || explanation.ruled_out.iter().any(|e| e.device == device.id));
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! How long it takes to plan a call: once per call on the caller's thread, so it must stay under a microsecond
+//! with two devices.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use divvy::array::RangeSet;
+use divvy::cost::{Curve, DeviceKind, DeviceModel, Engine, Limits, Link, Machine};
+use divvy::device::DeviceId;
+use divvy::dispatch::Placement;
+use divvy::dispatch::plan::{Operand, Policy, Request, plan};
+use divvy::kernel::{Access, Role, Work};
+use smallvec::smallvec;
+use std::hint::black_box;
+
+fn engine(threads: usize, launch_seconds: f64, speed: f64) -> Engine {
+    let sizes = [65536.0, 1048576.0, 16777216.0, 134217728.0];
+    let points = sizes
+        .iter()
+        .zip([8.0, 4.0, 2.0, 1.0])
+        .map(|(size, cache)| [*size, cache * speed * 2e10]);
+    Engine {
+        threads,
+        launch_seconds,
+        flops_per_second: speed * 1e11,
+        bandwidth: Curve::new(points.collect()).expect("ascending"),
+    }
+}
+
+fn device(id: DeviceId, kind: DeviceKind, engines: Vec<Engine>) -> DeviceModel {
+    let link = (kind != DeviceKind::Cpu).then_some(Link {
+        latency_seconds: 1e-5,
+        bytes_per_second: 1e10,
+    });
+    DeviceModel {
+        id,
+        kind,
+        name: id.to_string(),
+        engines,
+        queued_seconds: 2e-6,
+        upload: link,
+        download: link,
+        limits: Limits {
+            max_binding_bytes: Some(1 << 31),
+            max_buffer_bytes: Some(1 << 31),
+            memory_bytes: None,
+        },
+    }
+}
+
+/// A CPU and `gpus` GPUs of about its speed, so that sharing is always worth a thought.
+fn machine(gpus: usize, kind: DeviceKind) -> Machine {
+    let cpu = device(
+        DeviceId::Cpu,
+        DeviceKind::Cpu,
+        vec![engine(1, 0.0, 1.0), engine(16, 5e-6, 8.0)],
+    );
+    let gpu = |i| {
+        device(
+            DeviceId::Gpu(i),
+            kind,
+            vec![engine(1, 2e-5, 6.0 + i as f64)],
+        )
+    };
+    Machine {
+        devices: std::iter::once(cpu).chain((0..gpus).map(gpu)).collect(),
+    }
+}
+
+/// `axpy`, of which both arrays are on the host and the first half on the first GPU too.
+fn axpy(n: usize) -> Request<'static> {
+    let array = |access| Operand {
+        role: Role::ITEM,
+        access,
+        len: n,
+        element_bytes: 4,
+        residency: smallvec![
+            (DeviceId::Cpu, RangeSet::from(0..n)),
+            (DeviceId::Gpu(0), RangeSet::from(0..n / 2))
+        ],
+    };
+    let bytes = 4.0 * n as f64;
+    Request {
+        kernel: "axpy",
+        items: n,
+        border_grain: 64,
+        max_piece: usize::MAX,
+        work: Work {
+            flops: 2.0 * n as f64,
+            bytes_read: 2.0 * bytes,
+            bytes_written: bytes,
+        },
+        has_cpu: true,
+        has_gpu: true,
+        returned_bytes: 0,
+        operands: smallvec![array(Access::Read), array(Access::ReadWrite)],
+    }
+}
+
+fn planning(c: &mut Criterion) {
+    let policy = Policy::default();
+    let mut bench = |name: &str, n: usize, machine: Machine, placement: Placement| {
+        let request = axpy(n);
+        c.bench_function(name, |b| {
+            b.iter(|| {
+                plan(
+                    black_box(&request),
+                    black_box(&machine),
+                    &placement,
+                    &policy,
+                )
+            });
+        });
+    };
+    for (size, n) in [("1 Ki items", 1 << 10), ("16 Mi items", 1 << 24)] {
+        bench(
+            &format!("cpu and software gpu, {size}"),
+            n,
+            machine(1, DeviceKind::Software),
+            Placement::Auto,
+        );
+        bench(
+            &format!("cpu and gpu, {size}"),
+            n,
+            machine(1, DeviceKind::Discrete),
+            Placement::Auto,
+        );
+        bench(
+            &format!("cpu and 7 gpus, {size}"),
+            n,
+            machine(7, DeviceKind::Discrete),
+            Placement::Auto,
+        );
+    }
+    bench(
+        "placed on the cpu",
+        1 << 20,
+        machine(1, DeviceKind::Discrete),
+        Placement::Cpu,
+    );
+    bench(
+        "placed on a gpu",
+        1 << 20,
+        machine(1, DeviceKind::Discrete),
+        Placement::Gpu(0),
+    );
+    bench(
+        "split by the caller",
+        1 << 20,
+        machine(1, DeviceKind::Discrete),
+        Placement::split(0.5),
+    );
+}
+
+criterion_group!(benches, planning);
+criterion_main!(benches);

@@ -1,0 +1,92 @@
+//! A matrix product, timed on each device and as Divvy places it, and checked against f64.
+//!
+//!     cargo run --release --example matmul -- --n 1024
+
+use clap::Parser;
+use divvy::prelude::*;
+use std::time::Instant;
+
+/// Multiply two random matrices on each device, and where Divvy would.
+#[derive(Parser)]
+struct Args {
+    /// Rows and columns of the matrices.
+    #[arg(long, default_value_t = 1024)]
+    n: usize,
+    /// Timed products on each device, after one to warm up.
+    #[arg(long, default_value_t = 5)]
+    repeat: usize,
+    /// Seed of the random matrices.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let Args { n, repeat, seed } = Args::parse();
+    let elements = n
+        .checked_mul(n)
+        .ok_or("--n is too large: n * n overflows")?;
+    let rt = Runtime::new()?;
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut random = || (0..elements).map(|_| rng.f32() - 0.5).collect::<Vec<f32>>();
+    let (a_host, b_host) = (random(), random());
+    let (a, b) = (rt.array_from(&a_host)?, rt.array_from(&b_host)?);
+    let mut c = rt.uninit::<f32>(elements)?;
+
+    let gpus = rt.gpus().len();
+    let placements = std::iter::once(Placement::Cpu)
+        .chain((0..gpus).map(Placement::Gpu))
+        .chain([Placement::Auto]);
+    println!(
+        "{:<8}{:>12}{:>14}{:>12}   ran on",
+        "", "ms", "GFLOP/s", "error"
+    );
+    for placement in placements {
+        let mut seconds = Vec::new();
+        let mut ran_on = Vec::new();
+        for _ in 0..=repeat.max(1) {
+            let (a, b) = (a.as_matrix(n, n)?, b.as_matrix(n, n)?);
+            let product = gemm(1.0, a, b, 0.0, c.as_matrix_mut(n, n)?);
+            let started = Instant::now();
+            let run = rt.run(product.on(placement.clone()))?;
+            rt.synchronize()?; // GPUs are asynchronous: wait before reading the clock
+            seconds.push(started.elapsed().as_secs_f64());
+            ran_on = run
+                .report
+                .parts
+                .iter()
+                .map(|part| part.device.to_string())
+                .collect();
+        }
+        // The first product moves the matrices and compiles the shader.
+        let mut timed = seconds.split_off(1);
+        timed.sort_by(f64::total_cmp);
+        let median = timed[timed.len() / 2];
+        let gflops = 2.0 * (n as f64).powi(3) / median / 1e9;
+        let error = worst_error(&a_host, &b_host, &c.read()?, n, &mut rng);
+        println!(
+            "{placement:<8}{:>12.3}{gflops:>14.1}{error:>12.1e}   {}",
+            median * 1e3,
+            ran_on.join(" + ")
+        );
+        if error > n as f64 * f64::from(f32::EPSILON) {
+            return Err(format!("the product on {placement} is wrong").into());
+        }
+    }
+    Ok(())
+}
+
+/// The largest error of some random elements of C, relative to the sum of the magnitudes that were added.
+fn worst_error(a: &[f32], b: &[f32], c: &[f32], n: usize, rng: &mut fastrand::Rng) -> f64 {
+    (0..256.min(n * n))
+        .map(|_| {
+            let (row, column) = (rng.usize(..n), rng.usize(..n));
+            let (mut want, mut magnitude) = (0.0, f64::MIN_POSITIVE);
+            for k in 0..n {
+                let term = f64::from(a[row * n + k]) * f64::from(b[k * n + column]);
+                want += term;
+                magnitude += term.abs();
+            }
+            (f64::from(c[row * n + column]) - want).abs() / magnitude
+        })
+        .fold(0.0, f64::max)
+}

@@ -1,0 +1,232 @@
+//! Arrays seen as matrices: a shape and an orientation on top of one-dimensional data, checked once.
+//!
+//! A view owns nothing and moves nothing. It holds the caller's borrow, so that kernels which take views keep the rule
+//! that what is written cannot be read by another argument.
+
+use super::{Array, Element, Handle};
+use crate::error::{Error, Result};
+
+/// A row-major matrix that an array is read as.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::Array;
+///
+/// let array = Array::from_vec(vec![1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+/// let a = array.as_matrix(2, 3)?;
+/// assert_eq!((a.rows(), a.columns()), (2, 3));
+/// assert_eq!((a.transposed().rows(), a.transposed().columns()), (3, 2));
+/// assert!(array.as_matrix(4, 2).is_err());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Matrix<'a, T: Element> {
+    array: &'a Array<T>,
+    rows: usize,
+    columns: usize,
+    transposed: bool,
+}
+
+impl<T: Element> Clone for Matrix<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Element> Copy for Matrix<'_, T> {}
+
+impl<'a, T: Element> Matrix<'a, T> {
+    /// The transpose. No element moves: kernels read the same array the other way round.
+    #[must_use]
+    pub fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            transposed: !self.transposed,
+            ..self
+        }
+    }
+
+    /// How many rows the matrix has, after any transposition.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// How many columns the matrix has, after any transposition.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// What a kernel keeps of it.
+    pub(crate) fn operand(&self) -> Operand {
+        Operand {
+            handle: self.array.handle().clone(),
+            rows: self.rows,
+            columns: self.columns,
+            transposed: self.transposed,
+        }
+    }
+}
+
+/// A row-major matrix that an array is written as.
+#[derive(Debug)]
+pub struct MatrixMut<'a, T: Element> {
+    array: &'a mut Array<T>,
+    rows: usize,
+    columns: usize,
+}
+
+impl<T: Element> MatrixMut<'_, T> {
+    /// How many rows the matrix has.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// How many columns the matrix has.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// What a kernel keeps of it.
+    pub(crate) fn operand(&self) -> Operand {
+        Operand {
+            handle: self.array.handle().clone(),
+            rows: self.rows,
+            columns: self.columns,
+            transposed: false,
+        }
+    }
+}
+
+impl<T: Element> Array<T> {
+    /// This array as a row-major matrix, to be read by kernels such as [`gemm`](crate::kernels::gemm()).
+    ///
+    /// # Errors
+    /// [`Error::Length`] unless the array has exactly `rows * columns` elements, [`Error::TooLarge`] if that number
+    /// overflows.
+    pub fn as_matrix(&self, rows: usize, columns: usize) -> Result<Matrix<'_, T>> {
+        check_shape("as_matrix", self.len(), rows, columns)?;
+        Ok(Matrix {
+            array: self,
+            rows,
+            columns,
+            transposed: false,
+        })
+    }
+
+    /// This array as a row-major matrix, to be written by kernels.
+    ///
+    /// # Errors
+    /// As [`Array::as_matrix`].
+    pub fn as_matrix_mut(&mut self, rows: usize, columns: usize) -> Result<MatrixMut<'_, T>> {
+        check_shape("as_matrix_mut", self.len(), rows, columns)?;
+        Ok(MatrixMut {
+            array: self,
+            rows,
+            columns,
+        })
+    }
+}
+
+fn check_shape(function: &str, given: usize, rows: usize, columns: usize) -> Result<()> {
+    let Some(expected) = rows.checked_mul(columns) else {
+        return Err(Error::TooLarge {
+            what: format!("{function}: a matrix"),
+            given: format!("{rows} x {columns}"),
+            limit: format!("{} elements", usize::MAX),
+        });
+    };
+    Error::check_length(function, "self", given, expected, || {
+        format!("{rows} rows of {columns}")
+    })
+}
+
+/// A matrix as a kernel keeps it.
+#[derive(Clone, Debug)]
+pub(crate) struct Operand {
+    /// The array.
+    pub(crate) handle: Handle,
+    /// Rows after any transposition.
+    pub(crate) rows: usize,
+    /// Columns after any transposition.
+    pub(crate) columns: usize,
+    /// Whether the array holds the transpose.
+    pub(crate) transposed: bool,
+}
+
+impl Operand {
+    /// Elements from one stored row to the next.
+    pub(crate) fn row_length(&self) -> usize {
+        if self.transposed {
+            self.rows
+        } else {
+            self.columns
+        }
+    }
+
+    /// Elements from one row to the next, and from one column to the next, after any transposition.
+    pub(crate) fn strides(&self) -> (usize, usize) {
+        if self.transposed {
+            (1, self.rows)
+        } else {
+            (self.columns, 1)
+        }
+    }
+}
+
+impl std::fmt::Display for Operand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} x {}", self.rows, self.columns)?;
+        if self.transposed {
+            write!(
+                f,
+                " (the transpose of an array of {} x {})",
+                self.columns, self.rows
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_that_does_not_fit_says_what_was_expected_and_given() {
+        let mut array = Array::from_vec(vec![0.0f32; 5]);
+        let text = array.as_matrix(2, 3).expect_err("6 are needed").to_string();
+        assert!(
+            text.contains("has 5") && text.contains("6 are needed (2 rows of 3)"),
+            "{text}"
+        );
+        let text = array
+            .as_matrix_mut(usize::MAX, 2)
+            .expect_err("overflow")
+            .to_string();
+        assert!(
+            text.contains(&format!("{} x 2", usize::MAX)) && text.contains("too large"),
+            "{text}"
+        );
+        assert!(array.as_matrix(5, 1).is_ok());
+        assert!(
+            Array::<f32>::from_vec(vec![])
+                .as_matrix(0, usize::MAX)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn transposing_twice_is_the_matrix_itself() {
+        let array = Array::from_vec(vec![0u32; 6]);
+        let a = array.as_matrix(2, 3).expect("6 elements");
+        assert_eq!(a.operand().strides(), (3, 1));
+        assert_eq!(a.transposed().operand().strides(), (1, 3));
+        let twice = a.transposed().transposed();
+        assert_eq!(
+            (twice.rows(), twice.columns(), twice.operand().strides()),
+            (2, 3, (3, 1))
+        );
+    }
+}

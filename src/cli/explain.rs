@@ -1,0 +1,47 @@
+//! `divvy explain`: what running a kernel would do, and why.
+
+use super::args::{Job, Residency};
+use super::failure::Failure;
+use super::output;
+use divvy::dispatch::Explanation;
+use divvy::{Error, Runtime};
+
+/// Prints how a kernel would be run, and why: every way to run it with its predicted time and what that is made of.
+///
+/// `*` marks what is chosen, `-` what may not be. With `--residency device` the kernel is run once first, at the same
+/// placement, so that its arrays are where that left them.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  divvy explain axpy --n 64Ki
+  divvy explain gemm --n 2048 --residency device --placement gpu
+  divvy explain sum --n 16Mi --json | jq '.candidates[.choice].name'")]
+pub struct Args {
+    #[command(flatten)]
+    job: Job,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the explanation.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let rt = args.job.runtime()?;
+    let explanation = explain(&args.job, &rt).map_err(|error| Failure::with_gpus(error, &rt))?;
+    if args.json {
+        output::finish(output::json(&explanation)?)
+    } else {
+        output::finish(explanation)
+    }
+}
+
+fn explain(job: &Job, rt: &Runtime) -> Result<Explanation, Error> {
+    let mut case = job.bind()?;
+    case.reset()?;
+    if job.residency == Residency::Device {
+        case.run(rt, job.placement.clone())?;
+        rt.synchronize()?;
+    }
+    case.explain(rt, job.placement.clone())
+}

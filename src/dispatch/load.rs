@@ -1,0 +1,279 @@
+//! What a range of items asks of one device: whether it can run there, which bytes must move first, and what there
+//! is to compute. Seconds follow from it in `consider`.
+
+use super::plan::{Operand, Request};
+use crate::array::RangeSet;
+use crate::cost::prior::Demand;
+use crate::cost::{DeviceModel, Machine};
+use crate::device::DeviceId;
+use crate::kernel::Role;
+use smallvec::SmallVec;
+use std::fmt;
+use std::ops::Range;
+
+/// A part's claims on a device.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    pub demand: Demand,
+    /// Dispatches that it takes because one cannot bind all of it. 1 or more.
+    pub dispatches: u64,
+    /// Bytes of its inputs that are not on the device.
+    pub missing_bytes: f64,
+    /// Seconds to move them from the host to the device.
+    pub upload: f64,
+    /// Seconds to move to the host what neither the device nor the host has.
+    pub download: f64,
+    /// How many seconds of both do not depend on how many items there are.
+    pub fixed: f64,
+}
+
+/// Why a device cannot, or may not, run a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RuledOut {
+    NoImplementation,
+    Binding {
+        array: usize,
+        bytes: u64,
+        limit: u64,
+    },
+    Buffer {
+        array: usize,
+        bytes: u64,
+        limit: u64,
+    },
+    Memory {
+        bytes: u64,
+        limit: u64,
+    },
+    Software,
+}
+
+impl fmt::Display for RuledOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoImplementation => f.write_str("the kernel has no implementation for it"),
+            Self::Binding { array, bytes, limit } => write!(
+                f,
+                "array {array} must be bound in pieces of at least {bytes} bytes; the adapter binds at most {limit}"
+            ),
+            Self::Buffer { array, bytes, limit } => write!(
+                f,
+                "array {array} needs one buffer of {bytes} bytes; the adapter allows at most {limit}"
+            ),
+            Self::Memory { bytes, limit } => {
+                write!(f, "the arrays need {bytes} bytes; it has {limit}")
+            }
+            Self::Software => f.write_str(
+                "a software adapter computes on the CPU's cores, and is not known to be faster than they are",
+            ),
+        }
+    }
+}
+
+impl Load {
+    /// What the items of `range`, which must not be empty, ask of `device`.
+    pub fn new(
+        request: &Request<'_>,
+        machine: &Machine,
+        device: &DeviceModel,
+        range: &Range<usize>,
+    ) -> Result<Self, RuledOut> {
+        let on_cpu = device.id == DeviceId::Cpu;
+        let implemented = if on_cpu {
+            request.has_cpu
+        } else {
+            request.has_gpu
+        };
+        if !implemented {
+            return Err(RuledOut::NoImplementation);
+        }
+        let mut load = Self::default();
+        let mut moves = Moves::default();
+        let mut pieces = Pieces::new(request, device);
+        let (mut bytes_of_all, mut bytes_of_whole) = (0, 0);
+        for (array, operand) in request.operands.iter().enumerate() {
+            let elements = operand.role.elements(range, request.items, operand.len);
+            let bytes = operand.bytes(&elements);
+            bytes_of_all += bytes;
+            let whole = matches!(operand.role, Role::Whole | Role::WholeWindowed);
+            if whole {
+                bytes_of_whole += bytes;
+            }
+            let limit = device.limits.max_buffer_bytes.unwrap_or(u64::MAX);
+            if operand.role == Role::Whole && bytes > limit {
+                return Err(RuledOut::Buffer {
+                    array,
+                    bytes,
+                    limit,
+                });
+            }
+            pieces.fit(array, operand);
+            if operand.access.reads() {
+                moves.add(operand, device.id, elements, whole);
+            }
+        }
+        load.dispatches = pieces.count(request, range)?;
+        if let Some(limit) = device
+            .limits
+            .memory_bytes
+            .filter(|limit| bytes_of_all > *limit)
+        {
+            return Err(RuledOut::Memory {
+                bytes: bytes_of_all,
+                limit,
+            });
+        }
+        load.add_moves(&moves, machine, device);
+        let share = range.len() as f64 / request.items as f64;
+        load.demand = Demand {
+            flops: sane(request.work.flops) * share,
+            // An array that every part reads whole is in the work once, but in the traffic of each part.
+            traffic_bytes: sane(request.work.bytes()) * share
+                + bytes_of_whole as f64 * (1.0 - share),
+            footprint_bytes: bytes_of_all as f64,
+        };
+        Ok(load)
+    }
+
+    fn add_moves(&mut self, moves: &Moves, machine: &Machine, device: &DeviceModel) {
+        self.missing_bytes = moves.missing;
+        if let Some(link) = device.upload.filter(|_| moves.missing > 0.0) {
+            self.upload = link.seconds(moves.missing);
+            self.fixed =
+                self.upload - (moves.missing - moves.missing_whole) / link.bytes_per_second;
+        }
+        for (holder, bytes) in &moves.fetched {
+            if let Some(link) = machine.device(*holder).and_then(|holder| holder.download) {
+                self.download += link.seconds(*bytes);
+                self.fixed += link.latency_seconds;
+            }
+        }
+    }
+}
+
+/// Into how many pieces a part is cut because a dispatch cannot bind all of it.
+struct Pieces {
+    max_binding_bytes: Option<u64>,
+    most_items: usize,
+    /// The array that allows no more.
+    narrowest: usize,
+}
+
+impl Pieces {
+    fn new(request: &Request<'_>, device: &DeviceModel) -> Self {
+        let max_binding_bytes = device.limits.max_binding_bytes;
+        let most_items = if device.id == DeviceId::Cpu {
+            usize::MAX
+        } else {
+            request.max_piece
+        };
+        Self {
+            max_binding_bytes,
+            most_items,
+            narrowest: 0,
+        }
+    }
+
+    fn fit(&mut self, array: usize, operand: &Operand) {
+        let Some(limit) = self.max_binding_bytes else {
+            return;
+        };
+        let items = operand
+            .role
+            .bindable_items(operand.len, operand.element_bytes, limit);
+        if items < self.most_items {
+            (self.most_items, self.narrowest) = (items, array);
+        }
+    }
+
+    fn count(&self, request: &Request<'_>, range: &Range<usize>) -> Result<u64, RuledOut> {
+        if self.most_items >= request.items {
+            return Ok(1);
+        }
+        let items = self.most_items / request.border_grain * request.border_grain;
+        if items > 0 {
+            return Ok(range.len().div_ceil(items) as u64);
+        }
+        let operand = &request.operands[self.narrowest];
+        let least = 0..request.border_grain.min(request.items);
+        Err(RuledOut::Binding {
+            array: self.narrowest,
+            bytes: operand.bytes(&operand.role.elements(&least, request.items, operand.len)),
+            limit: self.max_binding_bytes.unwrap_or(u64::MAX),
+        })
+    }
+}
+
+/// The bytes that must move before a part can run.
+#[derive(Default)]
+struct Moves {
+    missing: f64,
+    /// Those of arrays that every part reads whole.
+    missing_whole: f64,
+    /// What the host lacks, by the device that has it.
+    fetched: SmallVec<[(DeviceId, f64); 2]>,
+}
+
+impl Moves {
+    fn add(&mut self, operand: &Operand, device: DeviceId, wanted: Range<usize>, whole: bool) {
+        let mut missing = 0;
+        let host = operand.valid_on(DeviceId::Cpu);
+        for_gaps(operand.valid_on(device), wanted, |gap| {
+            missing += gap.len();
+            // Whatever the device lacks comes by way of the host.
+            for_gaps(host, gap, |gap| self.fetch(operand, &gap));
+        });
+        let bytes = (missing * operand.element_bytes) as f64;
+        self.missing += bytes;
+        if whole {
+            self.missing_whole += bytes;
+        }
+    }
+
+    /// Adds what devices must send to the host for it to have `gap`, which it lacks.
+    fn fetch(&mut self, operand: &Operand, gap: &Range<usize>) {
+        let mut left = gap.len();
+        for (holder, valid) in &operand.residency {
+            let has = valid
+                .overlap(gap.clone())
+                .map(|r| r.len())
+                .sum::<usize>()
+                .min(left);
+            left -= has;
+            let bytes = (has * operand.element_bytes) as f64;
+            match self.fetched.iter_mut().find(|(known, _)| known == holder) {
+                Some((_, sum)) => *sum += bytes,
+                None if has > 0 => self.fetched.push((*holder, bytes)),
+                None => {}
+            }
+        }
+    }
+}
+
+impl Operand {
+    fn bytes(&self, elements: &Range<usize>) -> u64 {
+        elements.len() as u64 * self.element_bytes as u64
+    }
+
+    fn valid_on(&self, device: DeviceId) -> Option<&RangeSet> {
+        self.residency
+            .iter()
+            .find(|(place, _)| *place == device)
+            .map(|(_, valid)| valid)
+    }
+}
+
+/// Calls `visit` for the parts of `wanted` that are not in `valid`.
+fn for_gaps(valid: Option<&RangeSet>, wanted: Range<usize>, mut visit: impl FnMut(Range<usize>)) {
+    match valid {
+        Some(valid) if valid.contains(&wanted) => {}
+        Some(valid) => valid.missing(wanted).for_each(visit),
+        None if wanted.is_empty() => {}
+        None => visit(wanted),
+    }
+}
+
+/// A user's kernel may claim any work; no plan becomes NaN or infinite by it.
+fn sane(quantity: f64) -> f64 {
+    quantity.max(0.0).min(1e30)
+}

@@ -1,0 +1,274 @@
+//! Kernels that users write: a WGSL source, the role of each of its bindings, and optionally Rust code for the CPU.
+//!
+//! A role says which elements of an array belong to which items, and that is all Divvy needs to split a call over
+//! devices. Everything a user can get wrong is an error when the kernel is built or run, and names the binding.
+//! Nothing here trusts a user's shader: it is compiled with bounds checks.
+
+mod args;
+mod bound;
+mod definition;
+mod fold;
+mod pass;
+
+pub use args::{Fold, PartItems, WgslArgs};
+pub use bound::BoundWgsl;
+
+use super::Call;
+use crate::array::{Array, Element};
+use crate::error::Result;
+use definition::{Definition, Description, GroupItems, Use};
+use std::sync::Arc;
+
+/// A kernel written in WGSL by the user of this crate.
+///
+/// The shader computes *items*: one invocation each, numbered by `global_invocation_id.x` from 0 in each part that
+/// Divvy cuts a call into. Every array that the shader uses has a role, which says what belongs to an item:
+///
+/// | role | a part sees | the shader declares |
+/// |---|---|---|
+/// | [`input`](WgslKernelBuilder::input) | the elements of its items | `var<storage, read>` |
+/// | [`input_halo`](WgslKernelBuilder::input_halo) | those, and its neighbours' | `var<storage, read>` |
+/// | [`input_whole`](WgslKernelBuilder::input_whole) | all elements | `var<storage, read>` |
+/// | [`output`](WgslKernelBuilder::output) | the elements of its items, to be written entirely | `var<storage, read_write>` |
+/// | [`update`](WgslKernelBuilder::update) | the elements of its items, to be read and written | `var<storage, read_write>` |
+/// | [`partial`](WgslKernelBuilder::partial) | a copy of its own; the copies are folded | `var<storage, read_write>` |
+///
+/// Arrays are runtime-sized: `array<T>`, `array<vec2<T>>`, `array<vec3<T>>`, `array<vec4<T>>` or `array<atomic<T>>`
+/// with f32, u32 or i32, in bind group 0. One element belongs to an item, unless [`width`](WgslKernelBuilder::width)
+/// says more. An [`Array`] holds the scalars of vectors one after the other; an `array<vec3<T>>` takes four for each
+/// vector, as WGSL lays it out, the fourth being padding. The last workgroup has invocations without an item: the
+/// shader must return where `id.x >= arrayLength(&..)`, or `id.x >= part.len`.
+///
+/// A shader that must know where its part lies declares a uniform for it and names it with
+/// [`part`](WgslKernelBuilder::part); one with halos must.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::prelude::*;
+///
+/// let square = WgslKernel::builder(
+///     "square",
+///     "@group(0) @binding(0) var<storage, read> x: array<f32>;
+///      @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+///
+///      @compute @workgroup_size(64)
+///      fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+///          if id.x < arrayLength(&y) {
+///              y[id.x] = x[id.x] * x[id.x];
+///          }
+///      }",
+/// )
+/// .input("x")
+/// .output("y")
+/// .cpu(|_, args| {
+///     let (x, y) = (args.input::<f32>("x")?, args.output::<f32>("y")?);
+///     y.iter_mut().zip(x).for_each(|(y, x)| *y = x * x);
+///     Ok(())
+/// })
+/// .build()?;
+///
+/// let rt = Runtime::new()?;
+/// let x = rt.array_from(&[1.0f32, 2.0, 3.0])?;
+/// let mut y = rt.uninit::<f32>(3)?;
+/// rt.run(square.bind("x", &x).bind_mut("y", &mut y))?;
+/// assert_eq!(y.to_vec()?, [1.0, 4.0, 9.0]);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Cheap to clone, and bound as often as one likes. The borrows of the arrays last until the call has run, so the
+/// compiler refuses to bind an array that is written a second time:
+///
+/// ```compile_fail
+/// # use divvy::prelude::*;
+/// # fn refused(kernel: &WgslKernel, rt: &Runtime, mut a: Array<f32>) {
+/// rt.run(kernel.bind("x", &a).bind_mut("y", &mut a)); // error[E0502]: `a` is also borrowed as immutable
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct WgslKernel {
+    definition: Arc<Definition>,
+}
+
+impl WgslKernel {
+    /// Starts to describe a kernel: the name under which it is reported and its speed is learned, and its source.
+    pub fn builder(name: impl Into<String>, source: impl Into<String>) -> WgslKernelBuilder {
+        let (name, source) = (name.into(), source.into());
+        WgslKernelBuilder {
+            description: Description {
+                name,
+                source,
+                ..Description::default()
+            },
+        }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.definition.name
+    }
+
+    /// A call to which nothing is bound yet.
+    pub fn call(&self) -> Call<'static, BoundWgsl> {
+        Call::new(BoundWgsl::new(Arc::clone(&self.definition)))
+    }
+
+    /// A call with its first array, which the kernel reads; the others follow in any order.
+    pub fn bind<'a, T: Element>(&self, name: &str, array: &'a Array<T>) -> Call<'a, BoundWgsl> {
+        self.call().bind(name, array)
+    }
+
+    /// A call with its first array, which the kernel writes; the others follow in any order.
+    pub fn bind_mut<'a, T: Element>(
+        &self,
+        name: &str,
+        array: &'a mut Array<T>,
+    ) -> Call<'a, BoundWgsl> {
+        self.call().bind_mut(name, array)
+    }
+}
+
+impl std::fmt::Debug for WgslKernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WgslKernel")
+            .field("name", &self.definition.name)
+            .field("arrays", &self.definition.arrays)
+            .field("uniforms", &self.definition.uniforms)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Describes a [`WgslKernel`]. Names are those of variables in the source.
+#[must_use = "a builder does nothing until `build`"]
+pub struct WgslKernelBuilder {
+    description: Description,
+}
+
+impl WgslKernelBuilder {
+    fn role(mut self, name: &str, role: Use) -> Self {
+        self.description.uses.push((name.into(), role));
+        self
+    }
+
+    /// An array that is read, split by item.
+    pub fn input(self, name: &str) -> Self {
+        self.role(name, Use::Input)
+    }
+
+    /// An array that is read, split by item, of which a part also sees at least `items` items past both its ends, as
+    /// far as there are any. The shader finds its item `i` at index `part.lead + i` (times the width).
+    pub fn input_halo(self, name: &str, items: usize) -> Self {
+        self.role(name, Use::Halo(items))
+    }
+
+    /// An array of which every part reads what it likes. On a GPU it must fit one storage binding.
+    pub fn input_whole(self, name: &str) -> Self {
+        self.role(name, Use::Whole)
+    }
+
+    /// An array that is written entirely, split by item, without being read: what it held before need not move.
+    pub fn output(self, name: &str) -> Self {
+        self.role(name, Use::Output)
+    }
+
+    /// An array that is read and written, split by item.
+    pub fn update(self, name: &str) -> Self {
+        self.role(name, Use::Update)
+    }
+
+    /// A result of `len` elements to which every item may contribute, such as a histogram. The shader accumulates
+    /// into copies that start at the fold's identity, in an `array<atomic<T>>` if invocations share elements; the
+    /// copies are folded in the order of the items, and the bound array is overwritten.
+    ///
+    /// f32 sums are accumulated in blocks of items whose size depends on the length of the call alone, so that the
+    /// result does not depend on how the call was split as long as the shader and the closure add in a fixed order.
+    pub fn partial(self, name: &str, len: usize, fold: Fold) -> Self {
+        self.role(name, Use::Partial { len, fold })
+    }
+
+    /// How many elements of an array belong to one item; 1 if not said. Elements are those of the WGSL array: 2 for
+    /// an `array<vec4<f32>>` are eight f32.
+    pub fn width(mut self, name: &str, elements: usize) -> Self {
+        self.description.widths.push((name.into(), elements));
+        self
+    }
+
+    /// The uniform in which the shader is told its part, declared as
+    ///
+    /// ```wgsl
+    /// struct Part {
+    ///     first: u32, // index among all items of the part's first one
+    ///     len: u32,   // items of this part
+    ///     total: u32, // items in all
+    ///     lead: u32,  // items that precede the first own one in every input_halo array
+    /// }
+    /// @group(0) @binding(0) var<uniform> part: Part;
+    /// ```
+    pub fn part(mut self, name: &str) -> Self {
+        self.description.part = Some(name.into());
+        self
+    }
+
+    /// Which compute entry point to run; needed only if the source has several.
+    pub fn entry_point(mut self, name: &str) -> Self {
+        self.description.entry_point = Some(name.into());
+        self
+    }
+
+    /// The value of one of the source's `override` constants.
+    pub fn constant(mut self, name: &str, value: f64) -> Self {
+        self.description.constants.push((name.into(), value));
+        self
+    }
+
+    /// Consecutive items that each invocation computes; 1 if not said.
+    pub fn items_per_invocation(mut self, items: usize) -> Self {
+        self.description.group_items = Some(GroupItems::PerInvocation(items));
+        self
+    }
+
+    /// Consecutive items that each workgroup computes, however many invocations it has: 1 for a workgroup per row.
+    pub fn items_per_workgroup(mut self, items: usize) -> Self {
+        self.description.group_items = Some(GroupItems::PerWorkgroup(items));
+        self
+    }
+
+    /// Operations that an item costs, for the first predictions of where a call is fastest; if not said, one for each
+    /// scalar that belongs to it.
+    pub fn flops_per_item(mut self, flops: f64) -> Self {
+        self.description.flops_per_item = Some(flops);
+        self
+    }
+
+    /// The implementation for the CPU: serial code that computes the items it is given. Divvy calls it from every
+    /// thread of its pool, each time with other items. Errors and panics become the error of the run.
+    ///
+    /// Without one the kernel runs on GPUs only.
+    pub fn cpu(
+        mut self,
+        code: impl Fn(PartItems, &WgslArgs<'_>) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.description.cpu = Some(Box::new(code));
+        self
+    }
+
+    /// Parses, validates and reflects the source, and checks the roles against it.
+    ///
+    /// # Errors
+    /// [`Error::Wgsl`](crate::Error::Wgsl) if the source is not valid, with the line;
+    /// [`Error::Binding`](crate::Error::Binding) if a binding is unknown, has no role, two, or one that contradicts
+    /// what the shader does with it; [`Error::Argument`](crate::Error::Argument) for what concerns no single binding.
+    pub fn build(self) -> Result<WgslKernel> {
+        Ok(WgslKernel {
+            definition: Arc::new(Definition::new(self.description)?),
+        })
+    }
+}
+
+impl std::fmt::Debug for WgslKernelBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WgslKernelBuilder")
+            .field("name", &self.description.name)
+            .finish_non_exhaustive()
+    }
+}

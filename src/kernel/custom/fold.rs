@@ -1,0 +1,217 @@
+//! Partial results: the copies that parts accumulate into, and the pass that folds them into one.
+//!
+//! Copies belong to fixed blocks of items, whose number depends on the length of the call and of the result alone.
+//! Parts consist of whole blocks. Where the order of folding matters, every block is accumulated on its own, and the
+//! result is the same however the items were split; elsewhere a part uses the copy of its first block only.
+
+use super::args::Fold;
+use crate::array::{Array, Element, ElementType, Handle};
+use crate::error::Result;
+use crate::kernel::shader::Shader;
+use crate::kernel::{Binding, CpuPart, GpuPart, Outline, Pass, Role, Work};
+use bytemuck::{Pod, Zeroable};
+use std::ops::Range;
+use std::sync::LazyLock;
+
+/// As many copies as keep the threads of a large machine busy.
+const MOST_COPIES: usize = 64;
+/// Scalars that all copies may have together: 64 MiB, which fits one binding of every adapter.
+const MOST_SCALARS: usize = 1 << 24;
+/// A block has no fewer items, so that short calls are not mostly folding.
+const FEWEST_ITEMS: usize = 4096;
+/// Copies start at multiples of 256 bytes, the coarsest offset alignment there is.
+const COPY_GRAIN: usize = 64;
+
+/// The copies of one partial result.
+pub(super) struct Copies {
+    array: Handle,
+    fold: Fold,
+    /// Scalars of one copy.
+    scalars: usize,
+    /// Items to which one copy belongs.
+    items: usize,
+    count: usize,
+}
+
+impl Copies {
+    /// How many items a block has, when copies have `scalars` each. A power of two.
+    pub(super) fn block(items: usize, scalars: usize) -> usize {
+        let copies = (MOST_SCALARS / stride(scalars)).clamp(1, MOST_COPIES);
+        items.div_ceil(copies).max(FEWEST_ITEMS).next_power_of_two()
+    }
+
+    /// Copies for every block of `block` of `items` items, each at the identity of `fold`.
+    pub(super) fn new(
+        ty: ElementType,
+        scalars: usize,
+        fold: Fold,
+        items: usize,
+        block: usize,
+    ) -> Result<Self> {
+        let count = items.div_ceil(block).max(1);
+        let (len, bits) = (count * stride(scalars), fold.identity(ty));
+        let array = match ty {
+            ElementType::F32 => filled(len, f32::from_bits(bits)),
+            ElementType::U32 => filled(len, bits),
+            ElementType::I32 => filled(len, bits as i32),
+        }?;
+        Ok(Self {
+            array,
+            fold,
+            scalars,
+            items: block,
+            count,
+        })
+    }
+
+    /// Items to which one copy belongs.
+    pub(super) fn items(&self) -> usize {
+        self.items
+    }
+
+    /// Every block of items owns its copy.
+    pub(super) fn binding(&self) -> Binding {
+        let role = Role::Items {
+            num: stride(self.scalars),
+            den: self.items,
+        };
+        Binding::update(&self.array, role)
+    }
+
+    /// Where in the array the copy of the block lies in which `items` start.
+    pub(super) fn elements(&self, items: &Range<usize>) -> Range<usize> {
+        let start = items.start / self.items * stride(self.scalars);
+        start..start + self.scalars
+    }
+}
+
+fn filled<T: Element>(len: usize, value: T) -> Result<Handle> {
+    Ok(Array::filled(len, value)?.handle().clone())
+}
+
+/// Scalars from one copy to the next.
+fn stride(scalars: usize) -> usize {
+    scalars.next_multiple_of(COPY_GRAIN)
+}
+
+/// Folds copies into the array that the caller bound, in the order of the blocks.
+pub(super) struct FoldPass {
+    copies: Copies,
+    result: Handle,
+}
+
+impl FoldPass {
+    pub(super) fn new(copies: Copies, result: Handle) -> Self {
+        Self { copies, result }
+    }
+
+    fn shader(&self) -> &'static Shader {
+        static SHADERS: LazyLock<[Shader; 3]> = LazyLock::new(|| {
+            [ElementType::F32, ElementType::U32, ElementType::I32].map(|ty| {
+                Shader::typed(
+                    "fold_partials",
+                    include_str!("../../../shaders/fold_partials.wgsl"),
+                    ty,
+                )
+            })
+        });
+        match self.result.element_type() {
+            ElementType::F32 => &SHADERS[0],
+            ElementType::U32 => &SHADERS[1],
+            ElementType::I32 => &SHADERS[2],
+        }
+    }
+
+    fn cpu_as<T: Element>(&self, part: &mut CpuPart<'_>, add: impl Fn(T, T) -> T) {
+        let (copies, result) = (part.read::<T>(0), part.write::<T>(1));
+        let first = part.items().start;
+        let own =
+            |copy: usize| &copies[copy * stride(self.copies.scalars) + first..][..result.len()];
+        let others: Vec<_> = (1..self.copies.count).map(own).collect();
+        result.copy_from_slice(own(0));
+        for other in others {
+            for (a, b) in result.iter_mut().zip(other) {
+                // As in the shader: of two equal or unordered values the earlier.
+                *a = match self.copies.fold {
+                    Fold::Add => add(*a, *b),
+                    Fold::Min => {
+                        if *b < *a {
+                            *b
+                        } else {
+                            *a
+                        }
+                    }
+                    Fold::Max => {
+                        if *b > *a {
+                            *b
+                        } else {
+                            *a
+                        }
+                    }
+                };
+            }
+        }
+    }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    first: u32,
+    len: u32,
+    copies: u32,
+    stride: u32,
+    fold: u32,
+}
+
+impl Pass for FoldPass {
+    fn name(&self) -> &str {
+        "fold_partials"
+    }
+
+    fn outline(&self) -> Result<Outline> {
+        let scalars = self.copies.scalars;
+        let bytes = 4.0 * scalars as f64;
+        let work = Work {
+            flops: (self.copies.count * scalars) as f64,
+            bytes_read: bytes * self.copies.count as f64,
+            bytes_written: bytes,
+        };
+        let bindings = [
+            Binding::read(&self.copies.array, Role::Whole),
+            Binding::write(&self.result, Role::ITEM),
+        ];
+        Ok(Outline::new(scalars, bindings, work))
+    }
+
+    fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
+        match self.result.element_type() {
+            ElementType::F32 => self.cpu_as::<f32>(part, |a, b| a + b),
+            ElementType::U32 => self.cpu_as::<u32>(part, u32::wrapping_add),
+            ElementType::I32 => self.cpu_as::<i32>(part, i32::wrapping_add),
+        }
+        Ok(())
+    }
+
+    fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
+        // All below 2^32: `Copies` holds at most 2^24 scalars, or one copy, whose length was checked.
+        let params = Params {
+            first: part.items().start as u32,
+            len: part.len() as u32,
+            copies: self.copies.count as u32,
+            stride: stride(self.copies.scalars) as u32,
+            fold: match self.copies.fold {
+                Fold::Add => 0,
+                Fold::Min => 1,
+                Fold::Max => 2,
+            },
+        };
+        let (copies, result) = (part.arg(0), part.arg(1));
+        part.dispatch(
+            self.shader(),
+            &[copies, result],
+            &params,
+            part.len().div_ceil(64) as u32,
+        )
+    }
+}

@@ -1,0 +1,513 @@
+//! `C = alpha * op(A) * op(B) + beta * C`, the matrix product of BLAS level 3, row-major f32.
+//!
+//! The items are the rows of C. On the CPU the `gemm` crate computes a part, with all threads on it; on a GPU it is one
+//! dispatch of a register-tiled shader per panel that fits the adapter's windows.
+
+use super::catalog::{self, Case, Check, Entry, Size};
+use super::panels::{Panel, Product};
+use super::scale;
+use crate::array::{Array, ElementType, Handle, Matrix, MatrixMut, Operand};
+use crate::dispatch::{Explanation, Placement, Report};
+use crate::error::{Error, Result};
+use crate::kernel::shader::Shader;
+use crate::kernel::{Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, Outline, Pass, Role, Work};
+use crate::runtime::Runtime;
+use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::LazyLock;
+
+/// `C = alpha * A * B + beta * C` for row-major f32 matrices: A is M x K, B is K x N, C is M x N.
+///
+/// Pass [`Matrix::transposed`] views for the transpose of what an array holds. As in BLAS, C is not read if `beta` is
+/// 0, and A and B are not if `alpha` is 0: a NaN that is not read does not spread. Any of M, N and K may be 0.
+///
+/// Every element is within (K+2)u(|α||A||B| + |β||C|) of the exact value on every device; in which order the products
+/// are added is the device's choice.
+///
+/// The tiles of the GPU implementation follow the classic register-blocked scheme (V. Volkov and J. Demmel,
+/// "Benchmarking GPUs to tune dense linear algebra", 2008); the CPU's is the `gemm` crate.
+///
+/// # Errors
+/// Running fails if the shapes do not fit together.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::prelude::*;
+///
+/// let rt = Runtime::new()?;
+/// let a = rt.array_from(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0])?; // 2 x 3
+/// let b = rt.array_from(&[1.0f32, 0.0, 0.0, 1.0, 1.0, 1.0])?; // 3 x 2
+/// let mut c = rt.array_from(&[0.0f32; 4])?;
+/// rt.run(gemm(1.0, a.as_matrix(2, 3)?, b.as_matrix(3, 2)?, 0.0, c.as_matrix_mut(2, 2)?))?;
+/// assert_eq!(c.to_vec()?, [4.0, 5.0, 10.0, 11.0]);
+///
+/// // Half of A times its transpose, added to C.
+/// let a = a.as_matrix(2, 3)?;
+/// rt.run(gemm(0.5, a, a.transposed(), 1.0, c.as_matrix_mut(2, 2)?))?;
+/// assert_eq!(c.to_vec()?, [11.0, 21.0, 26.0, 49.5]);
+/// # Ok(())
+/// # }
+/// ```
+pub fn gemm<'a>(
+    alpha: f32,
+    a: Matrix<'a, f32>,
+    b: Matrix<'a, f32>,
+    beta: f32,
+    c: MatrixMut<'a, f32>,
+) -> Call<'a, Gemm> {
+    Call::new(Gemm {
+        alpha,
+        a: a.operand(),
+        b: b.operand(),
+        beta,
+        c: c.operand(),
+    })
+}
+
+/// The kernel behind [`gemm()`].
+#[derive(Debug)]
+pub struct Gemm {
+    alpha: f32,
+    a: Operand,
+    b: Operand,
+    beta: f32,
+    c: Operand,
+}
+
+// The order of the bindings. A and B are missing where the product vanishes.
+const C: usize = 0;
+const A: usize = 1;
+const B: usize = 2;
+
+impl Gemm {
+    /// Columns of op(A) and rows of op(B).
+    fn k(&self) -> usize {
+        self.a.columns
+    }
+
+    /// Whether only `beta * C` is left.
+    fn product_vanishes(&self) -> bool {
+        self.alpha == 0.0 || self.k() == 0
+    }
+
+    fn check_shapes(&self) -> Result<()> {
+        let Self { a, b, c, .. } = self;
+        if a.columns != b.rows {
+            return Err(Error::argument(
+                "gemm",
+                format!(
+                    "A is {a} and B is {b}, but A must have as many columns as B has rows; pass other shapes to \
+                     `as_matrix`, or a transpose"
+                ),
+            ));
+        }
+        if (c.rows, c.columns) != (a.rows, b.columns) {
+            return Err(Error::argument(
+                "gemm",
+                format!(
+                    "C is {c}, expected {} x {}, since A is {a} and B is {b}",
+                    a.rows, b.columns
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The cost of an M x N x K product.
+pub(super) fn work(m: usize, n: usize, k: usize, reads_c: bool) -> Work {
+    let (m, n, k) = (m as f64, n as f64, k as f64);
+    let c = if reads_c { m * n } else { 0.0 };
+    Work {
+        flops: 2.0 * m * n * k,
+        bytes_read: 4.0 * (m * k + k * n + c),
+        bytes_written: 4.0 * m * n,
+    }
+}
+
+/// The role of A in a product whose items are rows of op(A): its rows, unless they are read as columns, or so long
+/// that even the shortest part would exceed the 128 MiB that every adapter can bind.
+pub(super) fn role_of_a(a: &Operand) -> Role {
+    const LONGEST_ROW: usize = 1 << 19;
+    if a.transposed || a.columns > LONGEST_ROW {
+        Role::WholeWindowed
+    } else {
+        Role::rows(a.columns)
+    }
+}
+
+impl Pass for Gemm {
+    fn name(&self) -> &str {
+        "gemm"
+    }
+
+    fn outline(&self) -> Result<Outline> {
+        self.check_shapes()?;
+        let (m, n, k) = (self.c.rows, self.c.columns, self.k());
+        let c = if self.beta == 0.0 {
+            Binding::write
+        } else {
+            Binding::update
+        };
+        let c = c(&self.c.handle, Role::rows(n));
+        let items = if n == 0 { 0 } else { m };
+        if self.product_vanishes() {
+            let items = if self.beta == 1.0 { 0 } else { items };
+            return Ok(Outline::new(items, [c], work(m, n, 0, self.beta != 0.0)));
+        }
+        let a = Binding::read(&self.a.handle, role_of_a(&self.a));
+        let b = Binding::read(&self.b.handle, Role::WholeWindowed);
+        Ok(Outline::new(
+            items,
+            [c, a, b],
+            work(m, n, k, self.beta != 0.0),
+        ))
+    }
+
+    fn cpu_tasks(&self) -> CpuTasks {
+        CpuTasks::Own
+    }
+
+    fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
+        if self.product_vanishes() {
+            scale::cpu(part, C, self.beta);
+            return Ok(());
+        }
+        let (m, n, k) = (part.len(), self.c.columns, self.k());
+        let (a, b) = (part.read::<f32>(A), part.read::<f32>(B));
+        let parallelism = match part.threads() {
+            1 => gemm::Parallelism::None,
+            threads => gemm::Parallelism::Rayon(threads),
+        };
+        let ((a_rs, a_cs), (b_rs, b_cs)) = (self.a.strides(), self.b.strides());
+        // A part has its own rows of A only, or all of A.
+        let a = match role_of_a(&self.a) {
+            Role::WholeWindowed => &a[part.items().start * a_rs..],
+            _ => a,
+        };
+        let c = part.write::<f32>(C);
+        assert!((m - 1) * a_rs + (k - 1) * a_cs < a.len());
+        assert!((k - 1) * b_rs + (n - 1) * b_cs < b.len());
+        assert!(m * n == c.len());
+        // SAFETY: with these strides the largest indices are those asserted above (m, n and k are not 0: a part is not
+        // empty, and neither is a row of C nor the product); c is borrowed exclusively.
+        unsafe {
+            gemm::gemm(
+                m,
+                n,
+                k,
+                c.as_mut_ptr(),
+                1,
+                n as isize,
+                self.beta != 0.0,
+                a.as_ptr(),
+                a_cs as isize,
+                a_rs as isize,
+                b.as_ptr(),
+                b_cs as isize,
+                b_rs as isize,
+                self.beta,
+                self.alpha,
+                false,
+                false,
+                false,
+                parallelism,
+            );
+        }
+        Ok(())
+    }
+
+    fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
+        let (m, n, k) = (part.len(), self.c.columns, self.k());
+        if self.product_vanishes() {
+            return scale::gpu(part, C, m * n, self.beta);
+        }
+        let product = Product {
+            m,
+            n,
+            k,
+            lda: self.a.row_length(),
+            transposed_a: self.a.transposed,
+            transposed_b: self.b.transposed,
+        };
+        for panel in product.panels(window_elements(part)) {
+            self.dispatch(part, &panel)?;
+        }
+        Ok(())
+    }
+}
+
+/// How many elements a window of the adapter may have.
+pub(super) fn window_elements(part: &GpuPart<'_>) -> usize {
+    // Windows are padded to whole vectors.
+    usize::try_from(part.limits().max_binding_bytes / 16 * 4).unwrap_or(usize::MAX)
+}
+
+/// A window on the stored rows `rows`, of which the columns `columns` are needed.
+pub(super) fn window(
+    part: &GpuPart<'_>,
+    binding: usize,
+    row_length: usize,
+    rows: &Range<usize>,
+    columns: &Range<usize>,
+) -> Result<GpuArg> {
+    let first = rows.start * row_length + columns.start;
+    let end = (rows.end - 1) * row_length + columns.end;
+    part.window(binding, first..end)
+}
+
+static SHADER: LazyLock<Shader> =
+    LazyLock::new(|| Shader::builtin("gemm", include_str!("../../shaders/gemm.wgsl")));
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    m: u32,
+    n: u32,
+    k: u32,
+    lda: u32,
+    ldb: u32,
+    ldc: u32,
+    a_lead: u32,
+    b_lead: u32,
+    c_lead: u32,
+    alpha: f32,
+    beta: f32,
+}
+
+/// How the shader is cut to size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tile {
+    /// Lanes along each side.
+    side: u32,
+    /// Whether a lane computes 8 x 8 elements, or 4 x 4.
+    wide: bool,
+}
+
+impl Tile {
+    /// 128 x 128 elements by 256 lanes: the fewest loads per product.
+    const LARGE: Self = Self {
+        side: 16,
+        wide: true,
+    };
+    /// 64 x 64 elements by 64 lanes.
+    const MEDIUM: Self = Self {
+        side: 8,
+        wide: true,
+    };
+    /// 32 x 32 elements by 64 lanes, for matrices so small that larger tiles would leave most of a GPU idle.
+    const SMALL: Self = Self {
+        side: 8,
+        wide: false,
+    };
+
+    /// The largest tile of which C has enough to keep the adapter busy.
+    fn choose(m: usize, n: usize, software: bool) -> Self {
+        // Large GPUs have about 130 cores; that one workgroup for each is the border is a guess. On two CPU cores, the
+        // tiles of 512 x 512 elements measured 9.1, 8.3 and 5.8 GFLOP/s, in the order of their sizes.
+        let workgroups = if software { 4 } else { 128 };
+        let enough = |tile: &Self| {
+            let length = tile.length();
+            m.div_ceil(length).saturating_mul(n.div_ceil(length)) >= workgroups
+        };
+        [Self::LARGE, Self::MEDIUM]
+            .into_iter()
+            .find(enough)
+            .unwrap_or(Self::SMALL)
+    }
+
+    /// Elements along each side.
+    fn length(self) -> usize {
+        (self.side * if self.wide { 8 } else { 4 }) as usize
+    }
+}
+
+impl Gemm {
+    /// Encodes the products of one panel; its rows count from the part's first.
+    fn dispatch(&self, part: &GpuPart<'_>, panel: &Panel) -> Result<()> {
+        let (lda, ldb, ldc) = (self.a.row_length(), self.b.row_length(), self.c.columns);
+        let first = part.items().start;
+        let rows = first + panel.rows.start..first + panel.rows.end;
+        let (columns, depth) = (&panel.columns, &panel.depth);
+        let (a, b) = if self.a.transposed {
+            (depth, &rows)
+        } else {
+            (&rows, depth)
+        };
+        let a = window(part, A, lda, a, b)?;
+        let (outer, inner) = if self.b.transposed {
+            (columns, depth)
+        } else {
+            (depth, columns)
+        };
+        let b = window(part, B, ldb, outer, inner)?;
+        let c = part.arg(C);
+        // Vectors need rows that begin at, and along k also end at, multiples of four elements.
+        let aligned = |arg: &GpuArg, ld: usize, along_k: bool| {
+            arg.lead().is_multiple_of(4)
+                && ld.is_multiple_of(4)
+                && !(along_k && !depth.len().is_multiple_of(4))
+        };
+        let tile = Tile::choose(rows.len(), columns.len(), part.is_software());
+        let constant = |value: bool| if value { 1.0 } else { 0.0 };
+        let constants = [
+            ("SIDE", f64::from(tile.side)),
+            ("WIDE", constant(tile.wide)),
+            ("TRANSPOSED_A", constant(self.a.transposed)),
+            ("TRANSPOSED_B", constant(self.b.transposed)),
+            ("ALIGNED_A", constant(aligned(&a, lda, !self.a.transposed))),
+            ("ALIGNED_B", constant(aligned(&b, ldb, self.b.transposed))),
+        ];
+        // Everything counts elements within one binding, which has at most 2^31 - 1 bytes; where a matrix has a single
+        // row in the window, its row length may be larger and is multiplied by 0 alone.
+        let params = Params {
+            m: rows.len() as u32,
+            n: columns.len() as u32,
+            k: depth.len() as u32,
+            lda: lda as u32,
+            ldb: ldb as u32,
+            ldc: ldc as u32,
+            a_lead: a.lead(),
+            b_lead: b.lead(),
+            c_lead: c.lead() + (panel.rows.start * ldc + columns.start) as u32,
+            alpha: self.alpha,
+            beta: if panel.is_first() { self.beta } else { 1.0 },
+        };
+        let groups =
+            params.m.div_ceil(tile.length() as u32) * params.n.div_ceil(tile.length() as u32);
+        part.dispatch_with(&SHADER, "main", &constants, &[a, b, c], &params, groups)
+    }
+}
+
+/// `gemm` in the catalog.
+pub const ENTRY: Entry = Entry {
+    name: "gemm",
+    about: "C = alpha * op(A) * op(B) + beta * C, row-major; here A * B of n x n",
+    size: Size::Side,
+    dtypes: &[ElementType::F32],
+    bitwise: false,
+    bench_sizes: &[128, 256, 512, 1024, 2048],
+    case: |n, _, seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut random = || catalog::random_f32(n * n, &mut rng);
+        let (a, b) = (random(), random());
+        let arrays = [
+            Array::from_slice(&a)?,
+            Array::from_slice(&b)?,
+            Array::uninit(n * n)?,
+        ];
+        Ok(Box::new(GemmCase {
+            n,
+            seed,
+            a,
+            b,
+            arrays,
+        }))
+    },
+};
+
+struct GemmCase {
+    n: usize,
+    seed: u64,
+    a: Vec<f32>,
+    b: Vec<f32>,
+    arrays: [Array<f32>; 3],
+}
+
+impl GemmCase {
+    fn call(&mut self) -> Result<Call<'_, Gemm>> {
+        let n = self.n;
+        let [a, b, c] = &mut self.arrays;
+        Ok(gemm(
+            1.0,
+            a.as_matrix(n, n)?,
+            b.as_matrix(n, n)?,
+            0.0,
+            c.as_matrix_mut(n, n)?,
+        ))
+    }
+
+    /// The rows of C that are compared: all, or one at random of each of 64 equal bands.
+    fn compared_rows(&self) -> Vec<usize> {
+        const BANDS: usize = 64;
+        if self.n <= 8 * BANDS {
+            return (0..self.n).collect();
+        }
+        let mut rng = fastrand::Rng::with_seed(self.seed);
+        let border = |band: usize| band * self.n / BANDS;
+        (0..BANDS)
+            .map(|band| rng.usize(border(band)..border(band + 1)))
+            .collect()
+    }
+}
+
+impl Case for GemmCase {
+    fn reset(&mut self) -> Result<()> {
+        self.arrays[0].write_all(&self.a)?;
+        self.arrays[1].write_all(&self.b)?;
+        self.arrays[2].write_all(&vec![f32::from_bits(catalog::POISON); self.n * self.n])
+    }
+
+    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
+        Ok(rt.run(self.call()?.on(placement))?.report)
+    }
+
+    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
+        rt.explain(&self.call()?.on(placement))
+    }
+
+    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
+        let [a, b, c] = &self.arrays;
+        (
+            vec![a.handle().clone(), b.handle().clone()],
+            vec![c.handle().clone()],
+        )
+    }
+
+    fn work(&self) -> Work {
+        work(self.n, self.n, self.n, false)
+    }
+
+    fn check(&mut self) -> Result<Check> {
+        let n = self.n;
+        let c = self.arrays[2].read()?;
+        let rows = self.compared_rows();
+        let sums = |row: &usize| sums_of_products(&self.a[row * n..][..n], &self.b, n);
+        let want: Vec<_> = rows.par_iter().flat_map_iter(sums).collect();
+        let got: Vec<f32> = rows
+            .iter()
+            .flat_map(|row| &c[row * n..][..n])
+            .copied()
+            .collect();
+        let unit = (n as f64 + 2.0) * f64::from(f32::EPSILON) / 2.0;
+        let mut check =
+            Check::elementwise(&got, want.iter().map(|(sum, _)| *sum), |i| unit * want[i].1);
+        // Rows that are not compared must have been written at least.
+        if c.par_iter().any(|c| c.is_nan()) {
+            check = Check {
+                max_error: f64::INFINITY,
+                ok: false,
+                ..check
+            };
+        }
+        Ok(check)
+    }
+
+    fn bits(&mut self) -> Result<Vec<u32>> {
+        Ok(bytemuck::cast_slice(&self.arrays[2].read()?).to_vec())
+    }
+}
+
+/// The product of a row of A with B of `n` columns, and the same of magnitudes, in f64.
+fn sums_of_products(a: &[f32], b: &[f32], n: usize) -> Vec<(f64, f64)> {
+    let mut sums = vec![(0.0, 0.0); n];
+    for (a, b) in a.iter().zip(b.chunks_exact(n)) {
+        for (sum, b) in sums.iter_mut().zip(b) {
+            let product = f64::from(*a) * f64::from(*b);
+            sum.0 += product;
+            sum.1 += product.abs();
+        }
+    }
+    sums
+}

@@ -1,0 +1,572 @@
+//! `y = alpha * op(A) * x + beta * y`, the matrix-vector product of BLAS level 2, row-major f32.
+//!
+//! Bound by the memory bandwidth of whoever runs it: A is read once. The items are the elements of y. A is always read
+//! along its stored rows, so a product with the transpose adds up multiples of rows instead of dot products.
+
+use super::catalog::{self, Case, Check, Entry, Size};
+use super::gemm::{role_of_a, window, window_elements, work};
+use super::panels::{Panel, Product};
+use super::scale;
+use crate::array::{Array, ElementType, Handle, Matrix, Operand};
+use crate::dispatch::{Explanation, Placement, Report};
+use crate::error::{Error, Result};
+use crate::kernel::shader::Shader;
+use crate::kernel::{Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, Outline, Pass, Role, Work};
+use crate::runtime::Runtime;
+use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
+use std::sync::LazyLock;
+
+/// `y = alpha * A * x + beta * y` for a row-major f32 matrix A of M x K, x of K and y of M elements.
+///
+/// Pass a [`Matrix::transposed`] view for the transpose of what an array holds. As in BLAS, y is not read if `beta` is
+/// 0, and A and x are not if `alpha` is 0: a NaN that is not read does not spread. M and K may be 0.
+///
+/// Every element is within (K+2)u(|α||A||x| + |β||y|) of the exact value on every device; in which order the products
+/// are added is the device's choice.
+///
+/// # Errors
+/// Running fails if the shapes do not fit together.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::prelude::*;
+///
+/// let rt = Runtime::new()?;
+/// let a = rt.array_from(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0])?; // 2 x 3
+/// let x = rt.array_from(&[1.0f32, 0.0, -1.0])?;
+/// let mut y = rt.array_from(&[10.0f32, 20.0])?;
+/// rt.run(gemv(1.0, a.as_matrix(2, 3)?, &x, 1.0, &mut y))?;
+/// assert_eq!(y.to_vec()?, [8.0, 18.0]);
+/// # Ok(())
+/// # }
+/// ```
+pub fn gemv<'a>(
+    alpha: f32,
+    a: Matrix<'a, f32>,
+    x: &'a Array<f32>,
+    beta: f32,
+    y: &'a mut Array<f32>,
+) -> Call<'a, Gemv> {
+    let (x, y) = (x.handle().clone(), y.handle().clone());
+    Call::new(Gemv {
+        alpha,
+        a: a.operand(),
+        x,
+        beta,
+        y,
+    })
+}
+
+/// The kernel behind [`gemv()`].
+#[derive(Debug)]
+pub struct Gemv {
+    alpha: f32,
+    a: Operand,
+    x: Handle,
+    beta: f32,
+    y: Handle,
+}
+
+// The order of the bindings. A and x are missing where the product vanishes.
+const Y: usize = 0;
+const A: usize = 1;
+const X: usize = 2;
+
+impl Gemv {
+    /// Columns of op(A) and elements of x.
+    fn k(&self) -> usize {
+        self.a.columns
+    }
+
+    /// Whether only `beta * y` is left.
+    fn product_vanishes(&self) -> bool {
+        self.alpha == 0.0 || self.k() == 0
+    }
+}
+
+impl Pass for Gemv {
+    fn name(&self) -> &str {
+        "gemv"
+    }
+
+    fn outline(&self) -> Result<Outline> {
+        let (m, k) = (self.a.rows, self.k());
+        Error::check_length("gemv", "x", self.x.len(), k, || format!("A is {}", self.a))?;
+        Error::check_length("gemv", "y", self.y.len(), m, || format!("A is {}", self.a))?;
+        let y = if self.beta == 0.0 {
+            Binding::write
+        } else {
+            Binding::update
+        };
+        let y = y(&self.y, Role::ITEM);
+        if self.product_vanishes() {
+            let items = if self.beta == 1.0 { 0 } else { m };
+            return Ok(Outline::new(items, [y], work(m, 1, 0, self.beta != 0.0)));
+        }
+        let a = Binding::read(&self.a.handle, role_of_a(&self.a));
+        let x = Binding::read(&self.x, Role::WholeWindowed);
+        Ok(Outline::new(m, [y, a, x], work(m, 1, k, self.beta != 0.0)))
+    }
+
+    fn cpu_tasks(&self) -> CpuTasks {
+        // Ranges of rows lie one after the other in memory; ranges of columns do not, and are cut with care below.
+        if self.a.transposed {
+            CpuTasks::Own
+        } else {
+            CpuTasks::Ranges
+        }
+    }
+
+    fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
+        if self.product_vanishes() {
+            scale::cpu(part, Y, self.beta);
+            return Ok(());
+        }
+        let (a, x) = (part.read::<f32>(A), part.read::<f32>(X));
+        let (items, threads) = (part.items(), part.threads());
+        let finish = Finish {
+            alpha: self.alpha,
+            beta: self.beta,
+        };
+        let y = part.write::<f32>(Y);
+        if self.a.transposed {
+            let columns = Columns {
+                a,
+                row_length: self.a.rows,
+                first: items.start,
+            };
+            columns.multiply(x, y, finish, threads);
+        } else {
+            let a = match role_of_a(&self.a) {
+                Role::WholeWindowed => &a[items.start * self.k()..items.end * self.k()],
+                _ => a,
+            };
+            pulp::Arch::new().dispatch(Rows { a, x, y, finish });
+        }
+        Ok(())
+    }
+
+    fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
+        let (m, k) = (part.len(), self.k());
+        if self.product_vanishes() {
+            return scale::gpu(part, Y, m, self.beta);
+        }
+        let product = Product {
+            m,
+            n: 1,
+            k,
+            lda: self.a.row_length(),
+            transposed_a: self.a.transposed,
+            transposed_b: false,
+        };
+        for panel in product.panels(window_elements(part)) {
+            self.dispatch(part, &panel)?;
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of the sums of products.
+#[derive(Clone, Copy, Debug)]
+struct Finish {
+    alpha: f32,
+    beta: f32,
+}
+
+impl Finish {
+    /// Puts one sum into y, which is not read if beta is 0.
+    #[inline(always)]
+    fn store(self, y: &mut f32, sum: f32) {
+        *y = if self.beta == 0.0 {
+            self.alpha * sum
+        } else {
+            self.alpha * sum + self.beta * *y
+        };
+    }
+}
+
+/// Rows that are multiplied at once, so that their loads overlap and x is loaded once for all.
+const ROWS: usize = 4;
+
+/// Rows that lie one after the other in memory, their products with `x`, and where those go.
+struct Rows<'a> {
+    a: &'a [f32],
+    x: &'a [f32],
+    y: &'a mut [f32],
+    finish: Finish,
+}
+
+impl pulp::WithSimd for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: pulp::Simd>(self, simd: S) {
+        let Self { a, x, y, finish } = self;
+        let mut blocks = a.chunks_exact(ROWS * x.len());
+        let mut ys = y.chunks_exact_mut(ROWS);
+        for (rows, y) in blocks.by_ref().zip(ys.by_ref()) {
+            let sums = four_dot_products(simd, rows, x);
+            for (y, sum) in y.iter_mut().zip(sums) {
+                finish.store(y, sum);
+            }
+        }
+        let rest = blocks.remainder().chunks_exact(x.len());
+        for (row, y) in rest.zip(ys.into_remainder()) {
+            finish.store(y, dot_product(simd, row, x));
+        }
+    }
+}
+
+#[inline(always)]
+fn four_dot_products<S: pulp::Simd>(simd: S, rows: &[f32], x: &[f32]) -> [f32; ROWS] {
+    let (r0, rows) = rows.split_at(x.len());
+    let (r1, rows) = rows.split_at(x.len());
+    let (r2, r3) = rows.split_at(x.len());
+    let ((v0, t0), (v1, t1)) = (S::as_simd_f32s(r0), S::as_simd_f32s(r1));
+    let ((v2, t2), (v3, t3)) = (S::as_simd_f32s(r2), S::as_simd_f32s(r3));
+    let (xs, tail) = S::as_simd_f32s(x);
+    let mut s = [simd.splat_f32s(0.0); ROWS];
+    for ((((x, a0), a1), a2), a3) in xs.iter().zip(v0).zip(v1).zip(v2).zip(v3) {
+        s[0] = simd.mul_add_e_f32s(*a0, *x, s[0]);
+        s[1] = simd.mul_add_e_f32s(*a1, *x, s[1]);
+        s[2] = simd.mul_add_e_f32s(*a2, *x, s[2]);
+        s[3] = simd.mul_add_e_f32s(*a3, *x, s[3]);
+    }
+    let mut sums = s.map(
+        #[inline(always)]
+        |s| simd.reduce_sum_f32s(s),
+    );
+    for ((((x, a0), a1), a2), a3) in tail.iter().zip(t0).zip(t1).zip(t2).zip(t3) {
+        sums[0] += a0 * x;
+        sums[1] += a1 * x;
+        sums[2] += a2 * x;
+        sums[3] += a3 * x;
+    }
+    sums
+}
+
+#[inline(always)]
+fn dot_product<S: pulp::Simd>(simd: S, row: &[f32], x: &[f32]) -> f32 {
+    let ((vectors, row), (xs, x)) = (S::as_simd_f32s(row), S::as_simd_f32s(x));
+    let mut s = simd.splat_f32s(0.0);
+    for (a, x) in vectors.iter().zip(xs) {
+        s = simd.mul_add_e_f32s(*a, *x, s);
+    }
+    let mut sum = simd.reduce_sum_f32s(s);
+    for (a, x) in row.iter().zip(x) {
+        sum += a * x;
+    }
+    sum
+}
+
+/// Columns of a stored matrix, from `first` on.
+#[derive(Clone, Copy)]
+struct Columns<'a> {
+    a: &'a [f32],
+    row_length: usize,
+    first: usize,
+}
+
+/// Columns whose sums are kept while the rows are walked: 16 KiB, which stay in the first-level cache.
+const BAND: usize = 4096;
+/// The fewest columns that are a thread's own. With fewer, threads share out the rows instead and add up their sums: a
+/// product with 8192 x 8192 elements then took 1.05 of the time of reading them once, on two threads, and 1.58 with
+/// runs of 4096 columns, which cross memory pages at every step.
+const SHORTEST_RUN: usize = 1 << 14;
+/// The fewest rows that are a thread's own, so that adding up the threads' sums is little beside them.
+const FEWEST_ROWS: usize = 16;
+
+impl Columns<'_> {
+    /// The products of `x` with as many columns as `y` has elements.
+    fn multiply(self, x: &[f32], y: &mut [f32], finish: Finish, threads: usize) {
+        let share = y.len().div_ceil(threads);
+        if threads == 1 {
+            self.multiply_bands(x, y, finish);
+        } else if share >= SHORTEST_RUN || x.len() < threads * FEWEST_ROWS {
+            y.par_chunks_mut(share).enumerate().for_each(|(i, y)| {
+                let first = self.first + i * share;
+                Columns { first, ..self }.multiply_bands(x, y, finish);
+            });
+        } else {
+            let rows = x.len().div_ceil(threads);
+            let sums: Vec<Vec<f32>> = (0..x.len().div_ceil(rows))
+                .into_par_iter()
+                .map(|i| {
+                    let mut sums = vec![0.0; y.len()];
+                    let rows = i * rows..((i + 1) * rows).min(x.len());
+                    self.add_up(rows, x, &mut sums);
+                    sums
+                })
+                .collect();
+            y.par_chunks_mut(share).enumerate().for_each(|(chunk, y)| {
+                for (i, y) in (chunk * share..).zip(y) {
+                    finish.store(y, sums.iter().map(|sums| sums[i]).sum());
+                }
+            });
+        }
+    }
+
+    /// The same on this thread.
+    fn multiply_bands(self, x: &[f32], y: &mut [f32], finish: Finish) {
+        let mut sums = [0.0; BAND];
+        for (i, y) in y.chunks_mut(BAND).enumerate() {
+            let sums = &mut sums[..y.len()];
+            sums.fill(0.0);
+            Columns {
+                first: self.first + i * BAND,
+                ..self
+            }
+            .add_up(0..x.len(), x, sums);
+            y.iter_mut()
+                .zip(sums)
+                .for_each(|(y, sum)| finish.store(y, *sum));
+        }
+    }
+
+    /// Adds to `sums` the products of `x[rows]` with those rows.
+    fn add_up(self, rows: std::ops::Range<usize>, x: &[f32], sums: &mut [f32]) {
+        let columns = sums.len();
+        let row = |i: usize| &self.a[i * self.row_length + self.first..][..columns];
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let mut at = rows.start;
+                while at + ROWS <= rows.end {
+                    let (r0, r1, r2, r3) = (row(at), row(at + 1), row(at + 2), row(at + 3));
+                    let (x0, x1, x2, x3) = (x[at], x[at + 1], x[at + 2], x[at + 3]);
+                    for i in 0..columns {
+                        sums[i] += (x0 * r0[i] + x1 * r1[i]) + (x2 * r2[i] + x3 * r3[i]);
+                    }
+                    at += ROWS;
+                }
+                for at in at..rows.end {
+                    let (row, x) = (row(at), x[at]);
+                    sums.iter_mut().zip(row).for_each(|(sum, a)| *sum += x * a);
+                }
+            },
+        );
+    }
+}
+
+static ROWS_SHADER: LazyLock<Shader> =
+    LazyLock::new(|| Shader::builtin("gemv", include_str!("../../shaders/gemv.wgsl")));
+
+static COLUMNS_SHADER: LazyLock<Shader> = LazyLock::new(|| {
+    Shader::builtin(
+        "gemv_transposed",
+        include_str!("../../shaders/gemv_transposed.wgsl"),
+    )
+});
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    m: u32,
+    k: u32,
+    lda: u32,
+    a_lead: u32,
+    x_lead: u32,
+    y_lead: u32,
+    alpha: f32,
+    beta: f32,
+}
+
+/// Lanes of a workgroup in `gemv.wgsl`.
+const SIZE: u32 = 128;
+/// Columns of a workgroup in `gemv_transposed.wgsl`.
+const COLUMNS: u32 = 32;
+
+impl Gemv {
+    /// Encodes the products of one panel; its rows count from the part's first.
+    fn dispatch(&self, part: &GpuPart<'_>, panel: &Panel) -> Result<()> {
+        let lda = self.a.row_length();
+        let first = part.items().start;
+        let rows = first + panel.rows.start..first + panel.rows.end;
+        let depth = &panel.depth;
+        let (outer, inner) = if self.a.transposed {
+            (depth, &rows)
+        } else {
+            (&rows, depth)
+        };
+        let a = window(part, A, lda, outer, inner)?;
+        let x = part.window(X, depth.clone())?;
+        let y = part.arg(Y);
+        // Everything counts elements within one binding, which has at most 2^31 - 1 bytes; where the window has a
+        // single row, its row length may be larger and is multiplied by 0 alone.
+        let params = Params {
+            m: rows.len() as u32,
+            k: depth.len() as u32,
+            lda: lda as u32,
+            a_lead: a.lead(),
+            x_lead: x.lead(),
+            y_lead: y.lead() + panel.rows.start as u32,
+            alpha: self.alpha,
+            beta: if panel.is_first() { self.beta } else { 1.0 },
+        };
+        let vectors = |arg: &GpuArg| arg.lead().is_multiple_of(4);
+        let constant = |value: bool| if value { 1.0 } else { 0.0 };
+        if self.a.transposed {
+            let constants = [("ALIGNED", constant(vectors(&a) && lda.is_multiple_of(4)))];
+            let groups = params.m.div_ceil(COLUMNS);
+            part.dispatch_with(
+                &COLUMNS_SHADER,
+                "main",
+                &constants,
+                &[a, x, y],
+                &params,
+                groups,
+            )
+        } else {
+            let aligned = vectors(&a)
+                && vectors(&x)
+                && lda.is_multiple_of(4)
+                && depth.len().is_multiple_of(4);
+            // As many lanes per row as have at least a few vectors each.
+            let lanes = (params.k / 16).next_power_of_two().clamp(4, 32);
+            let constants = [("ALIGNED", constant(aligned)), ("LANES", f64::from(lanes))];
+            let groups = params.m.div_ceil(SIZE / lanes);
+            part.dispatch_with(
+                &ROWS_SHADER,
+                "main",
+                &constants,
+                &[a, x, y],
+                &params,
+                groups,
+            )
+        }
+    }
+}
+
+/// `gemv` in the catalog.
+pub const ENTRY: Entry = Entry {
+    name: "gemv",
+    about: "y = alpha * op(A) * x + beta * y, row-major; here A * x of n x n",
+    size: Size::Side,
+    dtypes: &[ElementType::F32],
+    bitwise: false,
+    bench_sizes: &[256, 1024, 4096, 8192],
+    case: |n, _, seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (a, x) = (
+            catalog::random_f32(n * n, &mut rng),
+            catalog::random_f32(n, &mut rng),
+        );
+        let arrays = [
+            Array::from_slice(&a)?,
+            Array::from_slice(&x)?,
+            Array::uninit(n)?,
+        ];
+        Ok(Box::new(GemvCase { n, a, x, arrays }))
+    },
+};
+
+struct GemvCase {
+    n: usize,
+    a: Vec<f32>,
+    x: Vec<f32>,
+    arrays: [Array<f32>; 3],
+}
+
+impl GemvCase {
+    fn call(&mut self) -> Result<Call<'_, Gemv>> {
+        let [a, x, y] = &mut self.arrays;
+        Ok(gemv(1.0, a.as_matrix(self.n, self.n)?, x, 0.0, y))
+    }
+}
+
+impl Case for GemvCase {
+    fn reset(&mut self) -> Result<()> {
+        self.arrays[0].write_all(&self.a)?;
+        self.arrays[1].write_all(&self.x)?;
+        self.arrays[2].write_all(&vec![f32::from_bits(catalog::POISON); self.n])
+    }
+
+    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
+        Ok(rt.run(self.call()?.on(placement))?.report)
+    }
+
+    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
+        rt.explain(&self.call()?.on(placement))
+    }
+
+    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
+        let [a, x, y] = &self.arrays;
+        (
+            vec![a.handle().clone(), x.handle().clone()],
+            vec![y.handle().clone()],
+        )
+    }
+
+    fn work(&self) -> Work {
+        work(self.n, 1, self.n, false)
+    }
+
+    fn check(&mut self) -> Result<Check> {
+        let n = self.n;
+        let sums = |row: &[f32]| {
+            let products = row
+                .iter()
+                .zip(&self.x)
+                .map(|(a, x)| f64::from(*a) * f64::from(*x));
+            products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()))
+        };
+        // Rows of no elements cannot be told apart, but then there are none.
+        let want: Vec<_> = self.a.par_chunks_exact(n.max(1)).map(sums).collect();
+        let unit = (n as f64 + 2.0) * f64::from(f32::EPSILON) / 2.0;
+        Ok(Check::elementwise(
+            &self.arrays[2].read()?,
+            want.iter().map(|(sum, _)| *sum),
+            |i| unit * want[i].1,
+        ))
+    }
+
+    fn bits(&mut self) -> Result<Vec<u32>> {
+        Ok(bytemuck::cast_slice(&self.arrays[2].read()?).to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_right_however_threads_share_them_out() {
+        // By columns because there are many, by rows, and by columns because there are few rows.
+        for (columns, rows) in [
+            (3 * SHORTEST_RUN - 1, 5),
+            (1000, 3 * FEWEST_ROWS + 1),
+            (700, 2),
+        ] {
+            // Small integers: every sum is exact.
+            let number = |i: usize| (i % 7) as f32 - 3.0;
+            let a: Vec<f32> = (0..rows * (columns + 2)).map(number).collect();
+            let x: Vec<f32> = (0..rows).map(|i| number(i * 3)).collect();
+            let part = Columns {
+                a: &a,
+                row_length: columns + 2,
+                first: 1,
+            };
+            for threads in [1, 3] {
+                let mut y = vec![1.0; columns];
+                part.multiply(
+                    &x,
+                    &mut y,
+                    Finish {
+                        alpha: 2.0,
+                        beta: -1.0,
+                    },
+                    threads,
+                );
+                for (j, y) in y.iter().enumerate() {
+                    let sum: f32 = (0..rows).map(|i| x[i] * a[i * (columns + 2) + 1 + j]).sum();
+                    assert_eq!(
+                        *y,
+                        2.0 * sum - 1.0,
+                        "{columns} x {rows}, column {j}, {threads} threads"
+                    );
+                }
+            }
+        }
+    }
+}

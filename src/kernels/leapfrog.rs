@@ -1,0 +1,263 @@
+//! A step of a simulation of bodies that attract each other: the leapfrog, kick-drift-kick.
+
+use super::nbody::{NBody, WIDTH};
+use crate::array::{Array, Handle};
+use crate::dispatch::Execution;
+use crate::error::{Error, Result};
+use crate::kernel::shader::Shader;
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, Kernel, Outline, Pass, Role, Work};
+use bytemuck::{Pod, Zeroable};
+use std::sync::LazyLock;
+
+/// Moves bodies on by one time step `dt` under their mutual attraction, with the leapfrog method (kick, drift, kick):
+///
+/// ```text
+/// v += a·dt/2;  r += v·dt;  a = accelerations(r);  v += a·dt/2
+/// ```
+///
+/// `bodies` and `softening` are those of [`nbody_accelerations`](super::nbody_accelerations()); `velocities` holds four
+/// elements for each body: x, y, z and one that is left alone. `accelerations` must be those of the bodies where they
+/// are, and are that again afterwards: compute them once before the first step. So a step evaluates the forces once.
+///
+/// All arrays stay on the devices that run the step, from step to step. The method is of second order, keeps the energy
+/// over long times, and is reversible: steps with `-dt` lead back, but for rounding.
+///
+/// # Errors
+/// Running fails if `dt` is infinite or not a number, or the arrays differ in length, and as `nbody_accelerations`.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::prelude::*;
+///
+/// let rt = Runtime::new()?;
+/// // A light body on a circle around a heavy one: after half a turn, π, it is on the other side.
+/// let mut bodies = rt.array_from(&[0.0f32, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1e-9])?;
+/// let mut velocities = rt.array_from(&[0.0f32, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0])?;
+/// let mut accelerations = rt.uninit(8)?;
+/// rt.run(nbody_accelerations(0.0, &bodies, &mut accelerations))?;
+/// for _ in 0..200 {
+///     let dt = std::f32::consts::PI / 200.0;
+///     rt.run(leapfrog_step(dt, 0.0, &mut bodies, &mut velocities, &mut accelerations))?;
+/// }
+/// let r = bodies.to_vec()?;
+/// assert!((r[4] + 1.0).abs() < 1e-3 && r[5].abs() < 1e-3);
+/// # Ok(())
+/// # }
+/// ```
+pub fn leapfrog_step<'a>(
+    dt: f32,
+    softening: f32,
+    bodies: &'a mut Array<f32>,
+    velocities: &'a mut Array<f32>,
+    accelerations: &'a mut Array<f32>,
+) -> Call<'a, Leapfrog> {
+    let forces = NBody::new(softening, bodies.handle(), accelerations.handle());
+    let [bodies, velocities, accelerations] =
+        [bodies, velocities, accelerations].map(|array| array.handle().clone());
+    Call::new(Leapfrog {
+        kick_drift: KickDrift {
+            dt,
+            bodies,
+            velocities: velocities.clone(),
+            accelerations: accelerations.clone(),
+        },
+        forces,
+        kick: Kick {
+            dt,
+            velocities,
+            accelerations,
+        },
+    })
+}
+
+/// The kernel behind [`leapfrog_step()`].
+#[derive(Debug)]
+pub struct Leapfrog {
+    kick_drift: KickDrift,
+    forces: NBody,
+    kick: Kick,
+}
+
+impl Kernel for Leapfrog {
+    type Output = ();
+
+    fn name(&self) -> &str {
+        "leapfrog"
+    }
+
+    fn outline(&self) -> Result<Outline> {
+        let dt = self.kick.dt;
+        if !dt.is_finite() {
+            return Err(Error::argument(
+                "leapfrog",
+                format!("`dt` is {dt}; it must be a finite time step"),
+            ));
+        }
+        let mut outline = Pass::outline(&self.forces)?;
+        let KickDrift {
+            bodies, velocities, ..
+        } = &self.kick_drift;
+        Error::check_length(
+            "leapfrog",
+            "velocities",
+            velocities.len(),
+            bodies.len(),
+            || format!("4 for each of {} bodies", outline.items),
+        )?;
+        // The forces dominate, but where the velocities are matters too.
+        outline
+            .bindings
+            .push(Binding::update(velocities, Role::rows(WIDTH)));
+        Ok(outline)
+    }
+
+    fn execute(&self, cx: &mut Execution<'_>) -> Result<()> {
+        cx.launch(&self.kick_drift)?;
+        cx.launch(&self.forces)?;
+        cx.launch(&self.kick)
+    }
+}
+
+static SHADER: LazyLock<Shader> =
+    LazyLock::new(|| Shader::builtin("leapfrog", include_str!("../../shaders/leapfrog.wgsl")));
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    bodies: u32,
+    dt: f32,
+}
+
+/// Bodies per workgroup of both entry points.
+const LANES: usize = 64;
+
+/// `v += a·dt/2; r += v·dt`
+#[derive(Debug)]
+struct KickDrift {
+    dt: f32,
+    bodies: Handle,
+    velocities: Handle,
+    accelerations: Handle,
+}
+
+impl Pass for KickDrift {
+    fn name(&self) -> &str {
+        "leapfrog"
+    }
+
+    fn outline(&self) -> Result<Outline> {
+        let bindings = [
+            Binding::read(&self.accelerations, Role::rows(WIDTH)),
+            Binding::update(&self.velocities, Role::rows(WIDTH)),
+            Binding::update(&self.bodies, Role::rows(WIDTH)),
+        ];
+        Ok(outline(self.bodies.len(), bindings, 12.0))
+    }
+
+    fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
+        let (a, v, r) = (part.read(0), part.write(1), part.write(2));
+        kick(self.dt, a, v);
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (r, v) in rows_mut(r).iter_mut().zip(rows(v)) {
+                    let step = [v[0], v[1], v[2], 0.0];
+                    *r = std::array::from_fn(|axis| r[axis] + self.dt * step[axis]);
+                }
+            },
+        );
+        Ok(())
+    }
+
+    fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
+        let args = [part.arg(0), part.arg(1), part.arg(2)];
+        let params = Params {
+            bodies: part.len() as u32,
+            dt: self.dt,
+        };
+        let groups = part.len().div_ceil(LANES) as u32;
+        part.dispatch_with(&SHADER, "kick_drift", &[], &args, &params, groups)
+    }
+}
+
+/// `v += a·dt/2`
+#[derive(Debug)]
+struct Kick {
+    dt: f32,
+    velocities: Handle,
+    accelerations: Handle,
+}
+
+impl Pass for Kick {
+    fn name(&self) -> &str {
+        "leapfrog"
+    }
+
+    fn outline(&self) -> Result<Outline> {
+        let bindings = [
+            Binding::read(&self.accelerations, Role::rows(WIDTH)),
+            Binding::update(&self.velocities, Role::rows(WIDTH)),
+        ];
+        Ok(outline(self.velocities.len(), bindings, 6.0))
+    }
+
+    fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
+        kick(self.dt, part.read(0), part.write(1));
+        Ok(())
+    }
+
+    fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
+        let args = [part.arg(0), part.arg(1)];
+        let params = Params {
+            bodies: part.len() as u32,
+            dt: self.dt,
+        };
+        let groups = part.len().div_ceil(LANES) as u32;
+        part.dispatch_with(&SHADER, "kick", &[], &args, &params, groups)
+    }
+}
+
+/// A pass over all bodies; `len` is the length of its arrays.
+fn outline(
+    len: usize,
+    bindings: impl IntoIterator<Item = Binding>,
+    flops_per_body: f64,
+) -> Outline {
+    let n = len / WIDTH;
+    let mut outline = Outline::new(n, bindings, Work::default());
+    let bytes = |wanted: fn(&Binding) -> bool| {
+        let arrays = outline
+            .bindings
+            .iter()
+            .filter(|binding| wanted(binding))
+            .count();
+        (arrays * len * size_of::<f32>()) as f64
+    };
+    outline.work = Work {
+        flops: flops_per_body * n as f64,
+        bytes_read: bytes(|binding| binding.access.reads()),
+        bytes_written: bytes(|binding| binding.access.writes()),
+    };
+    outline
+}
+
+fn kick(dt: f32, a: &[f32], v: &mut [f32]) {
+    let half = 0.5 * dt;
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (v, a) in rows_mut(v).iter_mut().zip(rows(a)) {
+                let kick = [a[0], a[1], a[2], 0.0];
+                *v = std::array::from_fn(|axis| v[axis] + half * kick[axis]);
+            }
+        },
+    );
+}
+
+fn rows(elements: &[f32]) -> &[[f32; WIDTH]] {
+    bytemuck::cast_slice(elements)
+}
+
+fn rows_mut(elements: &mut [f32]) -> &mut [[f32; WIDTH]] {
+    bytemuck::cast_slice_mut(elements)
+}

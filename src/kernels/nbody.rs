@@ -1,0 +1,431 @@
+//! Gravity between all pairs of bodies, by direct summation.
+
+mod energy;
+mod pairs;
+
+pub use energy::{Energy, nbody_energy};
+
+use super::catalog::{Case, Check, Entry, Size};
+use crate::array::{Array, ElementType, Handle};
+use crate::cost::DeviceKind;
+use crate::dispatch::{Explanation, Placement, Report};
+use crate::error::{Error, Result};
+use crate::kernel::shader::Shader;
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
+use crate::runtime::Runtime;
+use bytemuck::{Pod, Zeroable};
+use pairs::Row;
+use rayon::prelude::*;
+use std::sync::LazyLock;
+
+/// The accelerations of bodies by their mutual attraction:
+/// `a[i] = Σj m[j]·(r[j] - r[i]) / (|r[j] - r[i]|² + softening²)^(3/2)`, with a gravitational constant of 1.
+///
+/// `bodies` holds four elements for each body, x, y, z and its mass; `accelerations` gets x, y, z and 0.
+/// Plummer's `softening`, a length, keeps close encounters finite; one below 10⁻¹⁰, 0 too, counts as 10⁻¹⁰. So a body
+/// does not attract itself, and bodies at the same place do not attract each other.
+///
+/// The error of a body's acceleration, relative to its length, is at most 1e-5, and 2e-6 in the median, unless
+/// attractions cancel almost completely. Choose units in which nothing overflows: distances up to 10¹⁸, and
+/// `mass / softening³` up to 10³⁸.
+///
+/// The work is proportional to the square of the number of bodies. Each GPU must be able to bind all bodies at once:
+/// with 128 MiB for a binding, the least among common drivers, that is 8 million.
+///
+/// # Errors
+/// Running fails if `softening` is negative, infinite or not a number, if `bodies` is not a whole number of bodies,
+/// or if `accelerations` differs from it in length.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::prelude::*;
+///
+/// let rt = Runtime::new()?;
+/// // A mass of 4 at the origin and one of 1 two units to the right.
+/// let bodies = rt.array_from(&[0.0f32, 0.0, 0.0, 4.0, 2.0, 0.0, 0.0, 1.0])?;
+/// let mut accelerations = rt.uninit(8)?;
+/// rt.run(nbody_accelerations(0.0, &bodies, &mut accelerations))?;
+/// let a = accelerations.to_vec()?;
+/// assert!((a[0] - 0.25).abs() < 1e-5 && (a[4] + 1.0).abs() < 1e-5);
+/// # Ok(())
+/// # }
+/// ```
+pub fn nbody_accelerations<'a>(
+    softening: f32,
+    bodies: &'a Array<f32>,
+    accelerations: &'a mut Array<f32>,
+) -> Call<'a, NBody> {
+    Call::new(NBody::new(
+        softening,
+        bodies.handle(),
+        accelerations.handle(),
+    ))
+}
+
+/// The kernel behind [`nbody_accelerations()`].
+#[derive(Debug)]
+pub struct NBody {
+    softening: f32,
+    bodies: Handle,
+    accelerations: Handle,
+}
+
+/// Elements per body, and per acceleration.
+pub(super) const WIDTH: usize = 4;
+/// A softening that is always there, so that bodies at the same place, each with itself among them, have a finite
+/// strength of attraction to multiply their distance, 0, with. Far below the distances that f32 can tell apart in
+/// units in which bodies are spread over about 1.
+const LEAST_SOFTENING: f32 = 1e-10;
+/// Operations per pair, as usually counted for this kernel.
+const FLOPS: f64 = 20.0;
+
+static SHADER: LazyLock<Shader> =
+    LazyLock::new(|| Shader::builtin("nbody", include_str!("../../shaders/nbody.wgsl")));
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    bodies: u32,
+    /// The body that the first acceleration belongs to, and how many there are.
+    first: u32,
+    targets: u32,
+    softening2: f32,
+}
+
+/// How the GPU shares out pairs. `shaders/nbody.wgsl` knows the first two numbers too.
+struct Sharing {
+    /// Bodies per lane: what a lane loads of a source is used that often. On lavapipe, 4,096 bodies take 42, 28, 20
+    /// and 11 ms for 1, 2, 4 and 8.
+    per_lane: usize,
+    /// Lanes per workgroup.
+    lanes: usize,
+    /// Lanes that fill a large GPU. With fewer bodies than that takes, several lanes share the sources of a body.
+    wanted: usize,
+    /// The most lanes that share the sources of a body.
+    most_slices: usize,
+}
+
+const SHARING: Sharing = Sharing {
+    per_lane: 8,
+    lanes: 64,
+    wanted: 1 << 16,
+    most_slices: 64,
+};
+
+impl Sharing {
+    /// Lanes that share the sources of a body, a power of two, when there are `targets` bodies.
+    fn slices(&self, targets: usize, kind: DeviceKind) -> usize {
+        // A software adapter has few lanes, which one slice fills; slices cost it up to 40 %.
+        if kind == DeviceKind::Software {
+            return 1;
+        }
+        let lanes = targets.div_ceil(self.per_lane).max(1);
+        self.wanted
+            .div_ceil(lanes)
+            .min(self.most_slices)
+            .next_power_of_two()
+    }
+}
+
+impl NBody {
+    pub(super) fn new(softening: f32, bodies: &Handle, accelerations: &Handle) -> Self {
+        Self {
+            softening,
+            bodies: bodies.clone(),
+            accelerations: accelerations.clone(),
+        }
+    }
+}
+
+/// The square of the softening that is used where `softening` is asked for.
+fn effective_softening2(softening: f32) -> f32 {
+    let softening = softening.max(LEAST_SOFTENING);
+    softening * softening
+}
+
+/// The number of bodies that an array of `len` elements holds.
+pub(super) fn count_bodies(kernel: &str, len: usize) -> Result<usize> {
+    if !len.is_multiple_of(WIDTH) {
+        let problem = format!(
+            "`bodies` has {len} elements, but every body has {WIDTH}: x, y, z and its mass"
+        );
+        return Err(Error::argument(kernel, problem));
+    }
+    Ok(len / WIDTH)
+}
+
+/// Refuses a softening that no force can be computed with.
+pub(super) fn check_softening(kernel: &str, softening: f32) -> Result<()> {
+    if softening >= 0.0 && (softening * softening).is_finite() {
+        return Ok(());
+    }
+    let problem = format!("`softening` is {softening}; it must be a length from 0 to 1e19");
+    Err(Error::argument(kernel, problem))
+}
+
+impl Pass for NBody {
+    fn name(&self) -> &str {
+        "nbody"
+    }
+
+    fn outline(&self) -> Result<Outline> {
+        let len = self.bodies.len();
+        let n = count_bodies("nbody", len)?;
+        check_softening("nbody", self.softening)?;
+        Error::check_length(
+            "nbody",
+            "accelerations",
+            self.accelerations.len(),
+            len,
+            || format!("4 for each of {n} bodies"),
+        )?;
+        Ok(Outline::new(
+            n,
+            [
+                Binding::read(&self.bodies, Role::Whole),
+                Binding::write(&self.accelerations, Role::rows(WIDTH)),
+            ],
+            work(n),
+        )
+        .grain(GRAIN))
+    }
+
+    fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
+        let bodies: &[Row] = bytemuck::cast_slice(part.read::<f32>(0));
+        let targets = &bodies[part.items()];
+        let accelerations = bytemuck::cast_slice_mut(part.write::<f32>(1));
+        pairs::attract(
+            targets,
+            bodies,
+            effective_softening2(self.softening),
+            accelerations,
+        );
+        Ok(())
+    }
+
+    fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
+        let targets = part.len();
+        let params = Params {
+            bodies: part.total() as u32,
+            first: part.items().start as u32,
+            targets: targets as u32,
+            softening2: effective_softening2(self.softening),
+        };
+        let slices = SHARING.slices(targets, part.kind());
+        let per_group = SHARING.per_lane * SHARING.lanes / slices;
+        part.dispatch_with(
+            &SHADER,
+            "main",
+            &[("SLICES", slices as f64)],
+            &[part.arg(0), part.arg(1)],
+            &params,
+            targets.div_ceil(per_group) as u32,
+        )
+    }
+}
+
+/// Whole vectors of every instruction set, so that only the last part has lanes left over.
+const GRAIN: usize = 16;
+
+fn work(n: usize) -> Work {
+    let n = n as f64;
+    let bytes = (WIDTH * size_of::<f32>()) as f64 * n;
+    Work {
+        flops: FLOPS * n * n,
+        bytes_read: bytes,
+        bytes_written: bytes,
+    }
+}
+
+/// The acceleration of one body in f64.
+fn exact(target: &Row, bodies: &[Row], softening2: f32) -> [f64; 3] {
+    let mut sum = [0.0; 3];
+    for body in bodies {
+        let d: [f64; 3] =
+            std::array::from_fn(|axis| f64::from(body[axis]) - f64::from(target[axis]));
+        let square = d.iter().map(|d| d * d).sum::<f64>() + f64::from(softening2);
+        let strength = f64::from(body[3]) / (square * square.sqrt());
+        for (sum, d) in sum.iter_mut().zip(d) {
+            *sum += strength * d;
+        }
+    }
+    sum
+}
+
+/// `nbody_accelerations` in the catalog.
+pub const ENTRY: Entry = Entry {
+    name: "nbody",
+    about: "accelerations of bodies that attract each other (softened, direct sum)",
+    size: Size::Bodies,
+    dtypes: &[ElementType::F32],
+    bitwise: false,
+    bench_sizes: &[256, 1024, 4096, 16_384],
+    case: |n, _, seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let xs = random_bodies(n, &mut rng)?;
+        let (bodies, accelerations) = (Array::from_slice(&xs)?, Array::uninit(xs.len())?);
+        Ok(Box::new(NBodyCase {
+            softening: 0.01,
+            xs,
+            bodies,
+            accelerations,
+            rng,
+        }))
+    },
+};
+
+/// Bodies about the origin, some tightly bound and some far away, with masses of several magnitudes. All positive:
+/// where attractions cancel, an error relative to what is left says nothing.
+fn random_bodies(n: usize, rng: &mut fastrand::Rng) -> Result<Vec<f32>> {
+    let len = n.checked_mul(WIDTH).ok_or_else(|| Error::TooLarge {
+        what: "nbody: an array of bodies".into(),
+        given: format!("{n} bodies"),
+        limit: format!("{} bodies", usize::MAX / WIDTH),
+    })?;
+    let mut xs = Vec::with_capacity(len);
+    for _ in 0..n {
+        let scale = match rng.u32(0..16) {
+            0 => 1e-3,
+            1 => 1e3,
+            _ => 1.0,
+        };
+        xs.extend([(); 3].map(|()| scale * (2.0 * rng.f32() - 1.0)));
+        xs.push(10f32.powf(3.0 * rng.f32() - 3.0));
+    }
+    Ok(xs)
+}
+
+struct NBodyCase {
+    softening: f32,
+    xs: Vec<f32>,
+    bodies: Array<f32>,
+    accelerations: Array<f32>,
+    rng: fastrand::Rng,
+}
+
+/// Bodies whose acceleration is checked: all up to this many, else as many drawn at random.
+const CHECKED: usize = 512;
+
+impl NBodyCase {
+    fn call(&mut self) -> Call<'_, NBody> {
+        nbody_accelerations(self.softening, &self.bodies, &mut self.accelerations)
+    }
+}
+
+impl Case for NBodyCase {
+    fn reset(&mut self) -> Result<()> {
+        self.bodies.write_all(&self.xs)?;
+        self.accelerations
+            .write()?
+            .fill(f32::from_bits(super::catalog::POISON));
+        Ok(())
+    }
+
+    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
+        Ok(rt.run(self.call().on(placement))?.report)
+    }
+
+    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
+        rt.explain(&self.call().on(placement))
+    }
+
+    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
+        (
+            vec![self.bodies.handle().clone()],
+            vec![self.accelerations.handle().clone()],
+        )
+    }
+
+    fn work(&self) -> Work {
+        work(self.xs.len() / WIDTH)
+    }
+
+    fn check(&mut self) -> Result<Check> {
+        let bodies: &[Row] = bytemuck::cast_slice(&self.xs);
+        let n = bodies.len();
+        let picked: Vec<usize> = if n <= CHECKED {
+            (0..n).collect()
+        } else {
+            (0..CHECKED).map(|_| self.rng.usize(0..n)).collect()
+        };
+        let got = self.accelerations.read()?;
+        let got: &[Row] = bytemuck::cast_slice(&got);
+        let softening2 = effective_softening2(self.softening);
+        let mut errors: Vec<f64> = picked
+            .par_iter()
+            .map(|&i| relative_error(&got[i], exact(&bodies[i], bodies, softening2)))
+            .collect();
+        // What was not picked must at least have been written.
+        if got
+            .iter()
+            .any(|row| !row.iter().all(|x| x.is_finite()) || row[3] != 0.0)
+        {
+            errors.push(f64::INFINITY);
+        }
+        Ok(check_errors(&mut errors))
+    }
+
+    fn bits(&mut self) -> Result<Vec<u32>> {
+        Ok(bytemuck::cast_slice(&self.accelerations.read()?).to_vec())
+    }
+}
+
+fn relative_error(got: &Row, want: [f64; 3]) -> f64 {
+    let error = got
+        .iter()
+        .zip(want)
+        .map(|(g, w)| (f64::from(*g) - w).powi(2))
+        .sum::<f64>();
+    let size = want.iter().map(|w| w * w).sum::<f64>();
+    if error == 0.0 {
+        0.0
+    } else {
+        (error / size).sqrt()
+    }
+}
+
+/// At most 1e-5 for the worst body and 2e-6 for the median one. The error is a share of whichever is nearer to its bound.
+fn check_errors(errors: &mut [f64]) -> Check {
+    const WORST: f64 = 1e-5;
+    const MEDIAN: f64 = 2e-6;
+    if errors.iter().any(|error| error.is_nan()) {
+        return Check {
+            max_error: f64::INFINITY,
+            tolerance: 1.0,
+            ok: false,
+        };
+    }
+    errors.sort_unstable_by(f64::total_cmp);
+    let worst = errors.last().copied().unwrap_or(0.0);
+    let median = errors.get(errors.len() / 2).copied().unwrap_or(0.0);
+    let max_error = (worst / WORST).max(median / MEDIAN);
+    Check {
+        max_error,
+        tolerance: 1.0,
+        ok: max_error <= 1.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_bodies_are_shared_by_more_lanes() {
+        let slices = |targets| SHARING.slices(targets, DeviceKind::Discrete);
+        assert_eq!(
+            [0, 1, 4096, 16_384, 65_536, 524_288, 1 << 24].map(slices),
+            [64, 64, 64, 32, 8, 1, 1]
+        );
+        assert_eq!(SHARING.slices(1, DeviceKind::Software), 1);
+    }
+
+    #[test]
+    fn the_check_knows_both_bounds_and_not_a_number() {
+        let ok = |errors: &[f64]| check_errors(&mut errors.to_vec()).ok;
+        assert!(ok(&[]) && ok(&[0.0]) && ok(&[1e-7, 1e-7, 0.9e-5]));
+        assert!(!ok(&[1e-7, 1e-7, 1.1e-5]), "the worst");
+        assert!(!ok(&[1e-7, 2.1e-6, 2.1e-6]), "the median");
+        assert!(!ok(&[0.0, f64::NAN, 0.0]) && !ok(&[0.0, f64::INFINITY, 0.0]));
+    }
+}

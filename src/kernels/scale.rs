@@ -1,0 +1,59 @@
+//! What is left of `C = alpha * A * B + beta * C` when the product vanishes: alpha is 0, or there is nothing to sum.
+//!
+//! As in BLAS, A and B are not read then, so a NaN in them does not spread; nor is C when beta is 0.
+
+use crate::error::Result;
+use crate::kernel::shader::Shader;
+use crate::kernel::{CpuPart, GpuPart};
+use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
+use std::sync::LazyLock;
+
+static SHADER: LazyLock<Shader> =
+    LazyLock::new(|| Shader::builtin("scale", include_str!("../../shaders/scale.wgsl")));
+
+/// Elements that one thread scales at a time.
+const CHUNK: usize = 1 << 16;
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    count: u32,
+    lead: u32,
+    beta: f32,
+}
+
+/// Scales the elements of binding `index` that belong to `part`.
+pub(super) fn cpu(part: &mut CpuPart<'_>, index: usize, beta: f32) {
+    let threads = part.threads();
+    let c = part.write::<f32>(index);
+    if threads == 1 {
+        slice(c, beta);
+    } else {
+        c.par_chunks_mut(CHUNK).for_each(|chunk| slice(chunk, beta));
+    }
+}
+
+/// `c = beta * c`, without reading it if beta is 0.
+pub(super) fn slice(c: &mut [f32], beta: f32) {
+    if beta == 0.0 {
+        c.fill(0.0);
+    } else if beta != 1.0 {
+        c.iter_mut().for_each(|c| *c *= beta);
+    }
+}
+
+/// Scales the `count` elements of binding `index` that belong to `part`.
+pub(super) fn gpu(part: &GpuPart<'_>, index: usize, count: usize, beta: f32) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    let c = part.arg(index);
+    // A binding has at most 2^31 - 1 bytes.
+    let params = Params {
+        count: count as u32,
+        lead: c.lead(),
+        beta,
+    };
+    part.dispatch(&SHADER, &[c], &params, params.count.div_ceil(64))
+}
