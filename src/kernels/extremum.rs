@@ -260,28 +260,30 @@ impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
+        let ranking = Extremum::<T, W>::RANKING;
         let x = part.read::<T>(0);
         let ranks = part.write::<u32>(1);
+        let mut places = if W::PLACE {
+            Some(part.write::<u32>(2))
+        } else {
+            None
+        };
+        let mut best = u32::MAX;
         vectorised(
             #[inline(always)]
             || {
-                for (x, rank) in x.chunks(BLOCK).zip(ranks.iter_mut()) {
-                    *rank = lowest_rank(Extremum::<T, W>::RANKING, x);
+                for (i, x) in x.chunks(BLOCK).enumerate() {
+                    ranks[i] = lowest_rank(ranking, x);
+                    let Some(places) = &mut places else { continue };
+                    // Only a block that is better than those before it can have the place that is wanted.
+                    places[i] = 0;
+                    if ranks[i] < best {
+                        best = ranks[i];
+                        places[i] = first_with(ranking, x, best) as u32;
+                    }
                 }
             },
         );
-        if W::PLACE {
-            let places = part.write::<u32>(2);
-            let mut best = u32::MAX;
-            for ((x, rank), place) in x.chunks(BLOCK).zip(ranks).zip(places) {
-                // Only a block that is better than those before it can have the place that is wanted.
-                *place = 0;
-                if *rank < best {
-                    best = *rank;
-                    *place = first_with(Extremum::<T, W>::RANKING, x, best) as u32;
-                }
-            }
-        }
         Ok(())
     }
 
@@ -317,6 +319,7 @@ fn lowest_rank<T: Ordered>(ranking: Ranking, x: &[T]) -> u32 {
 }
 
 /// The index of the first element of this rank. 0 if there is none.
+#[inline(always)]
 fn first_with<T: Ordered>(ranking: Ranking, x: &[T], rank: u32) -> usize {
     const STRIDE: usize = 64;
     let has = |x: &T| ranking.rank(bytemuck::cast(*x)) == rank;

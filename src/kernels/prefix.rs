@@ -28,39 +28,69 @@ pub(crate) const TILE: usize = RUN * RUNS;
 /// The totals of consecutive tiles: the sums that carry into the next one.
 pub(crate) fn tile_totals<T: Addend>(x: &[T], totals: &mut [T]) {
     assert_eq!(totals.len(), x.len().div_ceil(TILE));
-    let (tiles, rest) = x.as_chunks::<TILE>();
     vectorised(
         #[inline(always)]
         || {
-            for (tile, total) in tiles.iter().zip(totals.iter_mut()) {
-                *total = tile_total(tile);
+            for (tile, total) in x.chunks(TILE).zip(totals.iter_mut()) {
+                let mut sums = Totals([T::ZERO; RUNS]);
+                run_totals(tile, &mut sums);
+                // What prefix sums over the runs come to at their end: a balanced tree over neighbours.
+                let mut pairs = RUNS / 2;
+                while pairs > 0 {
+                    for i in 0..pairs {
+                        sums.0[i] = sums.0[2 * i].plus(sums.0[2 * i + 1]);
+                    }
+                    pairs /= 2;
+                }
+                *total = sums.0[0];
             }
         },
     );
-    if let [.., total] = totals
+}
+
+/// The totals of the runs of a tile, at the border of a cache line so that no vector straddles two.
+#[repr(align(64))]
+struct Totals<T>([T; RUNS]);
+
+/// Runs of which the totals fill a vector.
+const GROUP: usize = 16;
+
+/// Adds up the runs of a tile, or of what there is of the last one. Totals of runs that are absent are left alone.
+#[inline(always)]
+fn run_totals<T: Addend>(x: &[T], Totals(totals): &mut Totals<T>) {
+    const ELEMENTS: usize = GROUP * RUN;
+    let (groups, rest) = x.as_chunks::<ELEMENTS>();
+    let (totals, _) = totals.as_chunks_mut::<GROUP>();
+    for (x, totals) in groups.iter().zip(totals.iter_mut()) {
+        *totals = group_totals(x);
+    }
+    if let Some(totals) = totals.get_mut(groups.len())
         && !rest.is_empty()
     {
-        let mut tile = [T::ZERO; TILE];
-        tile[..rest.len()].copy_from_slice(rest);
-        *total = tile_total(&tile);
+        let mut x = [T::ZERO; ELEMENTS];
+        x[..rest.len()].copy_from_slice(rest);
+        *totals = group_totals(&x);
     }
 }
 
-/// What the prefix sums of a tile come to at its end: a balanced tree over neighbours.
+/// What the prefix sums of sixteen runs come to at their ends: a balanced tree over neighbours.
 #[inline(always)]
-fn tile_total<T: Addend>(tile: &[T; TILE]) -> T {
-    let mut sums = [T::ZERO; TILE / 2];
+fn group_totals<T: Addend>(x: &[T; GROUP * RUN]) -> [T; GROUP] {
+    let pairs: [T; GROUP * RUN / 2] = neighbours(x);
+    let fours: [T; GROUP * RUN / 4] = neighbours(&pairs);
+    let eights: [T; GROUP * RUN / 8] = neighbours(&fours);
+    neighbours(&eights)
+}
+
+/// The sums of pairs of neighbours.
+#[inline(always)]
+fn neighbours<T: Addend, const N: usize, const HALF: usize>(x: &[T; N]) -> [T; HALF] {
+    const { assert!(N == 2 * HALF) };
+    let mut sums = [T::ZERO; HALF];
     for (i, sum) in sums.iter_mut().enumerate() {
-        *sum = tile[2 * i].plus(tile[2 * i + 1]);
+        *sum = x[2 * i].plus(x[2 * i + 1]);
     }
-    let mut pairs = TILE / 4;
-    while pairs > 0 {
-        for i in 0..pairs {
-            sums[i] = sums[2 * i].plus(sums[2 * i + 1]);
-        }
-        pairs /= 2;
-    }
-    sums[0]
+    sums
 }
 
 /// Whether an element counts in its own sum.
@@ -118,55 +148,54 @@ impl<T: Addend> WithLanes for Tiles<'_, T> {
     }
 }
 
-/// Sums of the runs of a tile, at the border of a cache line so that vectors do not straddle two.
-#[repr(align(64))]
-struct Totals<T>([T; RUNS]);
-
-/// The prefix sums of one tile, or what there is of the last one.
+/// The prefix sums of one tile, or of what there is of the last one.
 #[inline(always)]
 fn scan_tile<T: Addend, L: Lanes, const INCLUSIVE: bool>(
     lanes: L,
-    Totals(totals): &mut Totals<T>,
+    totals: &mut Totals<T>,
     before: T,
     after: Option<T>,
     x: &[T],
     out: &mut [T],
 ) {
-    // Sums within runs go to where the results will be, which is then read and written at the same address: a second
-    // buffer would at times lie a multiple of 4096 bytes from the first, and processors take that for a dependency.
+    // All elements are read twice, from the cache the second time. To keep the sums within runs instead, from the
+    // first time, took longer: what is stored and loaded again outweighs a tree of additions.
+    run_totals(x, totals);
+    scan_totals(lanes, &mut totals.0);
     let (runs, rest) = x.as_chunks::<RUN>();
-    let (sums, out_rest) = out.as_chunks_mut::<RUN>();
-    for (run, sums) in runs.iter().zip(sums.iter_mut()) {
-        *sums = lanes.prefix(*run);
-    }
-    // In loops of their own: next to the vector loads and stores they would break those into pieces.
-    for (sums, total) in sums.iter().zip(totals.iter_mut()) {
-        *total = sums[RUN - 1];
-    }
-    scan_totals(lanes, totals);
+    let (out, out_rest) = out.as_chunks_mut::<RUN>();
     let mut base = before;
-    for (sums, total) in sums.iter_mut().zip(totals.iter()) {
-        if !INCLUSIVE {
-            *sums = lanes.shifted(*sums);
-        }
-        for sum in sums.iter_mut() {
-            *sum = base.plus(*sum);
-        }
-        base = before.plus(*total);
+    for ((run, out), total) in runs.iter().zip(out.iter_mut()).zip(&totals.0) {
+        let next = before.plus(*total);
+        let prefix = lanes.prefix(*run);
+        *out = if INCLUSIVE {
+            lanes.with_last(
+                prefix.map(
+                    #[inline(always)]
+                    |sum| base.plus(sum),
+                ),
+                next,
+            )
+        } else {
+            lanes.shifted(prefix).map(
+                #[inline(always)]
+                |sum| base.plus(sum),
+            )
+        };
+        base = next;
     }
-    if INCLUSIVE {
-        for (sums, total) in sums.iter_mut().zip(totals.iter()) {
-            sums[RUN - 1] = before.plus(*total);
-        }
-        if let (Some(last), Some(after)) = (sums.get_mut(RUNS - 1), after) {
-            last[RUN - 1] = after;
-        }
+    if let (true, Some(last), Some(after)) = (INCLUSIVE, out.get_mut(RUNS - 1), after) {
+        last[RUN - 1] = after;
     }
     if !rest.is_empty() {
         let mut run = [T::ZERO; RUN];
         run[..rest.len()].copy_from_slice(rest);
-        let sums = lanes.prefix(run);
-        let sums = if INCLUSIVE { sums } else { lanes.shifted(sums) };
+        let prefix = lanes.prefix(run);
+        let sums = if INCLUSIVE {
+            prefix
+        } else {
+            lanes.shifted(prefix)
+        };
         for (out, sum) in out_rest.iter_mut().zip(sums) {
             *out = base.plus(sum);
         }

@@ -21,6 +21,13 @@ pub(crate) trait Lanes: Copy {
         shifted[1..].copy_from_slice(&run[..RUN - 1]);
         shifted
     }
+
+    /// The elements with another last one.
+    #[inline(always)]
+    fn with_last<T: Addend>(self, mut run: [T; RUN], last: T) -> [T; RUN] {
+        run[RUN - 1] = last;
+        run
+    }
 }
 
 /// Work that is compiled for whatever lanes there are.
@@ -80,28 +87,30 @@ mod x86 {
         }
     }
 
-    /// Where the last sum of the left half is, for lanes in a right half of `half` lanes.
-    const fn left_ends<const N: usize>(half: usize) -> [u32; N] {
-        let mut index = [0; N];
-        let mut i = 0;
-        while i < N {
-            if i & half != 0 {
-                index[i] = ((i & !(half - 1)) - 1) as u32;
-            }
-            i += 1;
-        }
-        index
-    }
-
     /// AVX-512: one register.
     impl Lanes for V4 {
         #[inline(always)]
         fn prefix<T: Addend>(self, run: [T; RUN]) -> [T; RUN] {
             let v = cast::<[u32; RUN], __m512i>(cast(run));
-            let v = gain::<T>(self, v, 0b1010_1010_1010_1010, const { left_ends(1) });
-            let v = gain::<T>(self, v, 0b1100_1100_1100_1100, const { left_ends(2) });
-            let v = gain::<T>(self, v, 0b1111_0000_1111_0000, const { left_ends(4) });
-            let v = gain::<T>(self, v, 0b1111_1111_0000_0000, const { left_ends(8) });
+            let zero = self.avx512f._mm512_setzero_ps();
+            let gained = self.avx512f._mm512_slli_epi64::<32>(v);
+            let v = add_16::<T>(self, v, gained);
+            let gained = self
+                .avx512f
+                ._mm512_shuffle_ps::<0b01_01_00_00>(zero, cast(v));
+            let v = add_16::<T>(self, v, cast(gained));
+            let gained = self.avx512f._mm512_maskz_permutexvar_epi32(
+                0b1111_0000_1111_0000,
+                cast([3u32, 3, 3, 3, 3, 3, 3, 3, 11, 11, 11, 11, 11, 11, 11, 11]),
+                v,
+            );
+            let v = add_16::<T>(self, v, gained);
+            let gained = self.avx512f._mm512_maskz_permutexvar_epi32(
+                0b1111_1111_0000_0000,
+                cast([7u32; RUN]),
+                v,
+            );
+            let v = add_16::<T>(self, v, gained);
             cast(cast::<__m512i, [u32; RUN]>(v))
         }
 
@@ -113,18 +122,23 @@ mod x86 {
                 ._mm512_alignr_epi32::<15>(v, self.avx512f._mm512_setzero_si512());
             cast(cast::<__m512i, [u32; RUN]>(v))
         }
+
+        #[inline(always)]
+        fn with_last<T: Addend>(self, run: [T; RUN], last: T) -> [T; RUN] {
+            let v = cast::<[u32; RUN], __m512i>(cast(run));
+            let v = self
+                .avx512f
+                ._mm512_mask_set1_epi32(v, 1 << (RUN - 1), cast(last));
+            cast(cast::<__m512i, [u32; RUN]>(v))
+        }
     }
 
-    /// The lanes of `right` gain those at `index`.
     #[inline(always)]
-    fn gain<T: Addend>(simd: V4, v: __m512i, right: u16, index: [u32; RUN]) -> __m512i {
-        let gained = simd
-            .avx512f
-            ._mm512_maskz_permutexvar_epi32(right, cast(index), v);
+    fn add_16<T: Addend>(simd: V4, a: __m512i, b: __m512i) -> __m512i {
         if T::TYPE == ElementType::F32 {
-            cast(simd.avx512f._mm512_add_ps(cast(v), cast(gained)))
+            cast(simd.avx512f._mm512_add_ps(cast(a), cast(b)))
         } else {
-            simd.avx512f._mm512_add_epi32(v, gained)
+            simd.avx512f._mm512_add_epi32(a, b)
         }
     }
 
@@ -136,7 +150,7 @@ mod x86 {
             let low = prefix_of_eight::<T>(self, cast(low));
             let high = prefix_of_eight::<T>(self, cast(high));
             let last = self.avx2._mm256_permutevar8x32_ps(low, cast([7u32; 8]));
-            let high = add::<T>(self, high, last);
+            let high = add_8::<T>(self, high, last);
             cast::<[u32; RUN], _>(cast([cast::<_, [u32; 8]>(low), cast(high)]))
         }
     }
@@ -145,19 +159,19 @@ mod x86 {
     fn prefix_of_eight<T: Addend>(simd: V3, v: __m256) -> __m256 {
         let zero = simd.avx._mm256_setzero_ps();
         let gained = simd.avx._mm256_permute_ps::<0b10_10_00_00>(v);
-        let v = add::<T>(
+        let v = add_8::<T>(
             simd,
             v,
             simd.avx._mm256_blend_ps::<0b1010_1010>(zero, gained),
         );
         let gained = simd.avx._mm256_permute_ps::<0b01_01_01_01>(v);
-        let v = add::<T>(
+        let v = add_8::<T>(
             simd,
             v,
             simd.avx._mm256_blend_ps::<0b1100_1100>(zero, gained),
         );
         let gained = simd.avx2._mm256_permutevar8x32_ps(v, cast([3u32; 8]));
-        add::<T>(
+        add_8::<T>(
             simd,
             v,
             simd.avx._mm256_blend_ps::<0b1111_0000>(zero, gained),
@@ -165,7 +179,7 @@ mod x86 {
     }
 
     #[inline(always)]
-    fn add<T: Addend>(simd: V3, a: __m256, b: __m256) -> __m256 {
+    fn add_8<T: Addend>(simd: V3, a: __m256, b: __m256) -> __m256 {
         if T::TYPE == ElementType::F32 {
             simd.avx._mm256_add_ps(a, b)
         } else {

@@ -98,8 +98,8 @@ pub(crate) fn total<T: Addend>(sums: &[T]) -> T {
 /// The sum of the terms of one block, or of what there is of the last one.
 #[inline(always)]
 fn block_sum<T: Addend, const N: usize>(inputs: [&[T]; N], term: impl Fn([T; N]) -> T) -> T {
-    // Two halves, because the compiler keeps arrays of this length in registers, but not one of 256. Rows go in order,
-    // so that memory is read forwards.
+    // In two halves, because the compiler keeps an array of this length in registers, but not one of 256. Rows go in
+    // order, so that memory is read forwards.
     const HALF: usize = COLUMNS / 2;
     let mut left = [T::ZERO; HALF];
     let mut right = [T::ZERO; HALF];
@@ -113,27 +113,22 @@ fn block_sum<T: Addend, const N: usize>(inputs: [&[T]; N], term: impl Fn([T; N])
             *sum = sum.plus(term(row.map(|row| row[HALF + c])));
         }
     }
+    let mut columns = [T::ZERO; COLUMNS];
+    columns[..HALF].copy_from_slice(&left);
+    columns[HALF..].copy_from_slice(&right);
     let rest = inputs.map(|input| input.as_chunks::<COLUMNS>().1);
-    for c in 0..rest[0].len() {
-        let sum = if c < HALF {
-            &mut left[c]
-        } else {
-            &mut right[c - HALF]
-        };
+    for (c, sum) in columns.iter_mut().enumerate().take(rest[0].len()) {
         *sum = sum.plus(term(rest.map(|rest| rest[c])));
     }
-    for (left, right) in left.iter_mut().zip(right) {
-        *left = left.plus(right);
-    }
-    let mut columns = HALF / 2;
-    while columns > 0 {
-        let (low, high) = left.split_at_mut(columns);
+    let mut half = HALF;
+    while half > 0 {
+        let (low, high) = columns.split_at_mut(half);
         for (low, high) in low.iter_mut().zip(high) {
             *low = low.plus(*high);
         }
-        columns /= 2;
+        half /= 2;
     }
-    left[0]
+    columns[0]
 }
 
 /// The most roundings between an element and the sum of `n`: what bounds its error, in units of u·Σ|x|.
