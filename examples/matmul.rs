@@ -22,7 +22,9 @@ struct Args {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let Args { n, repeat, seed } = Args::parse();
-    let elements = n.checked_mul(n).ok_or("--n is too large: n * n overflows")?;
+    let elements = n
+        .checked_mul(n)
+        .ok_or("--n is too large: n * n overflows")?;
     let rt = Runtime::new()?;
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut random = || (0..elements).map(|_| rng.f32() - 0.5).collect::<Vec<f32>>();
@@ -34,7 +36,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let placements = std::iter::once(Placement::Cpu)
         .chain((0..gpus).map(Placement::Gpu))
         .chain([Placement::Auto]);
-    println!("{:<8}{:>12}{:>14}{:>12}   ran on", "", "ms", "GFLOP/s", "error");
+    println!(
+        "{:<8}{:>12}{:>14}{:>12}   ran on",
+        "", "ms", "GFLOP/s", "error"
+    );
     for placement in placements {
         let mut seconds = Vec::new();
         let mut ran_on = Vec::new();
@@ -45,7 +50,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let run = rt.run(product.on(placement.clone()))?;
             rt.synchronize()?; // GPUs are asynchronous: wait before reading the clock
             seconds.push(started.elapsed().as_secs_f64());
-            ran_on = run.report.parts.iter().map(|part| part.device.to_string()).collect();
+            ran_on = run
+                .report
+                .parts
+                .iter()
+                .map(|part| part.device.to_string())
+                .collect();
         }
         // The first product moves the matrices and compiles the shader.
         let mut timed = seconds.split_off(1);

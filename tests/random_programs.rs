@@ -78,7 +78,11 @@ fn range(n: usize, lo: f64, len: f64) -> std::ops::Range<usize> {
 fn cut_runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
-        support::build(Runtime::builder().max_binding_bytes(64 << 10).max_buffer_bytes(100 << 10))
+        support::build(
+            Runtime::builder()
+                .max_binding_bytes(64 << 10)
+                .max_buffer_bytes(100 << 10),
+        )
     })
 }
 
@@ -89,19 +93,28 @@ fn pick<T>(all: &mut [T], read: [usize; 2], write: usize) -> Option<([&T; 2], &m
     }
     let (low, rest) = all.split_at_mut(write);
     let (target, high) = rest.split_first_mut()?;
-    let find = |i: usize| if i < write { &low[i] } else { &high[i - write - 1] };
+    let find = |i: usize| {
+        if i < write {
+            &low[i]
+        } else {
+            &high[i - write - 1]
+        }
+    };
     Some((read.map(find), target))
 }
 
 fn run(rt: &Runtime, n: usize, steps: &[(Step, u8, f64)]) -> Result<(), TestCaseError> {
     let gpu = support::has_gpu(rt);
-    let seed: Vec<u32> = (0..n as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
+    let seed: Vec<u32> = (0..n as u32)
+        .map(|i| i.wrapping_mul(2_654_435_761))
+        .collect();
     let floats: Vec<f32> = seed.iter().map(|x| (x >> 20) as f32 - 2048.0).collect();
     let mut want = vec![seed.clone(); ARRAYS];
     let mut want_floats = vec![floats.clone(); ARRAYS];
     let mut got: Vec<Array<u32>> = (0..ARRAYS).map(|_| rt.array_from(&seed).unwrap()).collect();
-    let mut got_floats: Vec<Array<f32>> =
-        (0..ARRAYS).map(|_| rt.array_from(&floats).unwrap()).collect();
+    let mut got_floats: Vec<Array<f32>> = (0..ARRAYS)
+        .map(|_| rt.array_from(&floats).unwrap())
+        .collect();
     for (step, choice, share) in steps {
         let on = placement(*choice, *share, gpu);
         match *step {
@@ -110,9 +123,13 @@ fn run(rt: &Runtime, n: usize, steps: &[(Step, u8, f64)]) -> Result<(), TestCase
                 rt.run(fill(value, &mut got[a]).on(on)).unwrap();
             }
             Step::Zip(op, a, b, c) => {
-                let Some(([x, y], z)) = pick(&mut got, [a, b], c) else { continue };
+                let Some(([x, y], z)) = pick(&mut got, [a, b], c) else {
+                    continue;
+                };
                 rt.run(zip(op, x, y, z).on(on)).unwrap();
-                let Some(([x, y], z)) = pick(&mut want, [a, b], c) else { continue };
+                let Some(([x, y], z)) = pick(&mut want, [a, b], c) else {
+                    continue;
+                };
                 for ((z, x), y) in z.iter_mut().zip(x).zip(y) {
                     *z = match op {
                         Binary::Add => x.wrapping_add(*y),
@@ -124,13 +141,17 @@ fn run(rt: &Runtime, n: usize, steps: &[(Step, u8, f64)]) -> Result<(), TestCase
             }
             Step::InclusiveScan(a, b) | Step::ExclusiveScan(a, b) => {
                 let inclusive = matches!(step, Step::InclusiveScan(..));
-                let Some(([x, _], y)) = pick(&mut got, [a, a], b) else { continue };
+                let Some(([x, _], y)) = pick(&mut got, [a, a], b) else {
+                    continue;
+                };
                 if inclusive {
                     rt.run(inclusive_scan(x, y).on(on)).unwrap();
                 } else {
                     rt.run(exclusive_scan(x, y).on(on)).unwrap();
                 }
-                let Some(([x, _], y)) = pick(&mut want, [a, a], b) else { continue };
+                let Some(([x, _], y)) = pick(&mut want, [a, a], b) else {
+                    continue;
+                };
                 let mut carry = 0u32;
                 for (y, x) in y.iter_mut().zip(x) {
                     let next = carry.wrapping_add(*x);
@@ -148,9 +169,13 @@ fn run(rt: &Runtime, n: usize, steps: &[(Step, u8, f64)]) -> Result<(), TestCase
             }
             Step::AddTo(negative, a, b) => {
                 let alpha = if negative { -1.0 } else { 1.0 };
-                let Some(([x, _], y)) = pick(&mut got_floats, [a, a], b) else { continue };
+                let Some(([x, _], y)) = pick(&mut got_floats, [a, a], b) else {
+                    continue;
+                };
                 rt.run(axpy(alpha, x, y).on(on)).unwrap();
-                let Some(([x, _], y)) = pick(&mut want_floats, [a, a], b) else { continue };
+                let Some(([x, _], y)) = pick(&mut want_floats, [a, a], b) else {
+                    continue;
+                };
                 y.iter_mut().zip(x).for_each(|(y, x)| *y += alpha * x);
             }
             Step::SumFloats(a) => {
@@ -175,7 +200,10 @@ fn run(rt: &Runtime, n: usize, steps: &[(Step, u8, f64)]) -> Result<(), TestCase
             Step::WriteFloats(a, lo, len, value) => {
                 let range = range(n, lo, len);
                 want_floats[a][range.clone()].fill(f32::from(value));
-                got_floats[a].write_range(range).unwrap().fill(f32::from(value));
+                got_floats[a]
+                    .write_range(range)
+                    .unwrap()
+                    .fill(f32::from(value));
             }
         }
     }
