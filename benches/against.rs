@@ -38,6 +38,11 @@ const PAIRS: &[(&str, MakePair)] = &[
     ("gpu 1000 x axpy 2^16, raw wgpu", |rt| {
         gpu_axpy(rt, 1 << 16, 1000)
     }),
+    ("cpu gemm 256, gemm crate", |rt| Some(cpu_gemm(rt, 256))),
+    ("cpu gemm 512, gemm crate", |rt| Some(cpu_gemm(rt, 512))),
+    ("cpu gemm 1024, gemm crate", |rt| Some(cpu_gemm(rt, 1024))),
+    ("cpu gemm 2048, gemm crate", |rt| Some(cpu_gemm(rt, 2048))),
+    ("gpu gemm 512, raw wgpu", |rt| gpu_gemm(rt, 512)),
     ("cpu nbody 4096, hand AVX-512", |rt| cpu_nbody(rt, 4096)),
     ("cpu nbody 16384, hand AVX-512", |rt| cpu_nbody(rt, 16_384)),
     ("gpu nbody 4096, raw wgpu", |rt| gpu_nbody(rt, 4096)),
@@ -90,6 +95,91 @@ fn gpu_axpy(rt: &Runtime, n: usize, chain: usize) -> Option<Pair<'_>> {
                 &args,
                 [(n as u32 / 4).div_ceil(64), 1, 1],
                 chain,
+            );
+        }),
+    })
+}
+
+/// The elements of a matrix of n x n.
+fn elements(n: usize) -> Vec<f32> {
+    (0..n * n).map(|i| (i % 17) as f32 - 8.0).collect()
+}
+
+fn cpu_gemm(rt: &Runtime, n: usize) -> Pair<'_> {
+    let a = Array::from_slice(&elements(n)).expect("memory");
+    let b = Array::from_slice(&elements(n)).expect("memory");
+    let mut c = Array::filled(n * n, 0.0f32).expect("memory");
+    let (bare_a, bare_b, mut bare_c) = (elements(n), elements(n), vec![0.0f32; n * n]);
+    Pair {
+        divvy: Box::new(move || {
+            let shape = "n x n";
+            let (a, b) = (
+                a.as_matrix(n, n).expect(shape),
+                b.as_matrix(n, n).expect(shape),
+            );
+            let c = c.as_matrix_mut(n, n).expect(shape);
+            rt.run(gemm(1.0, a, b, 0.0, c).on(Placement::Cpu))
+                .expect("gemm");
+        }),
+        direct: Box::new(move || {
+            let (rows, threads) = (n as isize, ::gemm::Parallelism::Rayon(0));
+            let (a, b, c) = (bare_a.as_ptr(), bare_b.as_ptr(), bare_c.as_mut_ptr());
+            // SAFETY: three separate matrices of n x n, with rows of n elements.
+            unsafe {
+                ::gemm::gemm(
+                    n, n, n, c, 1, rows, false, a, 1, rows, b, 1, rows, 0.0, 1.0, false, false,
+                    false, threads,
+                );
+            }
+        }),
+    }
+}
+
+fn gpu_gemm(rt: &Runtime, n: usize) -> Option<Pair<'_>> {
+    rt.gpus().next()?;
+    let a = Array::from_slice(&elements(n)).expect("memory");
+    let b = Array::from_slice(&elements(n)).expect("memory");
+    let mut c = Array::filled(n * n, 0.0f32).expect("memory");
+    let raw = RawGpu::open();
+    // The shader as it stands: tiles of 128 x 128, nothing transposed, rows of whole vectors.
+    let pipeline = raw.pipeline(include_str!("../shaders/gemm.wgsl"));
+    let (raw_a, raw_b) = (raw.array(&elements(n)), raw.array(&elements(n)));
+    let raw_c = raw.array(&vec![0.0; n * n]);
+    let n32 = n as u32;
+    let params = [
+        n32,
+        n32,
+        n32,
+        n32,
+        n32,
+        n32,
+        0,
+        0,
+        0,
+        1f32.to_bits(),
+        0f32.to_bits(),
+    ];
+    let uniform = raw.uniform(bytemuck::cast_slice(&params));
+    Some(Pair {
+        divvy: Box::new(move || {
+            let shape = "n x n";
+            let (a, b) = (
+                a.as_matrix(n, n).expect(shape),
+                b.as_matrix(n, n).expect(shape),
+            );
+            let c = c.as_matrix_mut(n, n).expect(shape);
+            rt.run(gemm(1.0, a, b, 0.0, c).on(Placement::Gpu(0)))
+                .expect("gemm");
+            rt.synchronize().expect("done");
+        }),
+        direct: Box::new(move || {
+            let args: [&RawArray; 3] = [&raw_a, &raw_b, &raw_c];
+            raw.run(
+                &pipeline,
+                &uniform,
+                &args,
+                [n32.div_ceil(128).pow(2), 1, 1],
+                1,
             );
         }),
     })

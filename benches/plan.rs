@@ -81,7 +81,8 @@ fn axpy(n: usize) -> Request<'static> {
     Request {
         kernel: "axpy",
         items: n,
-        grain: 1,
+        border_grain: 64,
+        max_piece: usize::MAX,
         work: Work {
             flops: 2.0 * n as f64,
             bytes_read: 2.0 * bytes,

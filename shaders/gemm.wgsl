@@ -59,18 +59,47 @@ fn a_row(row: u32, at: vec4<u32>) -> vec4<f32> {
     if ALIGNED_A {
         return a[i.x >> 2u];
     }
-    return vec4(a[i.x >> 2u][i.x & 3u], a[i.y >> 2u][i.y & 3u], a[i.z >> 2u][i.z & 3u], a[i.w >> 2u][i.w & 3u]);
+    return vec4(
+        a[i.x >> 2u][i.x & 3u],
+        a[i.y >> 2u][i.y & 3u],
+        a[i.z >> 2u][i.z & 3u],
+        a[i.w >> 2u][i.w & 3u],
+    );
 }
 
-// The same, with zeros where `inside` is false, whatever the alignment.
+// The same whatever the alignment, with zeros where `inside` is false.
 fn a_row_inside(row: u32, at: vec4<u32>, inside: vec4<bool>) -> vec4<f32> {
     let i = row + at;
     var v = vec4(0.0);
-    if inside.x { v.x = a[i.x >> 2u][i.x & 3u]; }
-    if inside.y { v.y = a[i.y >> 2u][i.y & 3u]; }
-    if inside.z { v.z = a[i.z >> 2u][i.z & 3u]; }
-    if inside.w { v.w = a[i.w >> 2u][i.w & 3u]; }
+    if inside.x {
+        v.x = a[i.x >> 2u][i.x & 3u];
+    }
+    if inside.y {
+        v.y = a[i.y >> 2u][i.y & 3u];
+    }
+    if inside.z {
+        v.z = a[i.z >> 2u][i.z & 3u];
+    }
+    if inside.w {
+        v.w = a[i.w >> 2u][i.w & 3u];
+    }
     return v;
+}
+
+// A block of A as it is stored.
+fn a_block(rows: vec4<u32>, at: vec4<u32>) -> mat4x4<f32> {
+    return mat4x4(a_row(rows.x, at), a_row(rows.y, at), a_row(rows.z, at), a_row(rows.w, at));
+}
+
+// The same with zeros past the end of k: `inside` says which of the block's four k are there.
+fn a_short_block(rows: vec4<u32>, at: vec4<u32>, inside: vec4<bool>) -> mat4x4<f32> {
+    let along_k = !TRANSPOSED_A;
+    return mat4x4(
+        a_row_inside(rows.x, at, select(vec4(inside.x), inside, along_k)),
+        a_row_inside(rows.y, at, select(vec4(inside.y), inside, along_k)),
+        a_row_inside(rows.z, at, select(vec4(inside.z), inside, along_k)),
+        a_row_inside(rows.w, at, select(vec4(inside.w), inside, along_k)),
+    );
 }
 
 // The elements of B at `row` + `at`: one vector where they lie in one.
@@ -79,18 +108,47 @@ fn b_row(row: u32, at: vec4<u32>) -> vec4<f32> {
     if ALIGNED_B {
         return b[i.x >> 2u];
     }
-    return vec4(b[i.x >> 2u][i.x & 3u], b[i.y >> 2u][i.y & 3u], b[i.z >> 2u][i.z & 3u], b[i.w >> 2u][i.w & 3u]);
+    return vec4(
+        b[i.x >> 2u][i.x & 3u],
+        b[i.y >> 2u][i.y & 3u],
+        b[i.z >> 2u][i.z & 3u],
+        b[i.w >> 2u][i.w & 3u],
+    );
 }
 
-// The same, with zeros where `inside` is false, whatever the alignment.
+// The same whatever the alignment, with zeros where `inside` is false.
 fn b_row_inside(row: u32, at: vec4<u32>, inside: vec4<bool>) -> vec4<f32> {
     let i = row + at;
     var v = vec4(0.0);
-    if inside.x { v.x = b[i.x >> 2u][i.x & 3u]; }
-    if inside.y { v.y = b[i.y >> 2u][i.y & 3u]; }
-    if inside.z { v.z = b[i.z >> 2u][i.z & 3u]; }
-    if inside.w { v.w = b[i.w >> 2u][i.w & 3u]; }
+    if inside.x {
+        v.x = b[i.x >> 2u][i.x & 3u];
+    }
+    if inside.y {
+        v.y = b[i.y >> 2u][i.y & 3u];
+    }
+    if inside.z {
+        v.z = b[i.z >> 2u][i.z & 3u];
+    }
+    if inside.w {
+        v.w = b[i.w >> 2u][i.w & 3u];
+    }
     return v;
+}
+
+// A block of B as it is stored.
+fn b_block(rows: vec4<u32>, at: vec4<u32>) -> mat4x4<f32> {
+    return mat4x4(b_row(rows.x, at), b_row(rows.y, at), b_row(rows.z, at), b_row(rows.w, at));
+}
+
+// The same with zeros past the end of k: `inside` says which of the block's four k are there.
+fn b_short_block(rows: vec4<u32>, at: vec4<u32>, inside: vec4<bool>) -> mat4x4<f32> {
+    let along_k = TRANSPOSED_B;
+    return mat4x4(
+        b_row_inside(rows.x, at, select(vec4(inside.x), inside, along_k)),
+        b_row_inside(rows.y, at, select(vec4(inside.y), inside, along_k)),
+        b_row_inside(rows.z, at, select(vec4(inside.z), inside, along_k)),
+        b_row_inside(rows.w, at, select(vec4(inside.w), inside, along_k)),
+    );
 }
 
 // Stores four elements of a row of C as far as they are inside.
@@ -102,14 +160,26 @@ fn store(row: u32, column: u32, products: vec4<f32>) {
     let values = params.alpha * products;
     if params.beta == 0.0 {
         c[at] = values.x;
-        if column + 1u < params.n { c[at + 1u] = values.y; }
-        if column + 2u < params.n { c[at + 2u] = values.z; }
-        if column + 3u < params.n { c[at + 3u] = values.w; }
+        if column + 1u < params.n {
+            c[at + 1u] = values.y;
+        }
+        if column + 2u < params.n {
+            c[at + 2u] = values.z;
+        }
+        if column + 3u < params.n {
+            c[at + 3u] = values.w;
+        }
     } else {
         c[at] = values.x + params.beta * c[at];
-        if column + 1u < params.n { c[at + 1u] = values.y + params.beta * c[at + 1u]; }
-        if column + 2u < params.n { c[at + 2u] = values.z + params.beta * c[at + 2u]; }
-        if column + 3u < params.n { c[at + 3u] = values.w + params.beta * c[at + 3u]; }
+        if column + 1u < params.n {
+            c[at + 1u] = values.y + params.beta * c[at + 1u];
+        }
+        if column + 2u < params.n {
+            c[at + 2u] = values.z + params.beta * c[at + 2u];
+        }
+        if column + 3u < params.n {
+            c[at + 3u] = values.w + params.beta * c[at + 3u];
+        }
     }
 }
 
@@ -132,8 +202,9 @@ fn main(
     let row0 = TILE * (band * BAND + in_band % band_rows);
     let column0 = TILE * (in_band / band_rows);
 
-    // Which block this lane fetches: eight lanes side by side for the stores to the panel, then along k, so that 
-    // the loads of lanes side by side meet in memory whichever way the matrix is stored.
+    // Which block this lane fetches. Eight lanes side by side have neighbouring vectors of the same rows of the panel,
+    // so that their stores do not conflict; the next eight are further along k, so that what a team of 32 lanes loads
+    // lies together in memory whichever way the matrix is stored.
     let fetches_a = lane < LOADERS;
     let loader = lane % LOADERS;
     let k0 = 4u * (loader / 8u % (DEPTH / 4u));
@@ -151,39 +222,47 @@ fn main(
     var left = params.k;
     let short = params.k % DEPTH;
     if short != 0u {
-        let along = (k0 + FOUR) < vec4(short);
-        let in0 = select(vec4(along.x), along, along_k);
-        let in1 = select(vec4(along.y), along, along_k);
-        let in2 = select(vec4(along.z), along, along_k);
-        let in3 = select(vec4(along.w), along, along_k);
+        let inside = (k0 + FOUR) < vec4(short);
         if fetches_a {
-            block = mat4x4(a_row_inside(rows.x, at, in0), a_row_inside(rows.y, at, in1), a_row_inside(rows.z, at, in2), a_row_inside(rows.w, at, in3));
+            block = a_short_block(rows, at, inside);
         } else {
-            block = mat4x4(b_row_inside(rows.x, at, in0), b_row_inside(rows.y, at, in1), b_row_inside(rows.z, at, in2), b_row_inside(rows.w, at, in3));
+            block = b_short_block(rows, at, inside);
         }
         rows += short * k_step;
         left += DEPTH - short;
     } else if left != 0u {
         if fetches_a {
-            block = mat4x4(a_row(rows.x, at), a_row(rows.y, at), a_row(rows.z, at), a_row(rows.w, at));
+            block = a_block(rows, at);
         } else {
-            block = mat4x4(b_row(rows.x, at), b_row(rows.y, at), b_row(rows.z, at), b_row(rows.w, at));
+            block = b_block(rows, at);
         }
         rows += DEPTH * k_step;
     }
 
-    // Which elements of the tile this lane computes. Within 32 lanes the pattern keeps the reads of the panels free
-    // of bank conflicts: eight columns by four rows, two rows interleaved.
+    // Which elements of the tile this lane computes. A team of 32 lanes has eight vectors of columns by four of rows,
+    // two rows interleaved, which keeps its reads of the panels free of bank conflicts.
     let team = lane / 32u;
     let x = lane / 2u % 8u + 8u * (team % (SIDE / 8u));
     let y = lane % 2u + 2u * (lane / 16u % 2u) + 4u * (team / (SIDE / 8u));
 
-    // Four rows of four columns; where a lane has eight by eight, these are the upper left quarter of them, then come
-    // the upper right, lower left and lower right.
-    var c0 = vec4(0.0); var c1 = vec4(0.0); var c2 = vec4(0.0); var c3 = vec4(0.0);
-    var r0 = vec4(0.0); var r1 = vec4(0.0); var r2 = vec4(0.0); var r3 = vec4(0.0);
-    var l0 = vec4(0.0); var l1 = vec4(0.0); var l2 = vec4(0.0); var l3 = vec4(0.0);
-    var d0 = vec4(0.0); var d1 = vec4(0.0); var d2 = vec4(0.0); var d3 = vec4(0.0);
+    // Four rows of four columns. If a lane is wide, these are the corner of its elements, and there are as many to the
+    // right, as many lower down, and as many diagonally across.
+    var c0 = vec4(0.0);
+    var c1 = vec4(0.0);
+    var c2 = vec4(0.0);
+    var c3 = vec4(0.0);
+    var r0 = vec4(0.0);
+    var r1 = vec4(0.0);
+    var r2 = vec4(0.0);
+    var r3 = vec4(0.0);
+    var l0 = vec4(0.0);
+    var l1 = vec4(0.0);
+    var l2 = vec4(0.0);
+    var l3 = vec4(0.0);
+    var d0 = vec4(0.0);
+    var d1 = vec4(0.0);
+    var d2 = vec4(0.0);
+    var d3 = vec4(0.0);
     while left != 0u {
         left -= DEPTH;
         workgroupBarrier();
@@ -207,9 +286,9 @@ fn main(
         workgroupBarrier();
         if left != 0u {
             if fetches_a {
-                block = mat4x4(a_row(rows.x, at), a_row(rows.y, at), a_row(rows.z, at), a_row(rows.w, at));
+                block = a_block(rows, at);
             } else {
-                block = mat4x4(b_row(rows.x, at), b_row(rows.y, at), b_row(rows.z, at), b_row(rows.w, at));
+                block = b_block(rows, at);
             }
             rows += DEPTH * k_step;
         }

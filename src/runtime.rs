@@ -1,7 +1,8 @@
 //! The runtime: owns the devices, what is known of their speed, and the policy; runs calls.
 
 use crate::array::{Array, Element, Handle};
-use crate::cost::Machine;
+use crate::cost::profile::Location;
+use crate::cost::{self, Machine};
 use crate::device::cpu::Cpu;
 use crate::device::gpu::{Discovery, GpuInfo, GpuOptions, discover};
 use crate::device::{DeviceId, Devices};
@@ -12,7 +13,7 @@ use crate::dispatch::{
 use crate::error::{Error, Result};
 use crate::kernel::{Call, Kernel};
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 /// The devices of this machine, and the one verb that runs kernels on them.
@@ -38,21 +39,11 @@ struct Inner {
     devices: Devices,
     problems: Vec<String>,
     machine: OnceLock<Machine>,
-    profile: ProfilePath,
+    /// Held while the machine is measured, so that it is done once and undisturbed.
+    measuring: Mutex<()>,
+    profile: Location,
     placement: Placement,
     policy: Policy,
-}
-
-/// Where what is measured of the machine is kept.
-#[derive(Clone, Debug, Default)]
-enum ProfilePath {
-    /// `DIVVY_PROFILE`, else the user's data directory.
-    #[default]
-    Default,
-    /// Nowhere.
-    Off,
-    /// In this file.
-    File(PathBuf),
 }
 
 impl Runtime {
@@ -185,8 +176,16 @@ impl Runtime {
         if let Some(machine) = self.inner.machine.get() {
             return Ok(machine);
         }
-        let machine = assumed_machine(&self.inner.devices);
-        Ok(self.inner.machine.get_or_init(|| machine))
+        let inner = &*self.inner;
+        let _measuring = inner
+            .measuring
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(machine) = inner.machine.get() {
+            return Ok(machine);
+        }
+        let machine = cost::machine(&inner.devices, &inner.profile)?;
+        Ok(inner.machine.get_or_init(|| machine))
     }
 
     /// The elements of an array that are valid on each device of this runtime.
@@ -216,7 +215,7 @@ pub struct RuntimeBuilder {
     threads: Option<usize>,
     devices: Option<Allowed>,
     adapter: Option<String>,
-    profile: ProfilePath,
+    profile: Option<Location>,
     placement: Placement,
     policy: Policy,
     gpu: GpuOptions,
@@ -258,13 +257,13 @@ impl RuntimeBuilder {
     /// Keeps what is measured of the machine in this file; otherwise `DIVVY_PROFILE`, otherwise the user's data
     /// directory.
     pub fn profile(mut self, path: impl Into<PathBuf>) -> Self {
-        self.profile = ProfilePath::File(path.into());
+        self.profile = Some(Location::Named(path.into()));
         self
     }
 
     /// Keeps nothing of what is measured of the machine.
     pub fn no_profile(mut self) -> Self {
-        self.profile = ProfilePath::Off;
+        self.profile = Some(Location::Off);
         self
     }
 
@@ -367,7 +366,8 @@ impl RuntimeBuilder {
             devices,
             problems,
             machine: OnceLock::new(),
-            profile: self.profile,
+            measuring: Mutex::new(()),
+            profile: self.profile.unwrap_or_else(Location::from_environment),
             placement: self.placement,
             policy: self.policy,
         };
@@ -401,57 +401,5 @@ fn setting<T>(
             given,
             expected: expected.into(),
         }),
-    }
-}
-
-/// Stands in until calibration lands.
-fn assumed_machine(devices: &Devices) -> Machine {
-    use crate::cost::{Curve, DeviceKind, DeviceModel, Engine, Limits, Link};
-    let engine = |threads: usize, launch_seconds, rate: f64| Engine {
-        threads,
-        launch_seconds,
-        flops_per_second: rate * 1e11,
-        bandwidth: Curve::constant(rate * 2e10).expect("positive"),
-    };
-    let threads = devices.cpu.threads();
-    let mut engines = vec![engine(1, 1e-7, 1.0)];
-    if threads > 1 {
-        engines.push(engine(threads, 1e-5, threads as f64));
-    }
-    let cpu = DeviceModel {
-        id: DeviceId::Cpu,
-        kind: DeviceKind::Cpu,
-        name: "cpu".into(),
-        engines,
-        queued_seconds: 0.0,
-        upload: None,
-        download: None,
-        limits: Limits::default(),
-    };
-    let link = Link {
-        latency_seconds: 1e-4,
-        bytes_per_second: 5e9,
-    };
-    let gpus = devices
-        .gpus
-        .iter()
-        .enumerate()
-        .map(|(index, gpu)| DeviceModel {
-            id: DeviceId::Gpu(index),
-            kind: gpu.info().kind,
-            name: gpu.name().to_owned(),
-            engines: vec![engine(1, 1e-4, 0.1)],
-            queued_seconds: 1e-5,
-            upload: Some(link),
-            download: Some(link),
-            limits: Limits {
-                max_binding_bytes: Some(gpu.limits().max_binding_bytes),
-                max_buffer_bytes: Some(gpu.limits().max_buffer_bytes),
-                memory_bytes: None,
-            },
-        });
-    let cpu = devices.place_on_cpu.then_some(cpu);
-    Machine {
-        devices: cpu.into_iter().chain(gpus).collect(),
     }
 }

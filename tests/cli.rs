@@ -1,106 +1,27 @@
 //! The command as a process: what it prints, where, and its exit status.
 
+#[path = "support/command.rs"]
+mod command;
 mod support;
 
-use assert_cmd::Command;
+use command::{DIVVY, divvy, json, keys, number, process, refusal, stdout, without_vulkan};
+use divvy::cost::DeviceKind;
 use divvy::kernels::catalog::{CATALOG, Entry, Size};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::LazyLock;
-use std::time::Duration;
-
-/// What these tests measure of the machine: measured once per test run, and apart from the user's.
-static PROFILE: LazyLock<PathBuf> = LazyLock::new(|| {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli-profile.json");
-    let _ = std::fs::remove_file(&path);
-    path
-});
-
-const DIVVY: &str = env!("CARGO_BIN_EXE_divvy");
-
-/// Settings that would change what the command does.
-const SETTINGS: [&str; 2] = ["DIVVY_DEVICES", "DIVVY_THREADS"];
-
-/// A program in the settings of these tests.
-fn process(program: &str, args: &[&str]) -> std::process::Command {
-    let mut command = std::process::Command::new(program);
-    for name in SETTINGS {
-        command.env_remove(name);
-    }
-    command.args(args).env("DIVVY_PROFILE", &*PROFILE);
-    command
-}
-
-fn divvy(args: &[&str]) -> Command {
-    let mut command = Command::from_std(process(DIVVY, args));
-    command.timeout(Duration::from_secs(300));
-    command
-}
-
-/// The command where no Vulkan driver can be found.
-fn without_vulkan(args: &[&str]) -> Command {
-    let mut command = divvy(args);
-    for name in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
-        command.env(name, "/nonexistent");
-    }
-    command
-}
-
-/// What a command that must succeed prints, which must be all it has to say.
-fn stdout(mut command: Command) -> String {
-    let output = command.output().expect("it starts");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {errors}");
-    assert_eq!(errors, "", "{command:?}");
-    String::from_utf8(output.stdout).expect("text")
-}
-
-fn json(command: Command) -> Value {
-    let text = stdout(command);
-    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
-}
-
-/// The exit status and the message of a command that must fail, without having printed anything.
-fn refusal(mut command: Command) -> (i32, String) {
-    let output = command.output().expect("it starts");
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    let status = output.status.code().expect("it ends by itself");
-    assert_ne!(status, 0, "{command:?}");
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        "",
-        "{command:?}: {errors}"
-    );
-    assert!(
-        errors.starts_with("error: ") && !errors.contains("panicked"),
-        "{errors}"
-    );
-    (status, errors)
-}
 
 fn has_gpu() -> bool {
     support::has_gpu(support::runtime())
 }
 
+/// Small, but of several blocks, so that a split has something to divide.
 fn small(entry: &Entry) -> usize {
     match entry.size {
-        Size::Items => 3000,
+        Size::Items => 100_003,
         Size::Bodies => 300,
         Size::Side => 130,
     }
-}
-
-fn keys(value: &Value) -> Vec<&str> {
-    let object = value.as_object().expect("an object");
-    object.keys().map(String::as_str).collect()
-}
-
-fn number(value: &Value) -> f64 {
-    value
-        .as_f64()
-        .unwrap_or_else(|| panic!("{value} is no number"))
 }
 
 /// That the object is of the documented form, with parts that follow each other from 0 on.
@@ -547,7 +468,8 @@ fn bench_gives_a_row_per_kernel_size_and_device() {
         "--repeat",
         "3",
     ];
-    let gpus = support::runtime().gpus().len();
+    let kinds: Vec<_> = support::runtime().gpus().map(|gpu| gpu.kind).collect();
+    let gpus = kinds.len();
     let rows = json(divvy(&[&args[..], &["--json"]].concat()));
     let rows = rows.as_array().expect("a list");
     assert_eq!(rows.len(), 2 * (1 + gpus));
@@ -555,6 +477,8 @@ fn bench_gives_a_row_per_kernel_size_and_device() {
         assert_eq!(row["kernel"], "axpy");
         assert_eq!(row["n"], if at < 1 + gpus { 100 } else { 2000 });
         assert_eq!(row["repeat"], 3);
+        let software = at % (1 + gpus) > 0 && kinds[at % (1 + gpus) - 1] == DeviceKind::Software;
+        assert_eq!(row["software"], software, "{row}");
         let ideal = number(&row["roofline_seconds"]);
         let median = number(&row["seconds"]["median"]);
         assert!(ideal > 0.0 && number(&row["gflops"]) > 0.0 && number(&row["gbytes_per_s"]) > 0.0);

@@ -2,8 +2,9 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use divvy::array::ElementType;
+use divvy::cost::DeviceKind;
 use divvy::kernels::catalog::{self, CATALOG, Case, Entry, Size};
-use divvy::{Error, Placement, Runtime};
+use divvy::{DeviceId, Error, Placement, Runtime};
 
 /// A kernel on random input, and where it runs.
 #[derive(clap::Args)]
@@ -77,6 +78,17 @@ pub fn runtime(threads: Option<usize>) -> Result<Runtime, Error> {
     match threads {
         Some(threads) => Runtime::builder().threads(threads).build(),
         None => Runtime::new(),
+    }
+}
+
+/// Whether a device only seems to be a GPU: a driver that computes on the CPU's cores. Its times are no GPU's.
+pub fn is_software(rt: &Runtime, device: DeviceId) -> bool {
+    match device {
+        DeviceId::Cpu => false,
+        DeviceId::Gpu(index) => rt
+            .gpus()
+            .nth(index)
+            .is_some_and(|gpu| gpu.kind == DeviceKind::Software),
     }
 }
 

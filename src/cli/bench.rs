@@ -1,6 +1,6 @@
 //! `divvy bench`: every kernel on every device, against what the device could do at the best.
 
-use super::args::{Residency, kernel, runtime, size};
+use super::args::{Residency, is_software, kernel, runtime, size};
 use super::failure::Failure;
 use super::measure::{self, Repeats, Setup, Spread};
 use super::output::{self, Reader, aligned};
@@ -26,8 +26,9 @@ Examples:
   divvy bench --kernels axpy --n 64Ki,16Mi --json | jq '.[] | [.n, .device, .seconds.median]'
 
 With --json one array of objects is printed:
-  {\"kernel\", \"n\", \"dtype\", \"device\", \"repeat\", \"seconds\": {\"min\", \"median\", \"max\"},
-   \"gflops\", \"gbytes_per_s\", \"roofline_seconds\", \"roofline_fraction\", \"chosen\"}")]
+  {\"kernel\", \"n\", \"dtype\", \"device\", \"software\", \"repeat\",
+   \"seconds\": {\"min\", \"median\", \"max\"}, \"gflops\", \"gbytes_per_s\",
+   \"roofline_seconds\", \"roofline_fraction\", \"chosen\"}")]
 pub struct Args {
     /// Only these kernels, separated by commas
     #[arg(long, value_delimiter = ',', value_parser = kernel(), value_name = "KERNELS")]
@@ -113,6 +114,7 @@ fn bench_size(
                     n,
                     dtype: entry.dtypes[0],
                     device,
+                    software: is_software(rt, device),
                     repeat: timing.repeats(),
                     seconds: timing.spread(),
                     gflops: timing.rate(work.flops) / 1e9,
@@ -177,6 +179,7 @@ struct Row {
     n: usize,
     dtype: ElementType,
     device: DeviceId,
+    software: bool,
     repeat: usize,
     seconds: Spread,
     gflops: f64,
@@ -196,7 +199,7 @@ struct Table {
 }
 
 /// Wide enough for what comes, since the rows are not known when the first is printed.
-const WIDTHS: [usize; 7] = [16, 11, 5, 8, 12, 12, 8];
+const WIDTHS: [usize; 7] = [16, 11, 15, 8, 12, 12, 8];
 
 impl Table {
     fn begin(json: bool, steps: usize) -> Result<Self, Failure> {
@@ -228,10 +231,14 @@ impl Table {
             let comma = if self.rows == 0 { " " } else { "," };
             format!("{comma}{}", output::json(row)?)
         } else {
+            let device = match row.software {
+                true => format!("{} (software)", row.device),
+                false => row.device.to_string(),
+            };
             let cells = [
                 row.kernel.to_owned(),
                 count(row.n),
-                row.device.to_string(),
+                device,
                 seconds(row.seconds.median),
                 quantity(row.gbytes_per_s * 1e9, "B/s"),
                 quantity(row.gflops * 1e9, "FLOP/s"),

@@ -1,11 +1,12 @@
 //! `divvy run`: one kernel on random input, timed, and checked if asked.
 
-use super::args::{Job, Residency, unit};
+use super::args::{Job, Residency, is_software, unit};
 use super::failure::Failure;
 use super::measure::{self, Repeats, Setup, Spread, Timing};
 use super::output;
 use super::progress::Progress;
 use divvy::array::ElementType;
+use divvy::kernel::Work;
 use divvy::kernels::catalog::Check;
 use divvy::units::{count, quantity, seconds};
 use divvy::{DeviceId, Error, Runtime};
@@ -87,7 +88,7 @@ fn measure(args: &Args, rt: &Runtime) -> Result<Outcome, Error> {
     } else {
         None
     };
-    Ok(Outcome::new(job, &timing, case.work(), check))
+    Ok(Outcome::new(rt, job, &timing, case.work(), check))
 }
 
 /// JSON has no infinity: an error beyond all numbers becomes the largest of them.
@@ -124,14 +125,17 @@ struct Part {
     range: [usize; 2],
     #[serde(skip)]
     threads: usize,
+    #[serde(skip)]
+    software: bool,
 }
 
 impl Outcome {
-    fn new(job: &Job, timing: &Timing, work: divvy::kernel::Work, check: Option<Check>) -> Self {
+    fn new(rt: &Runtime, job: &Job, timing: &Timing, work: Work, check: Option<Check>) -> Self {
         let parts = timing.report.parts.iter().map(|part| Part {
             device: part.device,
             range: [part.range.start, part.range.end],
             threads: part.threads,
+            software: is_software(rt, part.device),
         });
         Self {
             kernel: job.kernel.name,
@@ -167,6 +171,7 @@ impl fmt::Display for Outcome {
             let device = match (part.device, part.threads) {
                 (DeviceId::Cpu, 1) => "cpu, 1 thread".into(),
                 (DeviceId::Cpu, threads) => format!("cpu, {threads} threads"),
+                (gpu, _) if part.software => format!("{gpu}, a software adapter"),
                 (gpu, _) => gpu.to_string(),
             };
             writeln!(f, "where      {device}: {}..{}", count(start), count(end))?;

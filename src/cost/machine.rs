@@ -42,6 +42,34 @@ pub struct DeviceModel {
     pub limits: Limits,
 }
 
+impl DeviceModel {
+    /// A device of which nothing could be measured: figures so low that nobody chooses it of their own accord.
+    pub(crate) fn unmeasured(id: DeviceId, kind: DeviceKind, name: String) -> Self {
+        let bandwidth = Curve {
+            points: vec![[1.0, 1e6]],
+        };
+        let link = Some(Link {
+            latency_seconds: 1.0,
+            bytes_per_second: 1e6,
+        });
+        Self {
+            id,
+            kind,
+            name,
+            engines: vec![Engine {
+                threads: 1,
+                launch_seconds: 1.0,
+                flops_per_second: 1e6,
+                bandwidth,
+            }],
+            queued_seconds: 0.0,
+            upload: link,
+            download: link,
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// What sort of device it is, which decides whether it may share work with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -72,7 +100,10 @@ pub struct Engine {
     pub bandwidth: Curve,
 }
 
-/// A transfer takes `latency_seconds + bytes / bytes_per_second`, on top of the launch of what waits for it.
+/// How long transfers take: `latency_seconds + bytes / bytes_per_second`.
+///
+/// An upload goes along with the call that needs it, so its latency is what it adds to that call's launch. A download
+/// is waited for, so its latency is that of a small one on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Link {
     /// Seconds that a transfer takes however small it is.

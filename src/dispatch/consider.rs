@@ -11,7 +11,7 @@ use crate::cost::prior::{self, Prediction};
 use crate::cost::{DeviceKind, DeviceModel, Engine, Machine};
 use crate::device::DeviceId;
 use crate::error::{Error, Result};
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// The ways to run a call, and the one to take.
@@ -254,11 +254,7 @@ impl<'a> Planner<'a> {
             );
         }
         let fractions: SmallVec<[f64; 8]> = shares.iter().map(|(_, share)| *share).collect();
-        let ranges = split::ranges(
-            self.request.items,
-            split::border(self.request.grain),
-            &fractions,
-        );
+        let ranges = split::ranges(self.request.items, self.request.border_grain, &fractions);
         let mut together = Candidate::default();
         let mut ruled_out = SmallVec::<[(DeviceId, RuledOut); 2]>::new();
         for (device, range) in devices
@@ -284,7 +280,7 @@ impl<'a> Planner<'a> {
         mut members: SmallVec<[Member<'_>; 8]>,
         worth: Option<f64>,
     ) -> Option<Candidate> {
-        let border = split::border(self.request.grain);
+        let border = self.request.border_grain;
         let fastest = members
             .iter()
             .map(|m| m.line.per_item)
@@ -334,7 +330,7 @@ impl<'a> Planner<'a> {
 
     /// A device that cannot run the whole, as a member that may run a part.
     fn member_for_a_part(&self, device: &'a DeviceModel) -> Option<Member<'a>> {
-        let least = 0..split::border(self.request.grain).min(self.request.items);
+        let least = 0..self.request.border_grain.min(self.request.items);
         let estimate = self.fastest(device, &least).ok()?;
         Some(Member {
             device,
@@ -374,10 +370,14 @@ impl<'a> Planner<'a> {
         load: &Load,
     ) -> impl Iterator<Item = Estimate<'m>> {
         let further_dispatches = (load.dispatches - 1) as f64 * device.queued_seconds;
-        let returned = device
-            .download
-            .map_or(0.0, |link| link.seconds(self.request.returned_bytes as f64));
+        let returned_bytes = self.request.returned_bytes as f64;
+        let download = device.download.filter(|_| returned_bytes > 0.0);
         device.engines.iter().map(move |engine| {
+            // A value comes back with the submission that computes it, whose wait is in the launch already.
+            let returned = download.map_or(0.0, |link| {
+                let more = (link.latency_seconds - engine.launch_seconds).max(0.0);
+                more + returned_bytes / link.bytes_per_second
+            });
             let predicted = Prediction {
                 launch: engine.launch_seconds + further_dispatches,
                 upload: load.upload,

@@ -224,15 +224,12 @@ fn piece_items(name: &str, outline: &Outline, limits: &GpuLimits) -> Result<usiz
     let mut most = outline.max_piece;
     for binding in &outline.bindings {
         let size = binding.array.element_type().size();
-        // Windows start at an aligned offset, up to 63 elements before the first that is needed.
-        let elements = (limits.max_binding_bytes as usize / size).saturating_sub(64);
-        let fit = match binding.role {
-            Role::Items { num, den } => elements / num.max(1) * den,
-            Role::Halo { width, halo } => (elements / width.max(1)).saturating_sub(2 * halo),
-            Role::Whole if binding.array.len() > elements + 64 => 0,
-            Role::Whole | Role::WholeWindowed => usize::MAX,
-        };
-        most = most.min(fit);
+        let len = binding.array.len();
+        most = most.min(
+            binding
+                .role
+                .bindable_items(len, size, limits.max_binding_bytes),
+        );
     }
     if most >= outline.items {
         return Ok(most);

@@ -367,7 +367,8 @@ mod tests {
         let request = Request {
             kernel: "scale",
             items: n,
-            grain: 1,
+            border_grain: 64,
+            max_piece: usize::MAX,
             work: Work {
                 flops: 0.0,
                 bytes_read: 4.0 * n as f64,

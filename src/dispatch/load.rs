@@ -2,7 +2,6 @@
 //! is to compute. Seconds follow from it in `consider`.
 
 use super::plan::{Operand, Request};
-use super::split;
 use crate::array::RangeSet;
 use crate::cost::prior::Demand;
 use crate::cost::{DeviceModel, Machine};
@@ -88,13 +87,9 @@ impl Load {
         if !implemented {
             return Err(RuledOut::NoImplementation);
         }
-        let max_binding = device.limits.max_binding_bytes.unwrap_or(u64::MAX);
-        let max_buffer = device.limits.max_buffer_bytes.unwrap_or(u64::MAX);
-        let mut load = Self {
-            dispatches: 1,
-            ..Self::default()
-        };
+        let mut load = Self::default();
         let mut moves = Moves::default();
+        let mut pieces = Pieces::new(request, device);
         let (mut bytes_of_all, mut bytes_of_whole) = (0, 0);
         for (array, operand) in request.operands.iter().enumerate() {
             let elements = operand.role.elements(range, request.items, operand.len);
@@ -104,38 +99,20 @@ impl Load {
             if whole {
                 bytes_of_whole += bytes;
             }
-            if operand.role == Role::Whole {
-                if bytes > max_binding {
-                    return Err(RuledOut::Binding {
-                        array,
-                        bytes,
-                        limit: max_binding,
-                    });
-                }
-                if bytes > max_buffer {
-                    return Err(RuledOut::Buffer {
-                        array,
-                        bytes,
-                        limit: max_buffer,
-                    });
-                }
-            } else if !whole && bytes > max_binding {
-                let piece = range.start..range.end.min(range.start + split::border(request.grain));
-                let least =
-                    operand.bytes(&operand.role.elements(&piece, request.items, operand.len));
-                if least > max_binding {
-                    return Err(RuledOut::Binding {
-                        array,
-                        bytes: least,
-                        limit: max_binding,
-                    });
-                }
-                load.dispatches = load.dispatches.max(bytes.div_ceil(max_binding));
+            let limit = device.limits.max_buffer_bytes.unwrap_or(u64::MAX);
+            if operand.role == Role::Whole && bytes > limit {
+                return Err(RuledOut::Buffer {
+                    array,
+                    bytes,
+                    limit,
+                });
             }
+            pieces.fit(array, operand);
             if operand.access.reads() {
                 moves.add(operand, device.id, elements, whole);
             }
         }
+        load.dispatches = pieces.count(request, range)?;
         if let Some(limit) = device
             .limits
             .memory_bytes
@@ -171,6 +148,59 @@ impl Load {
                 self.fixed += link.latency_seconds;
             }
         }
+    }
+}
+
+/// Into how many pieces a part is cut because a dispatch cannot bind all of it.
+struct Pieces {
+    max_binding_bytes: Option<u64>,
+    most_items: usize,
+    /// The array that allows no more.
+    narrowest: usize,
+}
+
+impl Pieces {
+    fn new(request: &Request<'_>, device: &DeviceModel) -> Self {
+        let max_binding_bytes = device.limits.max_binding_bytes;
+        let most_items = if device.id == DeviceId::Cpu {
+            usize::MAX
+        } else {
+            request.max_piece
+        };
+        Self {
+            max_binding_bytes,
+            most_items,
+            narrowest: 0,
+        }
+    }
+
+    fn fit(&mut self, array: usize, operand: &Operand) {
+        let Some(limit) = self.max_binding_bytes else {
+            return;
+        };
+        let items = operand
+            .role
+            .bindable_items(operand.len, operand.element_bytes, limit);
+        if items < self.most_items {
+            (self.most_items, self.narrowest) = (items, array);
+        }
+    }
+
+    fn count(&self, request: &Request<'_>, range: &Range<usize>) -> Result<u64, RuledOut> {
+        if self.most_items >= request.items {
+            return Ok(1);
+        }
+        let items = self.most_items / request.border_grain * request.border_grain;
+        if items > 0 {
+            return Ok(range.len().div_ceil(items) as u64);
+        }
+        let operand = &request.operands[self.narrowest];
+        let least = 0..request.border_grain.min(request.items);
+        Err(RuledOut::Binding {
+            array: self.narrowest,
+            bytes: operand.bytes(&operand.role.elements(&least, request.items, operand.len)),
+            limit: self.max_binding_bytes.unwrap_or(u64::MAX),
+        })
     }
 }
 

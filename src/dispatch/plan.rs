@@ -21,8 +21,10 @@ pub struct Request<'a> {
     pub kernel: &'a str,
     /// The length of the outermost axis.
     pub items: usize,
-    /// What the kernel asks borders between parts to be multiples of.
-    pub grain: usize,
+    /// What borders between parts are multiples of: [`Outline::border_grain`].
+    pub border_grain: usize,
+    /// The most items that one dispatch may take.
+    pub max_piece: usize,
     /// What all items cost.
     pub work: Work,
     /// Whether the CPU can run it.
@@ -71,7 +73,8 @@ impl<'a> Request<'a> {
         Self {
             kernel,
             items: outline.items,
-            grain: outline.grain,
+            border_grain: outline.border_grain(),
+            max_piece: outline.max_piece,
             work: outline.work,
             has_cpu: outline.has_cpu,
             has_gpu: outline.has_gpu,

@@ -3,14 +3,6 @@
 use smallvec::SmallVec;
 use std::ops::Range;
 
-/// Borders between parts are multiples of this: of the kernel's grain, and of 64 items, so that a part's elements
-/// start where a GPU may bind them and no two devices write one cache line.
-pub fn border(grain: usize) -> usize {
-    let grain = grain.max(1);
-    let common = 1 << grain.trailing_zeros().min(6);
-    grain.saturating_mul(64 / common)
-}
-
 /// `items` cut into contiguous parts of these shares, in order, with borders at the nearest multiples of `border`.
 /// Parts may be empty. The last part with a positive share takes the remainder; there must be one.
 pub fn ranges(items: usize, border: usize, shares: &[f64]) -> SmallVec<[Range<usize>; 2]> {
@@ -82,23 +74,6 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn borders_are_multiples_of_the_grain_and_of_64() {
-        for (grain, wanted) in [
-            (0, 64),
-            (1, 64),
-            (2, 64),
-            (3, 192),
-            (48, 192),
-            (64, 64),
-            (100, 1600),
-            (256, 256),
-        ] {
-            assert_eq!(border(grain), wanted, "grain {grain}");
-        }
-        assert_eq!(border(usize::MAX), usize::MAX);
-    }
-
-    #[test]
     fn a_share_of_nothing_gets_nothing_and_the_last_takes_the_remainder() {
         let cut = |items, shares: &[f64]| ranges(items, 64, shares).to_vec();
         assert_eq!(cut(1000, &[0.25, 0.75]), [0..256, 256..1000]);
@@ -124,12 +99,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_cover_the_items_once(items in 0usize..100_000, grain in 1usize..300,
+        fn parts_cover_the_items_once(items in 0usize..100_000, border in 1usize..300,
                                       weights in prop::collection::vec(0.0f64..1.0, 1..9)) {
             let total: f64 = weights.iter().sum();
             prop_assume!(total > 0.0);
             let shares: Vec<_> = weights.iter().map(|w| w / total).collect();
-            let border = border(grain);
             let parts = ranges(items, border, &shares);
             prop_assert_eq!(parts.len(), shares.len());
             let mut at = 0;

@@ -8,6 +8,7 @@ mod args;
 mod bound;
 mod definition;
 mod fold;
+mod pass;
 
 pub use args::{Fold, PartItems, WgslArgs};
 pub use bound::BoundWgsl;
@@ -68,9 +69,9 @@ use std::sync::Arc;
 ///
 /// let rt = Runtime::new()?;
 /// let x = rt.array_from(&[1.0f32, 2.0, 3.0])?;
-/// let mut y = rt.uninit(3)?;
+/// let mut y = rt.uninit::<f32>(3)?;
 /// rt.run(square.bind("x", &x).bind_mut("y", &mut y))?;
-/// assert_eq!(y.to_vec()?, [1.0f32, 4.0, 9.0]);
+/// assert_eq!(y.to_vec()?, [1.0, 4.0, 9.0]);
 /// # Ok(())
 /// # }
 /// ```

@@ -52,12 +52,9 @@ impl Outline {
     /// What borders between parts on different devices, and between pieces on a GPU, are multiples of: the grain, and
     /// 64 items, so that elements of 4 bytes begin at the 256-byte borders that bindings must begin at.
     pub fn border_grain(&self) -> usize {
-        const ALIGNED: usize = 64;
-        let mut multiple = self.grain;
-        while !multiple.is_multiple_of(ALIGNED) {
-            multiple *= 2;
-        }
-        multiple
+        const ALIGNED_LOG2: u32 = 6;
+        let grain = self.grain.max(1);
+        grain.saturating_mul(1 << (ALIGNED_LOG2 - grain.trailing_zeros().min(ALIGNED_LOG2)))
     }
 
     /// The same with `bytes` read back to the host after each run.
@@ -149,6 +146,26 @@ impl Role {
     /// One element for every `items` items: the partial results of blocks.
     pub const fn per(items: usize) -> Self {
         Self::Items { num: 1, den: items }
+    }
+
+    /// The most items of which an adapter can bind the elements at once, in an array of `len` elements of
+    /// `element_bytes` each. 0 if even one is too much.
+    pub(crate) fn bindable_items(
+        &self,
+        len: usize,
+        element_bytes: usize,
+        max_binding_bytes: u64,
+    ) -> usize {
+        // Windows start at an aligned offset, up to 63 elements before the first that is needed.
+        const LEAD: usize = 64;
+        let all = max_binding_bytes as usize / element_bytes;
+        let elements = all.saturating_sub(LEAD);
+        match *self {
+            Self::Items { num, den } => elements / num.max(1) * den,
+            Self::Halo { width, halo } => (elements / width.max(1)).saturating_sub(2 * halo),
+            Self::Whole if len > all => 0,
+            Self::Whole | Self::WholeWindowed => usize::MAX,
+        }
     }
 
     /// The elements that `items` of `all_items` stand for in an array of `len` elements.

@@ -508,3 +508,78 @@ fn excerpt(source: &str, span: Span, label: &str) -> String {
     text.split_once('\n')
         .map_or(String::new(), |(_, lines)| lines.trim_end().to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "
+        override WIDE: u32 = 2;
+        @group(0) @binding(0) var<storage, read> a: array<vec3<u32>>;
+        @group(0) @binding(1) var<storage, read_write> b: array<atomic<i32>>;
+        @group(0) @binding(2) var<storage, read_write> c: array<f32>;
+        @group(1) @binding(0) var<uniform> d: f32;
+
+        fn through_a_call(i: u32) { c[i] = 1.0; }
+
+        @compute @workgroup_size(WIDE, 4 * WIDE)
+        fn first(@builtin(global_invocation_id) id: vec3<u32>) {
+            atomicStore(&b[0], i32(arrayLength(&a)));
+            through_a_call(id.x);
+        }
+        @compute @workgroup_size(64)
+        fn second() { atomicAdd(&b[0], 1); c[0] += f32(a[0].x); }
+        @compute @workgroup_size(64)
+        fn third() { c[0] = d; }";
+
+    fn array(reflection: &Reflection, name: &str) -> Option<ArrayType> {
+        match reflection.variable(name)?.kind {
+            Kind::Array(ty) => Some(ty),
+            Kind::Uniform(_) => None,
+        }
+    }
+
+    #[test]
+    fn uses_are_those_of_the_entry_point_and_what_it_calls() -> Result<()> {
+        let first = reflect("k", SOURCE, Some("first"), &[])?;
+        let uses = |name: &str| array(&first, name).map(|ty| (ty.read, ty.written));
+        // The length of an array is not its elements.
+        assert_eq!(uses("a"), Some((false, false)));
+        assert_eq!(uses("b"), Some((false, true)));
+        assert_eq!(uses("c"), Some((false, true)));
+        assert_eq!(first.unused, ["d"]);
+        let second = reflect("k", SOURCE, Some("second"), &[])?;
+        let uses = |name: &str| array(&second, name).map(|ty| (ty.read, ty.written));
+        assert_eq!(uses("a"), Some((true, false)));
+        assert_eq!(uses("b"), Some((true, true)));
+        assert_eq!(uses("c"), Some((true, true)));
+        // What another entry point needs is none of this one's business.
+        assert!(reflect("k", SOURCE, Some("third"), &[]).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn elements_are_told_by_type() -> Result<()> {
+        let second = reflect("k", SOURCE, Some("second"), &[])?;
+        let of =
+            |name: &str| array(&second, name).map(|ty| (ty.to_string(), ty.stride(), ty.writable));
+        assert_eq!(of("a"), Some(("array<vec3<u32>>".into(), 4, false)));
+        assert_eq!(of("b"), Some(("array<atomic<i32>>".into(), 1, true)));
+        assert_eq!(of("c"), Some(("array<f32>".into(), 1, true)));
+        Ok(())
+    }
+
+    #[test]
+    fn workgroup_sizes_are_those_after_overriding() -> Result<()> {
+        assert_eq!(
+            reflect("k", SOURCE, Some("first"), &[])?.workgroup_size,
+            [2, 8, 1]
+        );
+        let constants = [("WIDE".to_owned(), 16.0)];
+        assert_eq!(
+            reflect("k", SOURCE, Some("first"), &constants)?.workgroup_size,
+            [16, 64, 1]
+        );
+        Ok(())
+    }
+}

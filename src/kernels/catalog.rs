@@ -2,7 +2,7 @@
 //! and a tolerance. Tests, benchmarks, audit and the command line are stamped from this list, so that a new
 //! kernel is its file, its shader and one line here.
 
-use crate::array::{Array, ElementType, Handle};
+use crate::array::{Array, Element, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Report};
 use crate::error::{Error, Result};
 use crate::kernel::Work;
@@ -11,6 +11,12 @@ use crate::runtime::Runtime;
 /// Every built-in kernel, in the order in which they are listed to users.
 pub const CATALOG: &[Entry] = &[
     super::axpy::ENTRY,
+    super::sum::ENTRY,
+    super::dot::ENTRY,
+    super::extremum::MIN,
+    super::extremum::MAX,
+    super::extremum::ARGMIN,
+    super::extremum::ARGMAX,
     super::gemm::ENTRY,
     super::gemv::ENTRY,
     super::nbody::ENTRY,
@@ -198,6 +204,71 @@ impl Check {
             tolerance: 0.0,
             ok: differ == 0,
         }
+    }
+}
+
+/// Evaluates an expression with a type alias bound to the type that an [`ElementType`] stands for.
+macro_rules! by_type {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            $crate::array::ElementType::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::array::ElementType::U32 => {
+                type $T = u32;
+                $body
+            }
+            $crate::array::ElementType::I32 => {
+                type $T = i32;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use by_type;
+
+/// Element types of which random arguments can be drawn.
+pub trait Sample: Element {
+    /// `n` random elements.
+    fn sample(n: usize, rng: &mut fastrand::Rng) -> Vec<Self>;
+
+    /// The value, exactly.
+    fn to_f64(self) -> f64;
+
+    /// The element whose bits are [`POISON`].
+    fn poison() -> Self {
+        bytemuck::cast(POISON)
+    }
+}
+
+impl Sample for f32 {
+    fn sample(n: usize, rng: &mut fastrand::Rng) -> Vec<Self> {
+        random_f32(n, rng)
+    }
+
+    fn to_f64(self) -> f64 {
+        self.into()
+    }
+}
+
+impl Sample for u32 {
+    fn sample(n: usize, rng: &mut fastrand::Rng) -> Vec<Self> {
+        (0..n).map(|_| rng.u32(..) >> (8 * rng.u32(0..4))).collect()
+    }
+
+    fn to_f64(self) -> f64 {
+        self.into()
+    }
+}
+
+impl Sample for i32 {
+    fn sample(n: usize, rng: &mut fastrand::Rng) -> Vec<Self> {
+        (0..n).map(|_| rng.i32(..) >> (8 * rng.u32(0..4))).collect()
+    }
+
+    fn to_f64(self) -> f64 {
+        self.into()
     }
 }
 

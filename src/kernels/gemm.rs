@@ -345,7 +345,9 @@ impl Gemm {
         let c = part.arg(C);
         // Vectors need rows that begin at, and along k also end at, multiples of four elements.
         let aligned = |arg: &GpuArg, ld: usize, along_k: bool| {
-            arg.lead() % 4 == 0 && ld % 4 == 0 && !(along_k && depth.len() % 4 != 0)
+            arg.lead().is_multiple_of(4)
+                && ld.is_multiple_of(4)
+                && !(along_k && !depth.len().is_multiple_of(4))
         };
         let tile = Tile::choose(rows.len(), columns.len(), part.is_software());
         let constant = |value: bool| if value { 1.0 } else { 0.0 };

@@ -1,7 +1,6 @@
 //! The planner's behaviour on invented machines. No device is needed.
 
 use super::super::explain::explain;
-use super::super::split::border;
 use super::*;
 use crate::cost::{Curve, DeviceKind, DeviceModel, Engine, Limits, Link};
 use crate::error::Error;
@@ -80,7 +79,8 @@ fn update(n: usize, flops: f64, places: &[DeviceId]) -> Request<'static> {
     Request {
         kernel: "update",
         items: n,
-        grain: 1,
+        border_grain: 64,
+        max_piece: usize::MAX,
         work: Work {
             flops: flops * n as f64,
             bytes_read: bytes,
@@ -229,7 +229,8 @@ fn a_value_is_read_back_from_a_gpu_only() {
             .predicted
             .download
     };
-    near(download(Placement::Gpu(0)), 5e-6 + 4.0 / 1e10);
+    // It shares the wait of the launch.
+    near(download(Placement::Gpu(0)), 4.0 / 1e10);
     near(download(Placement::Cpu), 0.0);
 }
 
@@ -245,9 +246,16 @@ fn what_exceeds_a_binding_takes_further_dispatches() {
             .predicted
             .launch
     };
-    near(launch(1 << 18), 2e-5);
-    near(launch((1 << 18) + 1), 2e-5 + 2e-6);
-    near(launch(1 << 20), 2e-5 + 3.0 * 2e-6);
+    // Windows may have to start up to 64 elements early.
+    near(launch((1 << 18) - 64), 2e-5);
+    near(launch((1 << 18) - 63), 2e-5 + 2e-6);
+    near(launch(1 << 20), 2e-5 + 4.0 * 2e-6);
+    let request = Request {
+        max_piece: 1000,
+        ..update(9600, 1.0, &[GPU0])
+    };
+    let plan = place(&request, &machine([gpu(0, 10.0)]), Placement::Gpu(0)).unwrap();
+    near(plan.parts[0].predicted.launch, 2e-5 + 9.0 * 2e-6);
 }
 
 #[test]
@@ -702,7 +710,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_request()(items in prop_oneof![0usize..300, 0usize..(1 << 24)], grain in prop_oneof![Just(1usize), 1usize..1000])
+    fn any_request()(items in prop_oneof![0usize..300, 0usize..(1 << 24)], grain in prop_oneof![Just(64usize), 1usize..1000])
                     (operands in prop::collection::vec(any_operand(items), 0..5), items in Just(items), grain in Just(grain),
                      flops in around(1e-3, 1e6), bytes in around(1e-3, 1e3), returned in 0usize..100,
                      has_cpu in prop::bool::weighted(0.9), has_gpu in prop::bool::weighted(0.9)) -> Request<'static> {
@@ -710,7 +718,8 @@ prop_compose! {
         Request {
             kernel: "random",
             items,
-            grain,
+            border_grain: grain,
+            max_piece: usize::MAX,
             work: Work { flops: flops * n, bytes_read: bytes * n, bytes_written: bytes * n },
             has_cpu,
             has_gpu,
@@ -788,7 +797,7 @@ proptest! {
         for part in &plan.parts {
             prop_assert_eq!(part.range.start, at);
             prop_assert!(!part.range.is_empty());
-            prop_assert!(part.range.end == request.items || part.range.end % border(request.grain) == 0);
+            prop_assert!(part.range.end == request.items || part.range.end % request.border_grain == 0);
             let predicted = part.predicted;
             for seconds in [predicted.launch, predicted.upload, predicted.compute, predicted.download] {
                 prop_assert!(seconds.is_finite() && seconds >= 0.0, "{:?}", part);
@@ -845,7 +854,7 @@ proptest! {
         let after = place(&request, &later, Placement::Auto).unwrap();
         let (before, after) = (share(&before, id), share(&after, id));
         // Borders are rounded, and each end of a part may round the other way.
-        prop_assert!(after + 2 * border(request.grain) >= before, "{} then {}", before, after);
+        prop_assert!(after + 2 * request.border_grain >= before, "{} then {}", before, after);
     }
 
     #[test]
@@ -856,7 +865,7 @@ proptest! {
         let (fast_id, slow_id) = (fast.id, slow.id);
         let here = machine([here.devices[0].clone(), fast, slow]);
         let Ok(plan) = place(&request, &here, Placement::Auto) else { return Ok(()) };
-        prop_assert!(share(&plan, fast_id) + border(request.grain) >= share(&plan, slow_id), "{:?}", plan);
+        prop_assert!(share(&plan, fast_id) + request.border_grain >= share(&plan, slow_id), "{:?}", plan);
     }
 
     #[test]

@@ -1,18 +1,16 @@
-//! A user's kernel with its arguments: what was bound, checked against the definition, and how it runs.
+//! A user's kernel with its arguments: what was bound, checked against the definition.
 //!
 //! Binding never fails at once, so that calls chain; the first mistake is kept and is the error of the run.
 
-use super::args::{PartItems, Slot, WgslArgs};
 use super::definition::{ArrayBinding, Definition, Use};
 use super::fold::{Copies, FoldPass};
+use super::pass::ItemsPass;
 use crate::array::{Array, Element, ElementType, Handle};
 use crate::dispatch::Execution;
 use crate::error::{Error, Result};
-use crate::kernel::{Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, Outline, Pass, Role, Work};
-use bytemuck::{Pod, Zeroable};
+use crate::kernel::{Binding, Call, Kernel, Outline, Role, Work};
+use bytemuck::Pod;
 use std::any::TypeId;
-use std::cell::Cell;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// A user's kernel bound to its arguments: made by [`WgslKernel::bind`](super::WgslKernel::bind), run by
@@ -363,208 +361,15 @@ impl Kernel for BoundWgsl {
                 results.push(array.clone());
             }
         }
-        let pass = ItemsPass::new(self.clone(), copies)?;
+        let outline = self.outline_with(&copies)?;
+        let uniforms = self.uniforms.iter().flatten().cloned().collect();
+        let pass = ItemsPass::new(Arc::clone(&self.kernel), uniforms, copies, outline);
         cx.launch(&pass)?;
-        for (copies, result) in pass.copies.into_iter().zip(results) {
+        for (copies, result) in pass.into_copies().into_iter().zip(results) {
             cx.launch_small(&FoldPass::new(copies, result))?;
         }
         Ok(())
     }
-}
-
-/// The pass over the items: the user's code.
-struct ItemsPass {
-    call: BoundWgsl,
-    uniforms: Vec<UniformValue>,
-    /// What stands for the arrays with partial results, in the order of the kernel.
-    copies: Vec<Copies>,
-    /// One binding for each array of the kernel.
-    outline: Outline,
-}
-
-impl ItemsPass {
-    fn new(call: BoundWgsl, copies: Vec<Copies>) -> Result<Self> {
-        let uniforms = call.uniforms.iter().flatten().cloned().collect();
-        let outline = call.outline_with(&copies)?;
-        Ok(Self {
-            call,
-            uniforms,
-            copies,
-            outline,
-        })
-    }
-
-    /// Cuts `items` into what one call of the closure, or one dispatch, computes: at most `most` items, and if the
-    /// order of folding matters no more than go into one copy of the partial results.
-    fn pieces(&self, items: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
-        let step = match self.copies.first() {
-            // A power of two divides a block, so that no piece reaches into the next.
-            Some(copies) if self.call.kernel.folds_in_blocks() => {
-                1 << most.min(copies.items()).ilog2()
-            }
-            _ => most,
-        };
-        let end = items.end;
-        items
-            .step_by(step)
-            .map(move |lo| lo..end.min(lo.saturating_add(step)))
-    }
-
-    /// The elements of each array that the code for `piece` sees.
-    fn elements(&self, piece: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
-        let mut copies = self.copies.iter();
-        let of = move |(array, binding): (&ArrayBinding, &Binding)| match array.role {
-            Use::Partial { .. } => copies.next().map_or(0..0, |copies| copies.elements(piece)),
-            _ => binding.elements(piece, self.outline.items),
-        };
-        self.call
-            .kernel
-            .arrays
-            .iter()
-            .zip(&self.outline.bindings)
-            .map(of)
-    }
-}
-
-impl Pass for ItemsPass {
-    fn name(&self) -> &str {
-        &self.call.kernel.name
-    }
-
-    fn outline(&self) -> Result<Outline> {
-        Ok(self.outline.clone())
-    }
-
-    fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
-        let kernel = &*self.call.kernel;
-        let Some(closure) = &kernel.cpu else {
-            let problem = "it has no CPU implementation; give the builder one with `.cpu(..)`";
-            return Err(Error::argument(
-                format!("kernel `{}`", kernel.name),
-                problem,
-            ));
-        };
-        let total = part.total();
-        let bindings = self.outline.bindings.iter().enumerate();
-        let mut views: Vec<_> = bindings
-            .map(|(index, binding)| View::new(part, index, binding))
-            .collect();
-        for piece in self.pieces(part.items(), usize::MAX) {
-            let shown = views.iter_mut().zip(self.elements(&piece));
-            let slots = shown.map(|(view, elements)| view.show(elements)).collect();
-            let args = WgslArgs::new(kernel, slots, &self.uniforms);
-            closure(kernel.part_items(&piece, total), &args)?;
-        }
-        Ok(())
-    }
-
-    fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
-        let kernel = &*self.call.kernel;
-        let total = part.total();
-        let most = kernel.dispatch_items(part.limits().max_groups as usize);
-        for piece in self.pieces(part.items(), most) {
-            let mut args = Vec::with_capacity(kernel.arrays.len());
-            for (index, elements) in self.elements(&piece).enumerate() {
-                args.push((kernel.arrays[index].binding, part.exact(index, elements)));
-            }
-            let PartItems {
-                first,
-                len,
-                total,
-                lead,
-            } = kernel.part_items(&piece, total);
-            // All below 2^32, as `count_items` and the halo's check have seen to.
-            let told = PartUniform {
-                first: first as u32,
-                len: len as u32,
-                total: total as u32,
-                lead: lead as u32,
-            };
-            let mut uniforms: Vec<(u32, &[u8])> = kernel
-                .part
-                .iter()
-                .map(|binding| (*binding, bytemuck::bytes_of(&told)))
-                .collect();
-            let values = kernel.uniforms.iter().zip(&self.uniforms);
-            uniforms.extend(values.map(|(uniform, value)| (uniform.binding, value.bytes())));
-            // A dispatch names its arguments in the order of their binding numbers.
-            args.sort_by_key(|(binding, _)| *binding);
-            uniforms.sort_by_key(|(binding, _)| *binding);
-            let args: Vec<GpuArg> = args.into_iter().map(|(_, arg)| arg).collect();
-            let uniforms: Vec<&[u8]> = uniforms.into_iter().map(|(_, bytes)| bytes).collect();
-            let groups = len.div_ceil(kernel.group_items) as u32;
-            let grid = [groups, 1, 1];
-            part.dispatch_grid(
-                &kernel.shader,
-                &kernel.entry_point,
-                &[],
-                &args,
-                &uniforms,
-                grid,
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// What a CPU part holds of one array, handed out to one piece after another.
-struct View<'a> {
-    /// The array's element at the start of `bytes`.
-    first: usize,
-    size: usize,
-    bytes: Bytes<'a>,
-}
-
-enum Bytes<'a> {
-    Read(&'a [u8]),
-    Write(&'a mut [u8]),
-}
-
-impl<'a> View<'a> {
-    fn new(part: &mut CpuPart<'a>, index: usize, binding: &Binding) -> Self {
-        let first = binding.elements(&part.items(), part.total()).start;
-        let (ty, writes) = (binding.array.element_type(), binding.access.writes());
-        let bytes = match (ty, writes) {
-            (ElementType::F32, false) => Bytes::Read(bytemuck::cast_slice(part.read::<f32>(index))),
-            (ElementType::U32, false) => Bytes::Read(bytemuck::cast_slice(part.read::<u32>(index))),
-            (ElementType::I32, false) => Bytes::Read(bytemuck::cast_slice(part.read::<i32>(index))),
-            (ElementType::F32, true) => {
-                Bytes::Write(bytemuck::cast_slice_mut(part.write::<f32>(index)))
-            }
-            (ElementType::U32, true) => {
-                Bytes::Write(bytemuck::cast_slice_mut(part.write::<u32>(index)))
-            }
-            (ElementType::I32, true) => {
-                Bytes::Write(bytemuck::cast_slice_mut(part.write::<i32>(index)))
-            }
-        };
-        Self {
-            first,
-            size: ty.size(),
-            bytes,
-        }
-    }
-
-    /// The bytes of `elements` of the array. A piece follows on the one before, and pieces that share a copy of
-    /// partial results get it one after the other.
-    fn show(&mut self, elements: Range<usize>) -> Slot<'_> {
-        let range =
-            (elements.start - self.first) * self.size..(elements.end - self.first) * self.size;
-        match &mut self.bytes {
-            Bytes::Read(bytes) => Slot::Read(&bytes[range]),
-            Bytes::Write(bytes) => Slot::Write(Cell::new(Some(&mut bytes[range]))),
-        }
-    }
-}
-
-/// What the shader's part uniform holds.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct PartUniform {
-    first: u32,
-    len: u32,
-    total: u32,
-    lead: u32,
 }
 
 /// What the caller adds to a call of a user's kernel. Mistakes are kept, and are the error of the run.

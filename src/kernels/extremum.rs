@@ -1,0 +1,463 @@
+//! The least and the greatest element of an array, and where they are: one pass that finds the best of each block of
+//! elements, then the best of those on the host. All by rank ([`super::order`]).
+
+use super::catalog::{Case, Check, Entry, Sample, Size, by_type};
+use super::order::{Ordered, Ranking};
+use super::simd::vectorised;
+use crate::array::{Array, ElementType, Handle};
+use crate::dispatch::{Execution, Explanation, Placement, Report};
+use crate::error::Result;
+use crate::kernel::shader::Shader;
+use crate::kernel::{Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, Outline, Pass, Role, Work};
+use crate::runtime::Runtime;
+use bytemuck::{Pod, Zeroable};
+use smallvec::SmallVec;
+use std::marker::PhantomData;
+use std::sync::LazyLock;
+
+/// The least element, or `None` if there is nothing to compare: the array is empty or all of it is NaN.
+///
+/// NaN are passed over and -0 is less than +0, so that the result has the same bits on every device.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::prelude::*;
+///
+/// let rt = Runtime::new()?;
+/// let x = rt.array_from(&[1.5f32, f32::NAN, -0.25])?;
+/// assert_eq!(rt.run(min(&x))?.value, Some(-0.25));
+/// # Ok(())
+/// # }
+/// ```
+pub fn min<T: Ordered>(x: &Array<T>) -> Call<'_, Extremum<T, Min>> {
+    Call::new(Extremum::new(x))
+}
+
+/// The greatest element, or `None` if there is nothing to compare: the array is empty or all of it is NaN.
+///
+/// NaN are passed over and -0 is less than +0, so that the result has the same bits on every device.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::prelude::*;
+///
+/// let rt = Runtime::new()?;
+/// let x = rt.array_from(&[3i32, -7, 5])?;
+/// assert_eq!(rt.run(max(&x))?.value, Some(5));
+/// # Ok(())
+/// # }
+/// ```
+pub fn max<T: Ordered>(x: &Array<T>) -> Call<'_, Extremum<T, Max>> {
+    Call::new(Extremum::new(x))
+}
+
+/// The index of the least element, the lowest if there are several; `None` if the array is empty or all NaN.
+///
+/// NaN are passed over and -0 equals +0.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::prelude::*;
+///
+/// let rt = Runtime::new()?;
+/// let x = rt.array_from(&[2.0f32, -1.0, f32::NAN, -1.0])?;
+/// assert_eq!(rt.run(argmin(&x))?.value, Some(1));
+/// # Ok(())
+/// # }
+/// ```
+pub fn argmin(x: &Array<f32>) -> Call<'_, Extremum<f32, ArgMin>> {
+    Call::new(Extremum::new(x))
+}
+
+/// The index of the greatest element, the lowest if there are several; `None` if the array is empty or all NaN.
+///
+/// NaN are passed over and -0 equals +0.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::prelude::*;
+///
+/// let rt = Runtime::new()?;
+/// let x = rt.array_from(&[f32::NAN, 2.0, 7.0, 7.0])?;
+/// assert_eq!(rt.run(argmax(&x))?.value, Some(2));
+/// # Ok(())
+/// # }
+/// ```
+pub fn argmax(x: &Array<f32>) -> Call<'_, Extremum<f32, ArgMax>> {
+    Call::new(Extremum::new(x))
+}
+
+/// What is looked for, and what is said of it when it is found.
+pub trait Wanted<T>: Send + Sync + 'static {
+    /// What the caller gets.
+    type Found: Copy + Send + std::fmt::Debug;
+    /// The kernel's name.
+    const NAME: &'static str;
+    /// Whether the greatest is looked for, not the least.
+    const GREATEST: bool;
+    /// Whether it matters where it is.
+    const PLACE: bool;
+
+    /// What the caller gets.
+    fn found(value: T, index: usize) -> Self::Found;
+}
+
+macro_rules! wanted {
+    ($($Wanted:ident of $($T:ident)? $(<$G:ident>)?, $name:literal, $greatest:literal, $place:literal,
+       $Found:ty, |$value:pat_param, $index:pat_param| $found:expr;)*) => {$(
+        #[doc = concat!("What [`", $name, "()`] looks for.")]
+        #[derive(Debug)]
+        pub enum $Wanted {}
+
+        impl $(<$G: Ordered>)? Wanted<$($T)? $($G)?> for $Wanted {
+            type Found = $Found;
+            const NAME: &'static str = $name;
+            const GREATEST: bool = $greatest;
+            const PLACE: bool = $place;
+
+            fn found($value: $($T)? $($G)?, $index: usize) -> $Found {
+                $found
+            }
+        }
+    )*};
+}
+wanted! {
+    Min of <T>, "min", false, false, T, |value, _| value;
+    Max of <T>, "max", true, false, T, |value, _| value;
+    ArgMin of f32, "argmin", false, true, usize, |_, index| index;
+    ArgMax of f32, "argmax", true, true, usize, |_, index| index;
+}
+
+/// The kernel behind [`min()`], [`max()`], [`argmin()`] and [`argmax()`].
+pub struct Extremum<T, W> {
+    x: Handle,
+    wanted: PhantomData<fn() -> (T, W)>,
+}
+
+impl<T: Ordered, W: Wanted<T>> Extremum<T, W> {
+    /// What is looked for has the lowest rank.
+    const RANKING: Ranking = {
+        let ranking = if W::GREATEST {
+            Ranking::descending::<T>()
+        } else {
+            Ranking::ascending::<T>()
+        };
+        if W::PLACE {
+            ranking.equal_zeros::<T>()
+        } else {
+            ranking
+        }
+    };
+
+    fn new(x: &Array<T>) -> Self {
+        Self {
+            x: x.handle().clone(),
+            wanted: PhantomData,
+        }
+    }
+
+    fn work(n: usize) -> Work {
+        Work {
+            flops: n as f64,
+            bytes_read: 4.0 * n as f64,
+            bytes_written: 0.0,
+        }
+    }
+}
+
+impl<T: Ordered, W: Wanted<T>> Kernel for Extremum<T, W> {
+    type Output = Option<W::Found>;
+
+    fn name(&self) -> &str {
+        W::NAME
+    }
+
+    fn outline(&self) -> Result<Outline> {
+        let n = self.x.len();
+        let outline = Outline::new(n, [Binding::read(&self.x, Role::ITEM)], Self::work(n));
+        let arrays = 1 + usize::from(W::PLACE);
+        Ok(outline
+            .grain(BLOCK)
+            .returning(n.div_ceil(BLOCK) * arrays * size_of::<u32>()))
+    }
+
+    fn execute(&self, cx: &mut Execution<'_>) -> Result<Self::Output> {
+        let blocks = self.x.len().div_ceil(BLOCK);
+        let ranks = cx.uninit::<u32>(blocks)?;
+        let places = if W::PLACE {
+            Some(cx.uninit::<u32>(blocks)?)
+        } else {
+            None
+        };
+        cx.launch(&BlockBests {
+            x: self.x.clone(),
+            ranks: ranks.handle().clone(),
+            places: places.as_ref().map(|places| places.handle().clone()),
+            wanted: self.wanted,
+        })?;
+        let ranks = ranks.read()?;
+        let Some(rank) = ranks
+            .iter()
+            .copied()
+            .min()
+            .filter(|r| !Self::RANKING.is_nan::<T>(*r))
+        else {
+            return Ok(None);
+        };
+        let index = match places {
+            // The first block that has it also has it first.
+            Some(places) => {
+                let block = ranks.iter().position(|r| *r == rank).unwrap_or(0);
+                block * BLOCK + places.read_range(block..block + 1)?[0] as usize
+            }
+            None => 0,
+        };
+        Ok(Some(W::found(
+            bytemuck::cast(Self::RANKING.bits(rank)),
+            index,
+        )))
+    }
+}
+
+/// Elements of which the best is found at once.
+const BLOCK: usize = 4096;
+
+/// The pass that finds the lowest rank of each block, and where in the block it is.
+struct BlockBests<T, W> {
+    x: Handle,
+    ranks: Handle,
+    places: Option<Handle>,
+    wanted: PhantomData<fn() -> (T, W)>,
+}
+
+static SHADER: LazyLock<Shader> =
+    LazyLock::new(|| Shader::builtin("extremum", include_str!("../../shaders/extremum.wgsl")));
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    elements: u32,
+    /// Elements of the outputs before the first of the part.
+    lead: u32,
+    ranking: Ranking,
+}
+
+impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
+    fn name(&self) -> &str {
+        W::NAME
+    }
+
+    fn outline(&self) -> Result<Outline> {
+        let n = self.x.len();
+        let outputs = [Some(&self.ranks), self.places.as_ref()]
+            .into_iter()
+            .flatten();
+        let outputs = outputs.map(|output| Binding::write(output, Role::per(BLOCK)));
+        let bindings = [Binding::read(&self.x, Role::ITEM)]
+            .into_iter()
+            .chain(outputs);
+        Ok(Outline::new(n, bindings, Extremum::<T, W>::work(n)).grain(BLOCK))
+    }
+
+    fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
+        let x = part.read::<T>(0);
+        let ranks = part.write::<u32>(1);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (x, rank) in x.chunks(BLOCK).zip(ranks.iter_mut()) {
+                    *rank = lowest_rank(Extremum::<T, W>::RANKING, x);
+                }
+            },
+        );
+        if W::PLACE {
+            let places = part.write::<u32>(2);
+            let mut best = u32::MAX;
+            for ((x, rank), place) in x.chunks(BLOCK).zip(ranks).zip(places) {
+                // Only a block that is better than those before it can have the place that is wanted.
+                *place = 0;
+                if *rank < best {
+                    best = *rank;
+                    *place = first_with(Extremum::<T, W>::RANKING, x, best) as u32;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
+        let outputs = 1 + usize::from(W::PLACE);
+        let args: SmallVec<[GpuArg; 3]> = (0..=outputs).map(|i| part.arg(i)).collect();
+        let params = Params {
+            elements: part.len() as u32,
+            lead: args[1].lead(),
+            ranking: Extremum::<T, W>::RANKING,
+        };
+        let entry = if W::PLACE { "locate" } else { "extreme" };
+        let groups = part.len().div_ceil(BLOCK) as u32;
+        part.dispatch_with(&SHADER, entry, &[], &args, &params, groups)
+    }
+}
+
+/// The lowest rank of any element.
+#[inline(always)]
+fn lowest_rank<T: Ordered>(ranking: Ranking, x: &[T]) -> u32 {
+    const LANES: usize = 128;
+    let mut lowest = [u32::MAX; LANES];
+    let (rows, rest) = x.as_chunks::<LANES>();
+    for row in rows {
+        for (lowest, x) in lowest.iter_mut().zip(row) {
+            *lowest = ranking.rank(bytemuck::cast(*x)).min(*lowest);
+        }
+    }
+    for (lowest, x) in lowest.iter_mut().zip(rest) {
+        *lowest = ranking.rank(bytemuck::cast(*x)).min(*lowest);
+    }
+    lowest.into_iter().fold(u32::MAX, u32::min)
+}
+
+/// The index of the first element of this rank. 0 if there is none.
+fn first_with<T: Ordered>(ranking: Ranking, x: &[T], rank: u32) -> usize {
+    const STRIDE: usize = 64;
+    let has = |x: &T| ranking.rank(bytemuck::cast(*x)) == rank;
+    // A whole stride at a time, without leaving early, vectorises.
+    let stride = x
+        .chunks(STRIDE)
+        .position(|x| x.iter().fold(false, |any, x| any | has(x)));
+    let start = stride.unwrap_or(0) * STRIDE;
+    start + x[start..].iter().position(has).unwrap_or(0)
+}
+
+/// A search in a random array.
+struct ExtremumCase<T: Ordered, W: Wanted<T>> {
+    elements: Vec<T>,
+    x: Array<T>,
+    /// `None` before the first run.
+    found: Option<Option<W::Found>>,
+}
+
+impl<T: Ordered + Sample, W: Wanted<T>> ExtremumCase<T, W>
+where
+    W::Found: Pod,
+{
+    fn boxed(n: usize, seed: u64) -> Result<Box<dyn Case>> {
+        let elements = T::sample(n, &mut fastrand::Rng::with_seed(seed));
+        let x = Array::from_slice(&elements)?;
+        Ok(Box::new(Self {
+            elements,
+            x,
+            found: None,
+        }))
+    }
+
+    fn call(&self) -> Call<'_, Extremum<T, W>> {
+        Call::new(Extremum::new(&self.x))
+    }
+
+    /// Whether there is a result, and its words.
+    fn words(found: Option<W::Found>) -> Vec<u32> {
+        match found {
+            None => vec![0],
+            Some(found) => [&[1], bytemuck::cast_slice::<_, u32>(&[found])].concat(),
+        }
+    }
+}
+
+impl<T: Ordered + Sample, W: Wanted<T>> Case for ExtremumCase<T, W>
+where
+    W::Found: Pod,
+{
+    fn reset(&mut self) -> Result<()> {
+        self.found = None;
+        self.x.write_all(&self.elements)
+    }
+
+    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
+        let run = rt.run(self.call().on(placement))?;
+        self.found = Some(run.value);
+        Ok(run.report)
+    }
+
+    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
+        rt.explain(&self.call().on(placement))
+    }
+
+    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
+        (vec![self.x.handle().clone()], Vec::new())
+    }
+
+    fn work(&self) -> Work {
+        Extremum::<T, W>::work(self.elements.len())
+    }
+
+    fn check(&mut self) -> Result<Check> {
+        let mut best: Option<usize> = None;
+        for (i, x) in self.elements.iter().enumerate() {
+            let better = best.is_none_or(|best| {
+                let best = &self.elements[best];
+                if W::GREATEST { x > best } else { x < best }
+            });
+            best = if better { Some(i) } else { best };
+        }
+        let want = best.map(|best| W::found(self.elements[best], best));
+        let got = self.found.map(Self::words).unwrap_or_default();
+        Ok(Check::exact(&got, &Self::words(want)))
+    }
+
+    fn bits(&mut self) -> Result<Vec<u32>> {
+        Ok(self.found.map(Self::words).unwrap_or_default())
+    }
+}
+
+const ALL: &[ElementType] = &[ElementType::F32, ElementType::U32, ElementType::I32];
+
+/// What the four entries have in common.
+const fn entry(
+    name: &'static str,
+    about: &'static str,
+    dtypes: &'static [ElementType],
+    case: fn(usize, ElementType, u64) -> Result<Box<dyn Case>>,
+) -> Entry {
+    let bench_sizes = &[1 << 10, 1 << 16, 1 << 20, 1 << 24];
+    Entry {
+        name,
+        about,
+        size: Size::Items,
+        dtypes,
+        bitwise: true,
+        bench_sizes,
+        case,
+    }
+}
+
+/// `min` in the catalog.
+pub const MIN: Entry = entry(
+    "min",
+    "the least element",
+    ALL,
+    |n, dtype, seed| by_type!(dtype, T => ExtremumCase::<T, Min>::boxed(n, seed)),
+);
+
+/// `max` in the catalog.
+pub const MAX: Entry = entry(
+    "max",
+    "the greatest element",
+    ALL,
+    |n, dtype, seed| by_type!(dtype, T => ExtremumCase::<T, Max>::boxed(n, seed)),
+);
+
+/// `argmin` in the catalog.
+pub const ARGMIN: Entry = entry(
+    "argmin",
+    "where the least element is",
+    &[ElementType::F32],
+    |n, _, seed| ExtremumCase::<f32, ArgMin>::boxed(n, seed),
+);
+
+/// `argmax` in the catalog.
+pub const ARGMAX: Entry = entry(
+    "argmax",
+    "where the greatest element is",
+    &[ElementType::F32],
+    |n, _, seed| ExtremumCase::<f32, ArgMax>::boxed(n, seed),
+);

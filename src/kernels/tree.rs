@@ -1,0 +1,263 @@
+//! The one tree by which floating-point sums are added up, whatever the device and however the array is split.
+//!
+//! Blocks of [`BLOCK`] elements are 256 columns by 16 rows. Each column adds its rows serially, starting from +0; the
+//! 256 columns fold by halving (column c gains column c + 128, then c + 64, and so on). The sums of the blocks are
+//! then the elements of the same procedure, until one is left. The shape depends on the number of elements alone, it
+//! keeps every lane of a vector or a workgroup busy, and it is 16 + 8 additions deep per level, so that the error
+//! stays far below that of a serial sum.
+//!
+//! Elements that are absent from the last block add nothing. This module is the CPU's side and knows slices only;
+//! `shaders/fold.wgsl` does the same to a block.
+
+use super::simd::vectorised;
+use crate::array::Element;
+
+/// Elements that are summed into one.
+pub(crate) const BLOCK: usize = COLUMNS * ROWS;
+/// Sums that run side by side within a block.
+const COLUMNS: usize = 256;
+/// Elements that a column adds serially.
+const ROWS: usize = 16;
+
+/// A type whose sums and scans Divvy computes: `f32`, and `u32` and `i32`, which wrap.
+pub trait Addend: Element {
+    /// What adds nothing.
+    const ZERO: Self;
+
+    /// The sum of two values; integers wrap.
+    fn plus(self, other: Self) -> Self;
+
+    /// Of all values that mean the same, one: +0 for the zeros, one bit pattern for all NaN.
+    fn canonical(self) -> Self;
+}
+
+impl Addend for f32 {
+    const ZERO: Self = 0.0;
+
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        self + other
+    }
+
+    fn canonical(self) -> Self {
+        if self.is_nan() { Self::NAN } else { self + 0.0 }
+    }
+}
+
+macro_rules! wrapping_addend {
+    ($($T:ty),*) => {$(
+        impl Addend for $T {
+            const ZERO: Self = 0;
+
+            #[inline(always)]
+            fn plus(self, other: Self) -> Self {
+                self.wrapping_add(other)
+            }
+
+            fn canonical(self) -> Self {
+                self
+            }
+        }
+    )*};
+}
+wrapping_addend!(u32, i32);
+
+/// The sums of consecutive blocks. The terms that are added are `term` of the elements of `inputs` at the same index,
+/// which are slices of equal length; `sums` has one element for each block that they begin.
+pub(crate) fn block_sums<T: Addend, const N: usize>(
+    inputs: [&[T]; N],
+    term: impl Fn([T; N]) -> T + Copy,
+    sums: &mut [T],
+) {
+    let n = inputs[0].len();
+    assert!(inputs.iter().all(|input| input.len() == n) && sums.len() == n.div_ceil(BLOCK));
+    vectorised(
+        #[inline(always)]
+        || {
+            for (b, sum) in sums.iter_mut().enumerate() {
+                let elements = b * BLOCK..n.min((b + 1) * BLOCK);
+                *sum = block_sum(inputs.map(|input| &input[elements.clone()]), term);
+            }
+        },
+    );
+}
+
+/// The sum of all elements whose block sums are given. 0 if there are none.
+pub(crate) fn total<T: Addend>(sums: &[T]) -> T {
+    match sums {
+        [] => T::ZERO,
+        [sum] => sum.canonical(),
+        sums => {
+            let mut next = vec![T::ZERO; sums.len().div_ceil(BLOCK)];
+            block_sums([sums], |[sum]| sum, &mut next);
+            total(&next)
+        }
+    }
+}
+
+/// The sum of the terms of one block, or of what there is of the last one.
+#[inline(always)]
+fn block_sum<T: Addend, const N: usize>(inputs: [&[T]; N], term: impl Fn([T; N]) -> T) -> T {
+    // Two halves, because the compiler keeps arrays of this length in registers, but not one of 256. Rows go in order,
+    // so that memory is read forwards.
+    const HALF: usize = COLUMNS / 2;
+    let mut left = [T::ZERO; HALF];
+    let mut right = [T::ZERO; HALF];
+    let rows = inputs.map(|input| input.as_chunks::<COLUMNS>().0);
+    for r in 0..rows[0].len() {
+        let row = rows.map(|rows| &rows[r]);
+        for (c, sum) in left.iter_mut().enumerate() {
+            *sum = sum.plus(term(row.map(|row| row[c])));
+        }
+        for (c, sum) in right.iter_mut().enumerate() {
+            *sum = sum.plus(term(row.map(|row| row[HALF + c])));
+        }
+    }
+    let rest = inputs.map(|input| input.as_chunks::<COLUMNS>().1);
+    for c in 0..rest[0].len() {
+        let sum = if c < HALF {
+            &mut left[c]
+        } else {
+            &mut right[c - HALF]
+        };
+        *sum = sum.plus(term(rest.map(|rest| rest[c])));
+    }
+    for (left, right) in left.iter_mut().zip(right) {
+        *left = left.plus(right);
+    }
+    let mut columns = HALF / 2;
+    while columns > 0 {
+        let (low, high) = left.split_at_mut(columns);
+        for (low, high) in low.iter_mut().zip(high) {
+            *low = low.plus(*high);
+        }
+        columns /= 2;
+    }
+    left[0]
+}
+
+/// The most roundings between an element and the sum of `n`: what bounds its error, in units of u·Σ|x|.
+pub(crate) fn depth(n: usize) -> usize {
+    let level = ROWS + COLUMNS.ilog2() as usize;
+    let mut elements = n;
+    let mut depth = level;
+    while elements > BLOCK {
+        elements = elements.div_ceil(BLOCK);
+        depth += level;
+    }
+    depth
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SIZES: &[usize] = &[
+        0,
+        1,
+        2,
+        255,
+        256,
+        257,
+        1000,
+        4095,
+        4096,
+        4097,
+        100_003,
+        4096 * 4096 + 1,
+    ];
+
+    fn sum<T: Addend>(x: &[T]) -> T {
+        let mut sums = vec![T::ZERO; x.len().div_ceil(BLOCK)];
+        block_sums([x], |[x]| x, &mut sums);
+        total(&sums)
+    }
+
+    /// The tree as the module describes it, element by element.
+    fn by_the_book(x: &[f32]) -> f32 {
+        let mut level = x.to_vec();
+        loop {
+            level = level
+                .chunks(4096)
+                .map(|block| {
+                    let mut columns = [0.0f32; 256];
+                    block
+                        .iter()
+                        .enumerate()
+                        .for_each(|(i, x)| columns[i % 256] += x);
+                    for half in [128, 64, 32, 16, 8, 4, 2, 1] {
+                        (0..half).for_each(|c| columns[c] += columns[c + half]);
+                    }
+                    columns[0]
+                })
+                .collect();
+            if level.len() <= 1 {
+                return level.first().map_or(0.0, |sum| sum + 0.0);
+            }
+        }
+    }
+
+    fn random(n: usize, seed: u64) -> Vec<f32> {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        (0..n)
+            .map(|_| (rng.f32() * 2.0 - 1.0) * 10f32.powi(rng.i32(-6..5)))
+            .collect()
+    }
+
+    #[test]
+    fn sums_follow_the_documented_tree_bit_by_bit() {
+        for &n in SIZES {
+            let x = random(n, n as u64);
+            assert_eq!(sum(&x).to_bits(), by_the_book(&x).to_bits(), "n={n}");
+        }
+    }
+
+    #[test]
+    fn sums_are_as_near_to_exact_as_the_depth_of_the_tree_promises() {
+        for &n in SIZES {
+            let x = random(n, 7 + n as u64);
+            let exact: f64 = x.iter().map(|x| f64::from(*x)).sum();
+            let magnitude: f64 = x.iter().map(|x| f64::from(x.abs())).sum();
+            let error = (f64::from(sum(&x)) - exact).abs();
+            let bound = depth(n) as f64 * f64::from(f32::EPSILON) / 2.0 * magnitude;
+            assert!(error <= bound, "n={n}: {error:e} > {bound:e}");
+        }
+    }
+
+    #[test]
+    fn integers_wrap() {
+        let x: Vec<i32> = (0..10_000).map(|i| i32::MAX - i).collect();
+        assert_eq!(sum(&x), x.iter().fold(0, |a: i32, x| a.wrapping_add(*x)));
+        let x: Vec<u32> = (0..10_000).map(|i| u32::MAX - i).collect();
+        assert_eq!(sum(&x), x.iter().fold(0, |a: u32, x| a.wrapping_add(*x)));
+    }
+
+    #[test]
+    fn zeros_and_nan_have_one_bit_pattern() {
+        assert_eq!(sum(&[-0.0f32; 300]).to_bits(), 0);
+        assert_eq!(sum::<f32>(&[]).to_bits(), 0);
+        let odd_nan = f32::from_bits(0xffc0_1234);
+        assert_eq!(sum(&[1.0, odd_nan, 2.0]).to_bits(), f32::NAN.to_bits());
+        assert_eq!(sum(&[f32::INFINITY, 1.0]), f32::INFINITY);
+    }
+
+    proptest! {
+        #[test]
+        fn where_the_array_is_cut_at_block_borders_does_not_matter(
+            n in 0usize..30_000, cuts in prop::collection::vec(0usize..8, 0..4), seed: u64,
+        ) {
+            let x = random(n, seed);
+            let mut borders: Vec<usize> = cuts.into_iter().map(|c| (c * BLOCK).min(n)).collect();
+            borders.extend([0, n]);
+            borders.sort_unstable();
+            let mut sums = Vec::new();
+            for part in borders.windows(2) {
+                let mut part_sums = vec![0.0; (part[1] - part[0]).div_ceil(BLOCK)];
+                block_sums([&x[part[0]..part[1]]], |[x]| x, &mut part_sums);
+                sums.extend(part_sums);
+            }
+            prop_assert_eq!(total(&sums).to_bits(), sum(&x).to_bits());
+        }
+    }
+}
