@@ -105,7 +105,7 @@ impl<T: Addend> Scan<T> {
     fn carry(
         cx: &mut Execution<'_>,
         x: &Handle,
-        launch: impl FnOnce(&mut Execution<'_>, &TileTotals<T>) -> Result<()>,
+        launch: fn(&mut Execution<'_>, &TileTotals<T>) -> Result<()>,
     ) -> Result<Option<Array<T>>> {
         if x.len() <= TILE {
             return Ok(None);
