@@ -124,6 +124,8 @@ fn reduce(v: vec4<f32>) -> Angle {
     r = r - n * 4.837513e-4;
     r = r - n * 7.5495336e-8;
     r = r - n * 2.563344e-12;
+    // So that -0 stays -0.
+    r = select(r, v, n == vec4(0.0));
     return Angle(r, bitcast<vec4<u32>>(vec4<i32>(n)));
 }
 

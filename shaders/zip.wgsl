@@ -19,6 +19,7 @@ struct Params {
     guard_least: u32,
     // How min or max ranks T.
     flip: u32,
+    merge: u32,
     descending: u32,
     origin: u32,
 }
@@ -30,7 +31,7 @@ struct Params {
 
 fn rank(bits: vec4<u32>) -> vec4<u32> {
     let negative = bitcast<vec4<u32>>(bitcast<vec4<i32>>(bits) >> vec4(31u));
-    let ordinal = bits ^ (negative & vec4(params.flip));
+    let ordinal = (bits ^ (negative & vec4(params.flip))) + (negative & vec4(params.merge));
     let origin = vec4(params.origin);
     return select(ordinal - origin, origin - ordinal, params.descending != 0u);
 }

@@ -11,12 +11,17 @@ use crate::runtime::Runtime;
 /// Every built-in kernel, in the order in which they are listed to users.
 pub const CATALOG: &[Entry] = &[
     super::axpy::ENTRY,
+    super::transform::ENTRY,
+    super::zip::ENTRY,
+    super::fill::ENTRY,
     super::sum::ENTRY,
     super::dot::ENTRY,
     super::extremum::MIN,
     super::extremum::MAX,
     super::extremum::ARGMIN,
     super::extremum::ARGMAX,
+    super::scan::EXCLUSIVE,
+    super::scan::INCLUSIVE,
     super::gemm::ENTRY,
     super::gemv::ENTRY,
     super::nbody::ENTRY,

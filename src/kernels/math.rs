@@ -2,16 +2,13 @@
 //!
 //! WGSL promises little for its own (sin and cos 2^-11 absolute within ±π, exp 3 + 2|x| ULP), and the standard
 //! library's are calls that keep a loop from being vectorised. These are the same formulas as in
-//! `shaders/transform.wgsl`: additions, multiplications and bit patterns only, and right within [`MAX_ULPS`] whether
-//! or not a device fuses multiplications with additions. Polynomials and reductions are those of Cephes (S. Moshier,
+//! `shaders/transform.wgsl`: arithmetic and bit patterns only, right within
+//! [`Unary::max_ulps`](super::Unary::max_ulps) whether or not a device fuses multiplications with additions. Polynomials and reductions are those of Cephes (S. Moshier,
 //! 1992, single precision); arguments of sin and cos too large for them are reduced as by Payne and Hanek (1983).
 //!
 //! Branches are selections of finished values, so that every lane of a vector takes the same path.
 
 use std::f32::consts::{FRAC_2_PI, LOG2_E};
-
-/// How far a result may be from the exact one, in units in the last place of the exact one.
-pub(crate) const MAX_ULPS: f64 = 4.0;
 
 /// ln 2 in two parts; integers up to 2^15 times the first are exact.
 const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
@@ -23,7 +20,10 @@ const ROUND: f32 = 12_582_912.0;
 #[inline(always)]
 fn round(x: f32) -> (f32, i32) {
     let shifted = x + ROUND;
-    (shifted - ROUND, shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32)
+    (
+        shifted - ROUND,
+        shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32,
+    )
 }
 
 /// 2^n for -126 <= n <= 127.
@@ -136,7 +136,14 @@ fn reduce(x: f32) -> (f32, u32) {
 
 /// The bits of 2/π, after 32 zeros.
 const TWO_OVER_PI: [u32; 8] = [
-    0, 0xa2f9_836e, 0x4e44_1529, 0xfc27_57d1, 0xf534_ddc0, 0xdb62_9599, 0x3c43_9041, 0xfe51_63ab,
+    0,
+    0xa2f9_836e,
+    0x4e44_1529,
+    0xfc27_57d1,
+    0xf534_ddc0,
+    0xdb62_9599,
+    0x3c43_9041,
+    0xfe51_63ab,
 ];
 
 /// As [`reduce`], for finite |x| >= 1, however large.
@@ -158,7 +165,11 @@ fn reduce_large(x: f32) -> (f32, u32) {
     let fraction = (quarters << 2) as i64;
     let quadrant = (quarters >> 62) as u32 + u32::from(fraction < 0);
     let r = (fraction as f64 * (std::f64::consts::FRAC_PI_2 / 2f64.powi(64))) as f32;
-    if x < 0.0 { (-r, quadrant.wrapping_neg()) } else { (r, quadrant) }
+    if x < 0.0 {
+        (-r, quadrant.wrapping_neg())
+    } else {
+        (r, quadrant)
+    }
 }
 
 /// The sines of angles that are `turns` quarter turns past those in `x`: 0 for the sine, 1 for the cosine. NaN for
@@ -166,7 +177,9 @@ fn reduce_large(x: f32) -> (f32, u32) {
 #[inline(always)]
 pub(crate) fn sines(x: &[f32], y: &mut [f32], turns: u32) {
     for (x, y) in x.chunks(64).zip(y.chunks_mut(64)) {
-        if x.iter().fold(true, |small, x| small & (x.abs() <= SMALL_ANGLE)) {
+        if x.iter()
+            .fold(true, |small, x| small & (x.abs() <= SMALL_ANGLE))
+        {
             for (x, y) in x.iter().zip(y) {
                 let (r, quadrant) = reduce(*x);
                 *y = sine(r, quadrant.wrapping_add(turns));

@@ -1,0 +1,403 @@
+//! The one tree by which prefix sums are added up, whatever the device and however the array is split.
+//!
+//! A tile of [`TILE`] elements is 128 runs of 16. Within a run, and then over the totals of the runs, sums grow as
+//! Sklansky (1960) has it: pairs, fours, eights and so on, where in each the right half gains the last sum of the left
+//! half. The totals of the tiles are prefix-summed by this very procedure, which gives the carry of each tile. Then,
+//! for run r of tile t,
+//!
+//! - the base of the run is the carry of the tiles before t, plus the totals of the runs before r (if there are any);
+//! - the exclusive sum of the run's first element is its base, that of the others base + sum of the run's elements
+//!   before;
+//! - the inclusive sum of an element is the exclusive sum of the next, also where that is in the next run, the next
+//!   tile, or past the end.
+//!
+//! So a sum depends only on the elements it sums up and their indices: not on the length, the device or the split. It
+//! is at most 4 + 7 + 2 additions deep per level of 2048 elements, and the first carry being +0, it is never -0.
+//!
+//! This module is the CPU's side and knows slices only; `shaders/scan.wgsl` does the same to a tile.
+
+use super::run_prefix::{Lanes, RUN, WithLanes, with_lanes};
+use super::simd::vectorised;
+use super::tree::Addend;
+
+/// Runs of a tile.
+const RUNS: usize = 128;
+/// Elements of a tile.
+pub(crate) const TILE: usize = RUN * RUNS;
+
+/// The totals of consecutive tiles: the sums that carry into the next one.
+pub(crate) fn tile_totals<T: Addend>(x: &[T], totals: &mut [T]) {
+    assert_eq!(totals.len(), x.len().div_ceil(TILE));
+    let (tiles, rest) = x.as_chunks::<TILE>();
+    vectorised(
+        #[inline(always)]
+        || {
+            for (tile, total) in tiles.iter().zip(totals.iter_mut()) {
+                *total = tile_total(tile);
+            }
+        },
+    );
+    if let [.., total] = totals
+        && !rest.is_empty()
+    {
+        let mut tile = [T::ZERO; TILE];
+        tile[..rest.len()].copy_from_slice(rest);
+        *total = tile_total(&tile);
+    }
+}
+
+/// What the prefix sums of a tile come to at its end: a balanced tree over neighbours.
+#[inline(always)]
+fn tile_total<T: Addend>(tile: &[T; TILE]) -> T {
+    let mut sums = [T::ZERO; TILE / 2];
+    for (i, sum) in sums.iter_mut().enumerate() {
+        *sum = tile[2 * i].plus(tile[2 * i + 1]);
+    }
+    let mut pairs = TILE / 4;
+    while pairs > 0 {
+        for i in 0..pairs {
+            sums[i] = sums[2 * i].plus(sums[2 * i + 1]);
+        }
+        pairs /= 2;
+    }
+    sums[0]
+}
+
+/// Whether an element counts in its own sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Inclusive,
+    Exclusive,
+}
+
+/// The prefix sums of the consecutive tiles that begin with number `first`. `carry` has the inclusive prefix sums of
+/// the totals of all tiles of the array, unless there is only one.
+pub(crate) fn scan_tiles<T: Addend>(kind: Kind, first: usize, carry: &[T], x: &[T], out: &mut [T]) {
+    with_lanes(Tiles {
+        kind,
+        first,
+        carry,
+        x,
+        out,
+    });
+}
+
+struct Tiles<'a, T> {
+    kind: Kind,
+    first: usize,
+    carry: &'a [T],
+    x: &'a [T],
+    out: &'a mut [T],
+}
+
+impl<T: Addend> WithLanes for Tiles<'_, T> {
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Self {
+            kind,
+            first,
+            carry,
+            x,
+            out,
+        } = self;
+        let mut totals = Totals([T::ZERO; RUNS]);
+        for (i, (x, out)) in x.chunks(TILE).zip(out.chunks_mut(TILE)).enumerate() {
+            let tile = first + i;
+            let before = if tile == 0 { T::ZERO } else { carry[tile - 1] };
+            let after = carry.get(tile).copied();
+            // Two copies of the loops within, each without the question.
+            match kind {
+                Kind::Inclusive => {
+                    scan_tile::<T, L, true>(lanes, &mut totals, before, after, x, out);
+                }
+                Kind::Exclusive => {
+                    scan_tile::<T, L, false>(lanes, &mut totals, before, after, x, out);
+                }
+            }
+        }
+    }
+}
+
+/// Sums of the runs of a tile, at the border of a cache line so that vectors do not straddle two.
+#[repr(align(64))]
+struct Totals<T>([T; RUNS]);
+
+/// The prefix sums of one tile, or what there is of the last one.
+#[inline(always)]
+fn scan_tile<T: Addend, L: Lanes, const INCLUSIVE: bool>(
+    lanes: L,
+    Totals(totals): &mut Totals<T>,
+    before: T,
+    after: Option<T>,
+    x: &[T],
+    out: &mut [T],
+) {
+    // Sums within runs go to where the results will be, which is then read and written at the same address: a second
+    // buffer would at times lie a multiple of 4096 bytes from the first, and processors take that for a dependency.
+    let (runs, rest) = x.as_chunks::<RUN>();
+    let (sums, out_rest) = out.as_chunks_mut::<RUN>();
+    for (run, sums) in runs.iter().zip(sums.iter_mut()) {
+        *sums = lanes.prefix(*run);
+    }
+    // In loops of their own: next to the vector loads and stores they would break those into pieces.
+    for (sums, total) in sums.iter().zip(totals.iter_mut()) {
+        *total = sums[RUN - 1];
+    }
+    scan_totals(lanes, totals);
+    let mut base = before;
+    for (sums, total) in sums.iter_mut().zip(totals.iter()) {
+        if !INCLUSIVE {
+            *sums = lanes.shifted(*sums);
+        }
+        for sum in sums.iter_mut() {
+            *sum = base.plus(*sum);
+        }
+        base = before.plus(*total);
+    }
+    if INCLUSIVE {
+        for (sums, total) in sums.iter_mut().zip(totals.iter()) {
+            sums[RUN - 1] = before.plus(*total);
+        }
+        if let (Some(last), Some(after)) = (sums.get_mut(RUNS - 1), after) {
+            last[RUN - 1] = after;
+        }
+    }
+    if !rest.is_empty() {
+        let mut run = [T::ZERO; RUN];
+        run[..rest.len()].copy_from_slice(rest);
+        let sums = lanes.prefix(run);
+        let sums = if INCLUSIVE { sums } else { lanes.shifted(sums) };
+        for (out, sum) in out_rest.iter_mut().zip(sums) {
+            *out = base.plus(sum);
+        }
+    }
+}
+
+/// Turns the totals of runs into their inclusive prefix sums.
+#[inline(always)]
+fn scan_totals<T: Addend, L: Lanes>(lanes: L, totals: &mut [T; RUNS]) {
+    let (vectors, _) = totals.as_chunks_mut::<RUN>();
+    for vector in vectors.iter_mut() {
+        *vector = lanes.prefix(*vector);
+    }
+    let mut half = 1;
+    while half < RUNS / RUN {
+        for i in 0..RUNS / RUN {
+            if i & half != 0 {
+                let last = vectors[(i & !(half - 1)) - 1][RUN - 1];
+                for total in &mut vectors[i] {
+                    *total = total.plus(last);
+                }
+            }
+        }
+        half *= 2;
+    }
+}
+
+/// The most roundings between an element and a prefix sum of `n` elements: what bounds its error, in units of u·Σ|x|.
+pub(crate) fn depth(n: usize) -> usize {
+    let level = TILE.ilog2() as usize + 2;
+    let mut elements = n;
+    let mut depth = level;
+    while elements > TILE {
+        elements = elements.div_ceil(TILE);
+        depth += level;
+    }
+    depth
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: &[usize] = &[
+        0,
+        1,
+        2,
+        15,
+        16,
+        17,
+        255,
+        256,
+        257,
+        1000,
+        2047,
+        2048,
+        2049,
+        4095,
+        4096,
+        4097,
+        100_003,
+        2048 * 2048 + 2049,
+    ];
+
+    /// Scans as the kernel does, cut after `cut` tiles.
+    fn scan<T: Addend>(kind: Kind, x: &[T], cut: usize) -> Vec<T> {
+        let mut carry = Vec::new();
+        if x.len() > TILE {
+            let mut totals = vec![T::ZERO; x.len().div_ceil(TILE)];
+            tile_totals(x, &mut totals);
+            carry = scan(Kind::Inclusive, &totals, 0);
+        }
+        let mut out = vec![T::ZERO; x.len()];
+        let border = (cut * TILE).min(x.len());
+        let (left, right) = out.split_at_mut(border);
+        scan_tiles(kind, 0, &carry, &x[..border], left);
+        scan_tiles(kind, cut, &carry, &x[border..], right);
+        out
+    }
+
+    /// Sklansky's prefix sums, element by element.
+    fn sklansky(x: &mut [f32]) {
+        let mut half = 1;
+        while half < x.len() {
+            for i in (0..x.len()).filter(|i| i & half != 0) {
+                x[i] += x[(i & !(half - 1)) - 1];
+            }
+            half *= 2;
+        }
+    }
+
+    /// The exclusive prefix sums as the module describes them, with the total as one element more.
+    fn by_the_book(x: &[f32]) -> Vec<f32> {
+        let tiles: Vec<Vec<Vec<f32>>> = x
+            .chunks(TILE)
+            .map(|tile| tile.chunks(RUN).map(<[f32]>::to_vec).collect())
+            .collect();
+        let mut local = tiles;
+        local.iter_mut().flatten().for_each(|run| sklansky(run));
+        let run_totals: Vec<Vec<f32>> = local
+            .iter()
+            .map(|tile| {
+                let mut totals: Vec<f32> = tile.iter().map(|run| *run.last().unwrap()).collect();
+                sklansky(&mut totals);
+                totals
+            })
+            .collect();
+        let tile_totals: Vec<f32> = run_totals.iter().map(|t| *t.last().unwrap()).collect();
+        let carry = if x.len() > TILE {
+            by_the_book(&tile_totals)
+        } else {
+            vec![0.0]
+        };
+        let mut sums = Vec::new();
+        for (t, tile) in local.iter().enumerate() {
+            for (r, run) in tile.iter().enumerate() {
+                let base = if r == 0 {
+                    carry[t]
+                } else {
+                    carry[t] + run_totals[t][r - 1]
+                };
+                sums.push(base);
+                sums.extend(run[..run.len() - 1].iter().map(|sum| base + sum));
+            }
+        }
+        if let (Some(tile), Some(totals)) = (local.last(), run_totals.last()) {
+            let (t, r) = (local.len() - 1, tile.len() - 1);
+            let run = &tile[r];
+            let base = if r == 0 {
+                carry[t]
+            } else {
+                carry[t] + totals[r - 1]
+            };
+            sums.push(
+                match (run.len() == RUN, tile.len() == RUNS, x.len() > TILE) {
+                    (true, true, true) => carry[t + 1],
+                    (true, _, _) => carry[t] + totals[r],
+                    _ => base + run[run.len() - 1],
+                },
+            );
+        } else {
+            sums.push(0.0);
+        }
+        sums
+    }
+
+    fn random(n: usize, seed: u64) -> Vec<f32> {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        (0..n)
+            .map(|_| (rng.f32() * 2.0 - 1.0) * 10f32.powi(rng.i32(-6..5)))
+            .collect()
+    }
+
+    fn bits(x: &[f32]) -> Vec<u32> {
+        x.iter().map(|x| x.to_bits()).collect()
+    }
+
+    #[test]
+    fn sums_follow_the_documented_tree_bit_by_bit() {
+        for &n in SIZES {
+            let x = random(n, n as u64);
+            let want = bits(&by_the_book(&x));
+            for cut in [0, 1, 40] {
+                assert!(
+                    bits(&scan(Kind::Exclusive, &x, cut)) == want[..n],
+                    "n={n} cut={cut}"
+                );
+                assert!(
+                    bits(&scan(Kind::Inclusive, &x, cut)) == want[1..],
+                    "n={n} cut={cut}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn sums_do_not_depend_on_what_comes_after() {
+        let x = random(3 * TILE + 77, 5);
+        let whole = bits(&scan(Kind::Inclusive, &x, 0));
+        for n in [1, 16, 100, 2048, 2049, 4096, 5000] {
+            assert_eq!(
+                bits(&scan(Kind::Inclusive, &x[..n], 0)),
+                whole[..n],
+                "n={n}"
+            );
+        }
+    }
+
+    #[test]
+    fn sums_are_as_near_to_exact_as_the_depth_of_the_tree_promises() {
+        for &n in SIZES {
+            let x = random(n, 11 + n as u64);
+            let unit = depth(n) as f64 * f64::from(f32::EPSILON) / 2.0;
+            let (mut exact, mut magnitude) = (0.0, 0.0);
+            for (i, (x, sum)) in x.iter().zip(scan(Kind::Inclusive, &x, 0)).enumerate() {
+                exact += f64::from(*x);
+                magnitude += f64::from(x.abs());
+                let error = (f64::from(sum) - exact).abs();
+                assert!(error <= unit * magnitude, "n={n} i={i}: {error:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn integers_wrap() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for &n in SIZES {
+            let x: Vec<u32> = (0..n).map(|_| rng.u32(..)).collect();
+            let exclusive: Vec<u32> = x
+                .iter()
+                .scan(0u32, |sum, x| {
+                    let before = *sum;
+                    *sum = sum.wrapping_add(*x);
+                    Some(before)
+                })
+                .collect();
+            assert!(scan(Kind::Exclusive, &x, 1) == exclusive, "n={n}");
+        }
+    }
+
+    #[test]
+    fn no_sum_is_minus_zero() {
+        for n in [1, 16, 17, 2048, 5000] {
+            for kind in [Kind::Inclusive, Kind::Exclusive] {
+                assert!(
+                    scan(kind, &vec![-0.0f32; n], 0)
+                        .iter()
+                        .all(|s| s.to_bits() == 0),
+                    "{n}"
+                );
+            }
+        }
+    }
+}

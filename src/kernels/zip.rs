@@ -1,0 +1,358 @@
+//! Two arrays combined element by element.
+
+use super::catalog::{Case, Check, Entry, Sample, Size, by_type};
+use super::order::{Ordered, Ranking};
+use super::simd::vectorised;
+use crate::array::{Array, Element, ElementType, Handle};
+use crate::dispatch::{Explanation, Placement, Report};
+use crate::error::{Error, Result};
+use crate::kernel::shader::Shader;
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
+use crate::runtime::Runtime;
+use bytemuck::{Pod, Zeroable};
+use std::marker::PhantomData;
+use std::sync::LazyLock;
+
+/// What [`zip()`] does to each pair of elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Binary {
+    /// a + b; integers wrap.
+    Add,
+    /// a - b; integers wrap.
+    Sub,
+    /// a · b; integers wrap.
+    Mul,
+    /// a / b. Integers are rounded towards 0; a / 0 is a, and `i32::MIN` / -1 is `i32::MIN`. For f32 a GPU may be
+    /// 2.5 units in the last place off, for |b| from 2^-126 to 2^126, and does with zeros, infinities and NaN what its
+    /// hardware does; the CPU divides exactly as IEEE says.
+    Div,
+    /// The lesser. -0 is less than +0, a number is preferred to a NaN.
+    Min,
+    /// The greater. +0 is greater than -0, a number is preferred to a NaN.
+    Max,
+}
+
+impl Binary {
+    /// Every operation.
+    pub const ALL: &[Self] = &[
+        Self::Add,
+        Self::Sub,
+        Self::Mul,
+        Self::Div,
+        Self::Min,
+        Self::Max,
+    ];
+}
+
+/// `out[i] = op(a[i], b[i])` for arrays of the same length and type.
+///
+/// Integer results are the same on every device. f32 results but those of [`Binary::Div`] are rounded once, or exact,
+/// and the same wherever neither operands nor result are subnormal, which a GPU may flush to 0.
+///
+/// # Errors
+/// Running fails if the arrays differ in length.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::prelude::*;
+///
+/// let rt = Runtime::new()?;
+/// let a = rt.array_from(&[7u32, 8, 9])?;
+/// let b = rt.array_from(&[2u32, 0, 10])?;
+/// let mut out = rt.uninit(3)?;
+/// rt.run(zip(Binary::Div, &a, &b, &mut out))?;
+/// assert_eq!(out.to_vec()?, [3, 8, 0]);
+/// # Ok(())
+/// # }
+/// ```
+pub fn zip<'a, T: Arithmetic>(
+    op: Binary,
+    a: &'a Array<T>,
+    b: &'a Array<T>,
+    out: &'a mut Array<T>,
+) -> Call<'a, Zip<T>> {
+    let handle = |array: &Array<T>| array.handle().clone();
+    Call::new(Zip {
+        op,
+        a: handle(a),
+        b: handle(b),
+        out: handle(out),
+        element: PhantomData,
+    })
+}
+
+/// An element type with the operations of [`Binary`]: `f32`, `u32` and `i32`.
+pub trait Arithmetic: Ordered {
+    #[doc(hidden)]
+    fn add(self, other: Self) -> Self;
+    #[doc(hidden)]
+    fn sub(self, other: Self) -> Self;
+    #[doc(hidden)]
+    fn mul(self, other: Self) -> Self;
+    #[doc(hidden)]
+    fn div(self, other: Self) -> Self;
+}
+
+impl Arithmetic for f32 {
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self + other
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        self - other
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self * other
+    }
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        self / other
+    }
+}
+
+macro_rules! wrapping_arithmetic {
+    ($($T:ty),*) => {$(
+        impl Arithmetic for $T {
+            #[inline(always)]
+            fn add(self, other: Self) -> Self {
+                self.wrapping_add(other)
+            }
+            #[inline(always)]
+            fn sub(self, other: Self) -> Self {
+                self.wrapping_sub(other)
+            }
+            #[inline(always)]
+            fn mul(self, other: Self) -> Self {
+                self.wrapping_mul(other)
+            }
+            #[inline(always)]
+            fn div(self, other: Self) -> Self {
+                if other == 0 { self } else { self.wrapping_div(other) }
+            }
+        }
+    )*};
+}
+wrapping_arithmetic!(u32, i32);
+
+/// Whichever element comes first by `ranking`; the first of equals.
+#[inline(always)]
+fn pick<T: Ordered>(ranking: Ranking, a: T, b: T) -> T {
+    let rank = |x: T| ranking.rank(bytemuck::cast(x));
+    if rank(b) < rank(a) { b } else { a }
+}
+
+/// The kernel behind [`zip()`].
+#[derive(Debug)]
+pub struct Zip<T> {
+    op: Binary,
+    a: Handle,
+    b: Handle,
+    out: Handle,
+    element: PhantomData<T>,
+}
+
+const SOURCE: &str = include_str!("../../shaders/zip.wgsl");
+static F32: LazyLock<Shader> = LazyLock::new(|| Shader::typed("zip", SOURCE, ElementType::F32));
+static U32: LazyLock<Shader> = LazyLock::new(|| Shader::typed("zip", SOURCE, ElementType::U32));
+static I32: LazyLock<Shader> = LazyLock::new(|| Shader::typed("zip", SOURCE, ElementType::I32));
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Params {
+    /// Vectors of four elements.
+    vectors: u32,
+    /// Whether divisors of 0, and -1 under the least integer, are replaced.
+    guard_zero: u32,
+    guard_least: u32,
+    /// How min or max ranks elements.
+    ranking: Ranking,
+}
+
+impl<T: Arithmetic> Zip<T> {
+    fn combine(out: &mut [T], a: &[T], b: &[T], op: impl Fn(T, T) -> T) {
+        vectorised(
+            #[inline(always)]
+            || {
+                for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+                    *out = op(*a, *b);
+                }
+            },
+        );
+    }
+
+    fn work(n: usize) -> Work {
+        let n = n as f64;
+        Work {
+            flops: n,
+            bytes_read: 8.0 * n,
+            bytes_written: 4.0 * n,
+        }
+    }
+}
+
+impl<T: Arithmetic> Pass for Zip<T> {
+    fn name(&self) -> &str {
+        "zip"
+    }
+
+    fn outline(&self) -> Result<Outline> {
+        let n = self.out.len();
+        for (name, array) in [("a", &self.a), ("b", &self.b)] {
+            Error::check_length("zip", name, array.len(), n, || format!("out has {n}"))?;
+        }
+        let bindings = [
+            Binding::read(&self.a, Role::ITEM),
+            Binding::read(&self.b, Role::ITEM),
+            Binding::write(&self.out, Role::ITEM),
+        ];
+        Ok(Outline::new(n, bindings, Self::work(n)))
+    }
+
+    fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
+        let (a, b, out) = (part.read::<T>(0), part.read::<T>(1), part.write::<T>(2));
+        match self.op {
+            Binary::Add => Self::combine(
+                out,
+                a,
+                b,
+                #[inline(always)]
+                |a, b| a.add(b),
+            ),
+            Binary::Sub => Self::combine(
+                out,
+                a,
+                b,
+                #[inline(always)]
+                |a, b| a.sub(b),
+            ),
+            Binary::Mul => Self::combine(
+                out,
+                a,
+                b,
+                #[inline(always)]
+                |a, b| a.mul(b),
+            ),
+            Binary::Div => Self::combine(
+                out,
+                a,
+                b,
+                #[inline(always)]
+                |a, b| a.div(b),
+            ),
+            Binary::Min => Self::combine(
+                out,
+                a,
+                b,
+                #[inline(always)]
+                |a, b| pick(const { Ranking::ascending::<T>() }, a, b),
+            ),
+            Binary::Max => Self::combine(
+                out,
+                a,
+                b,
+                #[inline(always)]
+                |a, b| pick(const { Ranking::descending::<T>() }, a, b),
+            ),
+        }
+        Ok(())
+    }
+
+    fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
+        let (shader, guard_zero, guard_least) = match T::TYPE {
+            ElementType::F32 => (&F32, 0, 0),
+            ElementType::U32 => (&U32, 1, 0),
+            ElementType::I32 => (&I32, 1, 1),
+        };
+        let vectors = part.len().div_ceil(4) as u32;
+        let ranking = if self.op == Binary::Max {
+            Ranking::descending::<T>()
+        } else {
+            Ranking::ascending::<T>()
+        };
+        let params = Params {
+            vectors,
+            guard_zero,
+            guard_least,
+            ranking,
+        };
+        let args = [part.arg(0), part.arg(1), part.arg(2)];
+        let op = [("OP", f64::from(self.op as u8))];
+        part.dispatch_with(shader, "main", &op, &args, &params, vectors.div_ceil(64))
+    }
+}
+
+/// `zip` in the catalog: addition.
+pub const ENTRY: Entry = Entry {
+    name: "zip",
+    about: "two arrays combined element by element (add)",
+    size: Size::Items,
+    dtypes: &[ElementType::F32, ElementType::U32, ElementType::I32],
+    bitwise: true,
+    bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
+    case: |n, dtype, seed| by_type!(dtype, T => ZipCase::<T>::boxed(n, seed)),
+};
+
+struct ZipCase<T: Element> {
+    elements: [Vec<T>; 2],
+    a: Array<T>,
+    b: Array<T>,
+    out: Array<T>,
+}
+
+impl<T: Arithmetic + Sample> ZipCase<T> {
+    fn boxed(n: usize, seed: u64) -> Result<Box<dyn Case>> {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let elements = [T::sample(n, &mut rng), T::sample(n, &mut rng)];
+        let [a, b] = elements
+            .each_ref()
+            .map(|elements| Array::from_slice(elements));
+        Ok(Box::new(Self {
+            a: a?,
+            b: b?,
+            out: Array::uninit(n)?,
+            elements,
+        }))
+    }
+}
+
+impl<T: Arithmetic + Sample> Case for ZipCase<T> {
+    fn reset(&mut self) -> Result<()> {
+        self.a.write_all(&self.elements[0])?;
+        self.b.write_all(&self.elements[1])?;
+        self.out.write()?.fill(T::poison());
+        Ok(())
+    }
+
+    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
+        let call = zip(Binary::Add, &self.a, &self.b, &mut self.out);
+        Ok(rt.run(call.on(placement))?.report)
+    }
+
+    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
+        rt.explain(&zip(Binary::Add, &self.a, &self.b, &mut self.out).on(placement))
+    }
+
+    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
+        let handle = |array: &Array<T>| array.handle().clone();
+        (
+            vec![handle(&self.a), handle(&self.b)],
+            vec![handle(&self.out)],
+        )
+    }
+
+    fn work(&self) -> Work {
+        Zip::<T>::work(self.out.len())
+    }
+
+    fn check(&mut self) -> Result<Check> {
+        let [a, b] = &self.elements;
+        let want: Vec<T> = a.iter().zip(b).map(|(a, b)| a.add(*b)).collect();
+        Ok(Check::exact(&self.bits()?, bytemuck::cast_slice(&want)))
+    }
+
+    fn bits(&mut self) -> Result<Vec<u32>> {
+        Ok(bytemuck::cast_slice(&self.out.read()?).to_vec())
+    }
+}
