@@ -11,7 +11,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::f32::consts::{PI, TAU};
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::fs::File;
+use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -291,8 +292,8 @@ fn draw(bodies: &[f32], path: &Path) -> Result<(), Box<dyn Error>> {
         .map(|light| (255.0 * ((1.0 + exposure * light).ln() / 6.0).min(1.0)) as u8)
         .collect();
 
-    let file = std::io::BufWriter::new(std::fs::File::create(path)?);
-    let mut encoder = png::Encoder::new(file, SIZE.0 as u32, SIZE.1 as u32);
+    let file = File::create(path).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    let mut encoder = png::Encoder::new(BufWriter::new(file), SIZE.0 as u32, SIZE.1 as u32);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.write_header()?.write_image_data(&pixels)?;
