@@ -63,7 +63,10 @@ pub(crate) fn machine(devices: &Devices, location: &Location) -> Result<Machine>
             ..model
         });
     }
-    location.keep(measured);
+    // What was measured on a busy machine serves this process, and no other.
+    if !measured.is_empty() && calibrate::is_undisturbed(&devices.cpu)? {
+        location.keep(measured);
+    }
     Ok(machine)
 }
 
