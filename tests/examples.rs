@@ -1,4 +1,4 @@
-//! The simulations among the examples, run as processes.
+//! The examples, run as processes.
 
 mod support;
 
@@ -239,5 +239,41 @@ fn a_closed_pipe_is_not_an_error() {
             output.status.success() && !errors.contains("panicked"),
             "{name}: {errors}"
         );
+    }
+}
+
+#[test]
+fn matmul_is_right_on_every_device() {
+    let text = stdout("matmul", &["--n", "70", "--repeat", "2"]);
+    let rows: Vec<&str> = text.lines().skip(1).collect();
+    let devices = 1 + support::runtime().gpus().len();
+    assert_eq!(rows.len(), devices + 1, "each device, and auto:\n{text}");
+    assert!(
+        rows[0].starts_with("cpu") && rows[devices].starts_with("auto"),
+        "{text}"
+    );
+    stdout("matmul", &["--n", "0"]);
+    let errors = String::from_utf8_lossy(&run("matmul", &["--n", "18446744073709551615"]).stderr)
+        .into_owned();
+    assert!(
+        errors.contains("too large") && !errors.contains("panicked"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn a_custom_kernel_gives_the_same_everywhere() {
+    for items in ["1", "1000", "100003"] {
+        let text = stdout("custom_kernel", &[items]);
+        let runs = text
+            .lines()
+            .filter(|line| line.contains("apart from"))
+            .count();
+        let expected = if support::has_gpu(support::runtime()) {
+            4
+        } else {
+            1
+        };
+        assert_eq!(runs, expected, "{text}");
     }
 }
