@@ -130,7 +130,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     for (place, steps) in places {
         writeln!(out, "ran on    {place}: {steps} steps")?;
     }
-    let [before, after] = [&plate, &*end].map(|cells| summary(cells));
+    let [before, after] = [&plate[..], &end].map(summary);
     writeln!(out, "before    {before}")?;
     writeln!(out, "after     {after}")?;
     draw(&end, args.size, &args.png)?;
