@@ -121,10 +121,13 @@ pub(super) fn is_undisturbed(cpu: &Cpu) -> Result<bool> {
     let rounds = bench.rounds_for(SECONDS / PIECES as f64)?;
     let before = cpu_seconds();
     let wall = bench.chains(threads * PIECES, threads, rounds)?;
+    // More threads than cores cannot all have one.
+    let cores =
+        std::thread::available_parallelism().map_or(threads, |cores| threads.min(cores.get()));
     let used = cpu_seconds()
         .zip(before)
         .map(|(after, before)| after - before);
-    Ok(used.is_none_or(|used| used >= LEAST_SHARE_OF_CORES * wall * threads as f64))
+    Ok(used.is_none_or(|used| used >= LEAST_SHARE_OF_CORES * wall * cores as f64))
 }
 
 /// Seconds that the process has spent on all cores together, where the system tells.
@@ -435,7 +438,10 @@ impl<'a> GpuBench<'a> {
         let limits = gpu.limits();
         let largest = limits.max_binding_bytes.min(limits.max_buffer_bytes);
         let fits = |footprint: &&usize| **footprint as u64 / 2 <= largest;
-        let footprints: Vec<usize> = effort.footprints.iter().filter(fits).copied().collect();
+        let mut footprints: Vec<usize> = effort.footprints.iter().filter(fits).copied().collect();
+        if footprints.is_empty() {
+            footprints.push(2 * largest.max(256) as usize);
+        }
         let items = footprints.last().copied().unwrap_or_default() / 8;
         let (x, y) = (Array::<f32>::uninit(items)?, Array::<f32>::uninit(items)?);
         let view = |array: &Array<f32>| {

@@ -63,9 +63,8 @@ pub(crate) fn machine(devices: &Devices, location: &Location) -> Result<Machine>
             ..model
         });
     }
-    // What was measured on a busy machine serves this process, and no other.
-    if !measured.is_empty() && calibrate::is_undisturbed(&devices.cpu)? {
-        location.keep(measured);
+    if !measured.is_empty() {
+        location.keep(measured, !calibrate::is_undisturbed(&devices.cpu)?);
     }
     Ok(machine)
 }
@@ -89,7 +88,7 @@ fn known_or(
         "measured"
     );
     // So that an equal device of this machine need not be measured too.
-    profile.insert(key.clone(), model.clone());
+    profile.insert(key.clone(), false, model.clone());
     if keep {
         measured.push((key, model.clone()));
     }
