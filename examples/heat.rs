@@ -10,7 +10,8 @@ use divvy::prelude::*;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::fs::File;
+use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -129,7 +130,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     for (place, steps) in places {
         writeln!(out, "ran on    {place}: {steps} steps")?;
     }
-    let [before, after] = [&plate, &*end].map(|cells| summary(cells));
+    let [before, after] = [&plate[..], &end].map(summary);
     writeln!(out, "before    {before}")?;
     writeln!(out, "after     {after}")?;
     draw(&end, args.size, &args.png)?;
@@ -214,8 +215,8 @@ fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
 
 fn draw(cells: &[f32], size: Size, path: &Path) -> Result<(), Box<dyn Error>> {
     let pixels: Vec<[u8; 3]> = cells.iter().map(|u| inferno(*u)).collect();
-    let file = std::io::BufWriter::new(std::fs::File::create(path)?);
-    let mut encoder = png::Encoder::new(file, size.cols as u32, size.rows as u32);
+    let file = File::create(path).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    let mut encoder = png::Encoder::new(BufWriter::new(file), size.cols as u32, size.rows as u32);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder

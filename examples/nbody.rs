@@ -11,7 +11,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::f32::consts::{PI, TAU};
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::fs::File;
+use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -35,7 +36,7 @@ struct Args {
     #[arg(long, default_value_t = 0.02)]
     dt: f32,
     /// The distance below which attraction grows weaker; a galaxy's radius is 1.
-    #[arg(long, default_value_t = 0.05)]
+    #[arg(long, default_value_t = 0.1)]
     softening: f32,
     /// Chooses the random positions; the same seed gives the same bodies.
     #[arg(long, default_value_t = 1)]
@@ -188,7 +189,7 @@ fn galaxies(n: usize, rng: &mut fastrand::Rng) -> Vec<Body> {
     let mut all = disc(first, 0.3, rng);
     if n > first {
         all.extend(disc(n - first, -0.9, rng));
-        let distance = [3.0f32, 1.2, 0.4];
+        let distance = [2.8f32, 2.0, 0.5];
         // Each has a mass of 1: at this speed relative to each other they could just escape.
         let speed = (2.0 * 2.0 / distance.iter().map(|d| d * d).sum::<f32>().sqrt()).sqrt();
         for (i, body) in all.iter_mut().enumerate() {
@@ -204,7 +205,7 @@ fn galaxies(n: usize, rng: &mut fastrand::Rng) -> Vec<Body> {
 
 /// A galaxy of mass 1 and radius 1: a heavy body and around it a disc, tilted about the x axis.
 fn disc(n: usize, tilt: f32, rng: &mut fastrand::Rng) -> Vec<Body> {
-    const CENTRE: f32 = 0.8;
+    const CENTRE: f32 = 0.9;
     let light = (1.0 - CENTRE) / (n.max(2) - 1) as f32;
     let (sin, cos) = tilt.sin_cos();
     let tilted = |[x, y, z]: [f32; 3]| [x, y * cos - z * sin, y * sin + z * cos];
@@ -268,13 +269,13 @@ fn draw(bodies: &[f32], path: &Path) -> Result<(), Box<dyn Error>> {
     const SIZE: (usize, usize) = (1200, 900);
     const COLOURS: [[f32; 3]; 2] = [[0.35, 0.6, 1.0], [1.0, 0.6, 0.3]];
     let n = bodies.len() / 4;
-    // All but the outermost twentieth are in the picture.
+    // All but the outermost fiftieth are in the picture.
     let extent = |axis: usize| {
         let mut all: Vec<f32> = bodies.chunks_exact(4).map(|b| b[axis].abs()).collect();
         all.sort_unstable_by(f32::total_cmp);
-        all[all.len() * 19 / 20]
+        all[all.len() * 49 / 50].max(0.1)
     };
-    let scale = (SIZE.0 as f32 / extent(0)).min(SIZE.1 as f32 / extent(1)) * 0.4;
+    let scale = (SIZE.0 as f32 / extent(0)).min(SIZE.1 as f32 / extent(1)) * 0.46;
 
     let mut light = vec![[0f32; 3]; SIZE.0 * SIZE.1];
     for (i, body) in bodies.chunks_exact(4).enumerate() {
@@ -291,8 +292,8 @@ fn draw(bodies: &[f32], path: &Path) -> Result<(), Box<dyn Error>> {
         .map(|light| (255.0 * ((1.0 + exposure * light).ln() / 6.0).min(1.0)) as u8)
         .collect();
 
-    let file = std::io::BufWriter::new(std::fs::File::create(path)?);
-    let mut encoder = png::Encoder::new(file, SIZE.0 as u32, SIZE.1 as u32);
+    let file = File::create(path).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    let mut encoder = png::Encoder::new(BufWriter::new(file), SIZE.0 as u32, SIZE.1 as u32);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.write_header()?.write_image_data(&pixels)?;

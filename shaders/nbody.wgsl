@@ -16,6 +16,11 @@ const LANES: u32 = 64u;
 override SLICES: u32 = 1u;
 // Lanes of a workgroup that hold different targets.
 override HOLDERS: u32 = LANES / SLICES;
+// Whether pairs at the same place must be left out, because their strength of attraction may overflow.
+override CAREFUL: bool = false;
+// The square of a distance below which bodies count as being at the same place, and one from which nothing attracts.
+const LEAST: f32 = 1e-20;
+const FAR: f32 = 1e30;
 // Sources that are summed before they are added to the total, for accuracy.
 const BLOCK: u32 = 256u;
 
@@ -49,7 +54,12 @@ fn attract(sum: ptr<function, Four>, at: Four, source: vec4<f32>) {
     let dx = source.x - at.x;
     let dy = source.y - at.y;
     let dz = source.z - at.z;
-    let inverse = inverseSqrt(dx * dx + dy * dy + dz * dz + params.softening2);
+    let square = dx * dx + dy * dy + dz * dz;
+    var softened = square + params.softening2;
+    if CAREFUL {
+        softened = select(softened, vec4(FAR), square < vec4(LEAST));
+    }
+    let inverse = inverseSqrt(softened);
     // The mass first, so that what is far and heavy does not underflow.
     let strength = (source.w * inverse) * (inverse * inverse);
     (*sum).x += strength * dx;

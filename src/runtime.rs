@@ -111,6 +111,28 @@ impl Runtime {
         plan(&request, self.machine()?, placement, &self.inner.policy)
     }
 
+    /// Makes all of an array present on a device ahead of the calls that will need it there: the host for
+    /// [`DeviceId::Cpu`]. To a GPU the copy is queued like its other work.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDevice`], or that the device has no room for the array.
+    pub fn prefetch<T: Element>(&self, array: &Array<T>, device: DeviceId) -> Result<()> {
+        self.prefetch_handle(array.handle(), device)
+    }
+
+    /// [`Runtime::prefetch`] for an array of whichever type.
+    pub fn prefetch_handle(&self, array: &Handle, device: DeviceId) -> Result<()> {
+        match device {
+            DeviceId::Cpu => array.fetch(),
+            DeviceId::Gpu(index) => {
+                let gpu = self.inner.devices.gpu(index)?;
+                let mut residency = array.residency();
+                residency.device_access(gpu, 0..array.len(), true, false)?;
+                Ok(())
+            }
+        }
+    }
+
     /// Submits all recorded GPU work, without waiting for it. Reading an array does this by itself; call it to let a
     /// GPU begin while the host does something else.
     pub fn flush(&self) -> Result<()> {

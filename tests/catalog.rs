@@ -1,8 +1,11 @@
 //! Every kernel of the catalog, at every placement, size and element type, against its f64 reference; and bit for bit
 //! between placements where the kernel promises it. Stamped from the catalog: a new kernel needs no line here.
 
+#[path = "support/compare.rs"]
+mod compare;
 mod support;
 
+use compare::compare;
 use divvy::array::ElementType;
 use divvy::kernels::catalog::{CATALOG, Entry, Size};
 use divvy::{Placement, Runtime};
@@ -100,47 +103,4 @@ fn past_the_binding_limit(entry: &Entry, dtype: ElementType) -> Result<(), Faile
     let limit = gpu.limits.max_binding_bytes.min(256 << 20);
     let n = limit as usize / dtype.size() + 1;
     compare(rt, entry, dtype, n, &[Placement::Cpu, Placement::Gpu(0)])
-}
-
-/// Runs the kernel at each placement on the same arguments, checks each, and compares bits where promised.
-fn compare(
-    rt: &Runtime,
-    entry: &Entry,
-    dtype: ElementType,
-    n: usize,
-    placements: &[Placement],
-) -> Result<(), Failed> {
-    let seed = std::env::var("DIVVY_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| fastrand::u64(..));
-    let mut case = (entry.case)(n, dtype, seed)?;
-    let mut first: Option<(String, Vec<u32>)> = None;
-    for placement in placements {
-        let at = || {
-            format!(
-                "{} {dtype} n={n} on {placement}, DIVVY_TEST_SEED={seed}",
-                entry.name
-            )
-        };
-        case.reset().map_err(|e| format!("{}: {e}", at()))?;
-        case.run(rt, placement.clone())
-            .map_err(|e| format!("{}: {e}", at()))?;
-        let check = case.check().map_err(|e| format!("{}: {e}", at()))?;
-        if !check.ok {
-            return Err(format!("{}: {check:?}", at()).into());
-        }
-        if entry.bitwise {
-            let bits = case.bits()?;
-            match &first {
-                None => first = Some((placement.to_string(), bits)),
-                Some((other, expected)) if *expected != bits => {
-                    let i = expected.iter().zip(&bits).position(|(a, b)| a != b);
-                    return Err(format!("{}: differs from {other}, first at {i:?}", at()).into());
-                }
-                Some(_) => {}
-            }
-        }
-    }
-    Ok(())
 }

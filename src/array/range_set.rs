@@ -105,18 +105,11 @@ impl RangeSet {
     pub fn missing(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> + '_ {
         let end = range.end;
         let mut at = range.start;
+        // The gap before each overlap, and the one after the last.
         self.overlap(range)
-            .map(Some)
-            .chain(std::iter::once(None))
-            .filter_map(move |next| match next {
-                Some(r) => {
-                    let gap = at..r.start;
-                    at = r.end;
-                    Some(gap)
-                }
-                None => Some(at..end),
-            })
-            .filter(|r| !r.is_empty())
+            .chain(std::iter::once(end..end))
+            .map(move |next| std::mem::replace(&mut at, next.end)..next.start)
+            .filter(|gap| !gap.is_empty())
     }
 
     /// How many indices of `range` are not in the set.
@@ -168,7 +161,7 @@ mod tests {
     fn adjacent_ranges_become_one() {
         let mut set = RangeSet::from(0..4);
         set.insert(4..8);
-        assert_eq!(set.iter().collect::<Vec<_>>(), [0..8]);
+        assert_eq!(set, RangeSet::from(0..8));
     }
 
     proptest! {
@@ -189,9 +182,9 @@ mod tests {
             let query = lo..lo + len;
             prop_assert_eq!(set.len(), bits.iter().filter(|b| **b).count());
             prop_assert_eq!(set.contains(&query), bits[query.clone()].iter().all(|b| *b));
-            let mut inside = vec![false; 128];
+            let mut inside = [false; 128];
             set.overlap(query.clone()).for_each(|r| inside[r].fill(true));
-            let mut outside = vec![false; 128];
+            let mut outside = [false; 128];
             set.missing(query.clone()).for_each(|r| outside[r].fill(true));
             for i in 0..128 {
                 prop_assert_eq!(inside[i], query.contains(&i) && bits[i]);

@@ -302,13 +302,6 @@ impl Residency {
         self.extents
             .retain(|e| e.gpu.id() != gpu || !e.valid.iter().all(|r| host.contains(&r)));
     }
-
-    /// Frees every extent, after fetching to the host what is valid only there.
-    pub(crate) fn retreat_to_host(&mut self) -> Result<()> {
-        self.host_access(0..self.len, true, false)?;
-        self.extents.clear();
-        Ok(())
-    }
 }
 
 impl std::fmt::Debug for Residency {

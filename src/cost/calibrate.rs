@@ -1,10 +1,9 @@
 //! Measures what the planner must know of a device, quickly: a few hundred milliseconds for all of them.
 //!
-//! Everything goes through the same pool, buffers, staging and submissions as a real call. Every figure is the lower
-//! quartile of several samples: other processes can only slow a sample down, and up to three quarters of them may be
-//! slowed down before the figure is; yet it is not the one lucky sample. The samples of what will be compared (one
-//! thread and the pool) take turns, so that a disturbance meets both. Kernels are not measured here: these are the
-//! ceilings from which the prior predicts them.
+//! Everything goes through the same pool, buffers, staging and submissions as a real call. Every figure is the lowest
+//! decile of several samples (the lowest, of fewer than ten), since other processes can only slow a sample down. The
+//! samples of what will be compared (one thread and the pool) take turns, so that a disturbance meets both. Kernels
+//! are not measured here: these are the ceilings from which the prior predicts them.
 
 use super::machine::{Curve, DeviceKind, DeviceModel, Engine, Limits, Link};
 use crate::array::{Array, DeviceView};
@@ -22,7 +21,7 @@ use std::time::Instant;
 
 /// How much is measured, which decides how long it takes.
 struct Effort {
-    /// Samples of which the quartile is taken.
+    /// Samples of which the decile is taken.
     samples: usize,
     /// Seconds after which no more of them are taken.
     budget_seconds: f64,
@@ -108,6 +107,45 @@ pub(super) fn gpu(gpu: &Arc<Gpu>, id: DeviceId) -> Result<DeviceModel> {
     })
 }
 
+/// Bytes per second by bytes touched, not yet a curve.
+type Rates = Vec<[f64; 2]>;
+
+/// Whether the pool gets the cores that it asks for, rather than sharing them with other processes: then the machine
+/// was measured as it is, not as it happened to be.
+pub(super) fn is_undisturbed(cpu: &Cpu) -> Result<bool> {
+    /// Long enough to meet the turns of other processes, which take milliseconds.
+    const SECONDS: f64 = 6e-3;
+    const LEAST_SHARE_OF_CORES: f64 = 0.8;
+    let threads = cpu.threads();
+    let bench = CpuBench { cpu, threads };
+    let rounds = bench.rounds_for(SECONDS / PIECES as f64)?;
+    let before = cpu_seconds();
+    let wall = bench.chains(threads * PIECES, threads, rounds)?;
+    // More threads than cores cannot all have one.
+    let cores =
+        std::thread::available_parallelism().map_or(threads, |cores| threads.min(cores.get()));
+    let used = cpu_seconds()
+        .zip(before)
+        .map(|(after, before)| after - before);
+    Ok(used.is_none_or(|used| used >= LEAST_SHARE_OF_CORES * wall * cores as f64))
+}
+
+/// Seconds that the process has spent on all cores together, where the system tells.
+fn cpu_seconds() -> Option<f64> {
+    #[cfg(unix)]
+    {
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: the pointer leads to a `timespec`, which is all that the call writes.
+        let failed = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) } != 0;
+        (!failed).then_some(time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9)
+    }
+    #[cfg(not(unix))]
+    None
+}
+
 /// What an adapter says it can hold, which is known without measuring.
 pub(super) fn limits(gpu: &Gpu) -> Limits {
     Limits {
@@ -117,7 +155,7 @@ pub(super) fn limits(gpu: &Gpu) -> Limits {
     }
 }
 
-fn engine(threads: usize, launch_seconds: f64, flops: f64, rates: Vec<[f64; 2]>) -> Engine {
+fn engine(threads: usize, launch_seconds: f64, flops: f64, rates: Rates) -> Engine {
     let rates = rates
         .into_iter()
         .map(|[bytes, rate]| [bytes, rounded(rate)]);
@@ -145,20 +183,20 @@ fn time(work: impl FnOnce() -> Result<()>) -> Result<f64> {
     Ok(started.elapsed().as_secs_f64().max(1e-9))
 }
 
-/// The value that a quarter of the samples are below, or equal to.
-fn quartile(mut samples: Vec<f64>) -> f64 {
+/// The value that a tenth of the samples are below, or the least if they are few.
+fn decile(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);
-    samples[samples.len() / 4]
+    samples[samples.len() / 10]
 }
 
 impl Effort {
-    /// The quartile of so many times the usual number of samples.
+    /// The decile of so many times the usual number of samples.
     fn measure(&self, times: usize, mut sample: impl FnMut() -> Result<f64>) -> Result<f64> {
-        let (quartile, _) = self.compare(times, || Ok((sample()?, 0.0)))?;
-        Ok(quartile)
+        let (decile, _) = self.compare(times, || Ok((sample()?, 0.0)))?;
+        Ok(decile)
     }
 
-    /// The quartiles of two quantities that are sampled in turn.
+    /// The deciles of two quantities that are sampled in turn.
     fn compare(
         &self,
         times: usize,
@@ -175,7 +213,7 @@ impl Effort {
             firsts.push(first);
             seconds.push(second);
         }
-        Ok((quartile(firsts), quartile(seconds)))
+        Ok((decile(firsts), decile(seconds)))
     }
 }
 
@@ -241,7 +279,7 @@ impl CpuBench<'_> {
     }
 
     /// Bytes per second at each footprint, of one thread and of all. `launch` is taken off what all take.
-    fn bandwidths(&self, launch: f64) -> Result<(Vec<[f64; 2]>, Vec<[f64; 2]>)> {
+    fn bandwidths(&self, launch: f64) -> Result<(Rates, Rates)> {
         let (mut x, mut y, footprints) = arrays(CPU.footprints)?;
         let (mut x, mut y) = (x.write()?, y.write()?);
         // Written first, since memory that was only ever read need not exist.
@@ -400,7 +438,10 @@ impl<'a> GpuBench<'a> {
         let limits = gpu.limits();
         let largest = limits.max_binding_bytes.min(limits.max_buffer_bytes);
         let fits = |footprint: &&usize| **footprint as u64 / 2 <= largest;
-        let footprints: Vec<usize> = effort.footprints.iter().filter(fits).copied().collect();
+        let mut footprints: Vec<usize> = effort.footprints.iter().filter(fits).copied().collect();
+        if footprints.is_empty() {
+            footprints.push(2 * largest.max(256) as usize);
+        }
         let items = footprints.last().copied().unwrap_or_default() / 8;
         let (x, y) = (Array::<f32>::uninit(items)?, Array::<f32>::uninit(items)?);
         let view = |array: &Array<f32>| {
@@ -454,7 +495,7 @@ impl<'a> GpuBench<'a> {
     }
 
     /// Bytes per second at each footprint.
-    fn bandwidths(&self, launch: f64, queued: f64) -> Result<Vec<[f64; 2]>> {
+    fn bandwidths(&self, launch: f64, queued: f64) -> Result<Rates> {
         let measure = |footprint: &usize| {
             let items = footprint / 8;
             let trial = self.run(1, items, 0)?;
@@ -535,9 +576,10 @@ mod tests {
     }
 
     #[test]
-    fn the_quartile_ignores_what_is_slow_and_what_is_lucky() {
-        assert_eq!(quartile(vec![9.0, 1.1, 8.0, 0.1, 7.0, 9.0, 5.0, 1.0]), 1.1);
-        assert_eq!(quartile(vec![2.0]), 2.0);
+    fn the_decile_ignores_what_is_slow() {
+        assert_eq!(decile(vec![9.0, 1.1, 8.0]), 1.1);
+        let many = (0..30).map(|i| f64::from(29 - i)).collect();
+        assert_eq!(decile(many), 3.0);
     }
 
     #[test]

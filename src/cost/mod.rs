@@ -63,7 +63,9 @@ pub(crate) fn machine(devices: &Devices, location: &Location) -> Result<Machine>
             ..model
         });
     }
-    location.keep(measured);
+    if !measured.is_empty() {
+        location.keep(measured, !calibrate::is_undisturbed(&devices.cpu)?);
+    }
     Ok(machine)
 }
 
@@ -86,7 +88,7 @@ fn known_or(
         "measured"
     );
     // So that an equal device of this machine need not be measured too.
-    profile.insert(key.clone(), model.clone());
+    profile.insert(key.clone(), false, model.clone());
     if keep {
         measured.push((key, model.clone()));
     }

@@ -12,9 +12,12 @@ use std::io::{self, Read, Write};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// The layout of the file and the meaning of its figures. Goes up whenever either changes.
 pub const SCHEMA: u32 = 1;
+/// What was measured on a busy machine holds for so long, then it is worth another try.
+const BUSY_HOLDS: Duration = Duration::from_secs(60);
 /// A profile larger than this is none.
 const MOST_BYTES: u64 = 16 << 20;
 
@@ -31,6 +34,9 @@ pub struct Profile {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Entry {
     key: DeviceKey,
+    /// Other processes held the cores while it was measured, so it should be measured again when they may have gone.
+    #[serde(default)]
+    busy: bool,
     model: DeviceModel,
 }
 
@@ -199,10 +205,11 @@ impl Profile {
             .map(|entry| &entry.model)
     }
 
-    /// Notes what is known of a device, in place of what was known before.
-    pub fn insert(&mut self, key: DeviceKey, model: DeviceModel) {
+    /// Notes what is known of a device, in place of what was known before. `busy` if other processes held the cores
+    /// while it was measured.
+    pub fn insert(&mut self, key: DeviceKey, busy: bool, model: DeviceModel) {
         self.devices.retain(|entry| !entry.key.is_replaced_by(&key));
-        self.devices.push(Entry { key, model });
+        self.devices.push(Entry { key, busy, model });
     }
 
     /// The text of the file.
@@ -245,7 +252,7 @@ impl Location {
     }
 
     /// The profile that is kept there; an empty one if there is none that can be used, with a warning if there is
-    /// something else.
+    /// something else. Without what was measured on a busy machine, if that was a while ago.
     ///
     /// # Errors
     /// [`Error::Io`] if the user named a file that is there and cannot be read.
@@ -255,7 +262,12 @@ impl Location {
         };
         match look(path) {
             Found::Nothing => {}
-            Found::Profile(profile) => return Ok(profile),
+            Found::Profile(mut profile) => {
+                if age(path).is_none_or(|age| age > BUSY_HOLDS) {
+                    profile.devices.retain(|entry| !entry.busy);
+                }
+                return Ok(profile);
+            }
             Found::Unusable(problem) => {
                 tracing::warn!(path = %path.display(), %problem, "ignoring the profile");
             }
@@ -272,8 +284,9 @@ impl Location {
         Ok(Profile::default())
     }
 
-    /// Adds measurements to the profile that is kept there now. That they cannot be kept is worth a warning only.
-    pub(crate) fn keep(&self, measured: Vec<(DeviceKey, DeviceModel)>) {
+    /// Adds measurements to the profile that is kept there now; `busy` if other processes held the cores meanwhile.
+    /// That they cannot be kept is worth a warning only.
+    pub(crate) fn keep(&self, measured: Vec<(DeviceKey, DeviceModel)>, busy: bool) {
         let Some(path) = self.path().filter(|_| !measured.is_empty()) else {
             return;
         };
@@ -284,7 +297,7 @@ impl Location {
             Found::Unusable(_) | Found::Unreadable(_) => return,
         };
         for (key, model) in measured {
-            profile.insert(key, model);
+            profile.insert(key, busy, model);
         }
         if let Err(error) = replace(path, &profile.to_json()) {
             tracing::warn!(path = %path.display(), %error, "the profile cannot be kept");
@@ -334,6 +347,11 @@ fn read(path: &Path) -> io::Result<String> {
         .read_to_end(&mut bytes)?;
     // What is not UTF-8 is no profile either, which is for `parse` to say.
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// How long ago a file was written, if that can be told.
+fn age(path: &Path) -> Option<Duration> {
+    fs::metadata(path).ok()?.modified().ok()?.elapsed().ok()
 }
 
 /// Puts a file in the place of another, or of none, in one step.
@@ -433,9 +451,9 @@ mod tests {
 
     fn profile() -> Profile {
         let mut profile = Profile::default();
-        profile.insert(cpu_key(1), cpu(1));
-        profile.insert(cpu_key(8), cpu(8));
-        profile.insert(gpu_key("1.0"), gpu());
+        profile.insert(cpu_key(1), false, cpu(1));
+        profile.insert(cpu_key(8), false, cpu(8));
+        profile.insert(gpu_key("1.0"), false, gpu());
         profile
     }
 
@@ -450,7 +468,7 @@ mod tests {
         let mut profile = profile();
         assert!(profile.find(&cpu_key(8)).is_some() && profile.find(&cpu_key(4)).is_none());
         assert!(profile.find(&gpu_key("1.1")).is_none());
-        profile.insert(gpu_key("1.1"), gpu());
+        profile.insert(gpu_key("1.1"), false, gpu());
         assert!(profile.find(&gpu_key("1.0")).is_none() && profile.find(&gpu_key("1.1")).is_some());
         assert_eq!(profile.devices.len(), 3);
     }
@@ -465,11 +483,11 @@ mod tests {
             (&good, "{\"schema\": 1}", "missing field `divvy`"),
             ("\"schema\": 1", "\"schema\": 2", "schema version 2"),
             (&version, "\"divvy\": \"0.0.9\"", "by Divvy 0.0.9"),
-            ("1.2e10", "\"fast\"", "not a profile"),
+            ("12000000000.0", "\"fast\"", "not a profile"),
             ("12000000000.0", "-1.0", "the link of a card"),
             ("12000000000.0", "1e300", "the link of a card"),
-            ("0.00000325", "-0.1", "a speed of a processor"),
-            ("0.00000325", "1e9", "a speed of a processor"),
+            ("3.25e-6", "-0.1", "a speed of a processor"),
+            ("3.25e-6", "1e9", "a speed of a processor"),
             ("117200000000.0", "0.0", "a speed of a processor"),
             ("117200000000.0", "1e-300", "a speed of a processor"),
             ("30000000000.0", "-1.0", "a curve needs positive numbers"),
@@ -482,9 +500,9 @@ mod tests {
             ("\"discrete\"", "\"cpu\"", "the kind of a card"),
         ] {
             let text = good.replacen(from, to, 1);
-            assert!(text != good || from == "1.2e10", "{from} is not in\n{good}");
-            let error = parse(&text).map_or_else(|e| e.to_string(), |_| "nothing".into());
-            assert!(error.contains(says) || text == good, "{to}: {error}");
+            assert_ne!(text, good, "{from} is in the file");
+            let error = parse(&text).expect_err(to).to_string();
+            assert!(error.contains(says), "{to}: {error}");
         }
     }
 
@@ -496,13 +514,33 @@ mod tests {
             location.load().expect("nothing there yet"),
             Profile::default()
         );
-        location.keep(vec![(cpu_key(1), cpu(1)), (cpu_key(8), cpu(8))]);
-        location.keep(vec![(gpu_key("1.0"), gpu())]);
+        location.keep(vec![(cpu_key(1), cpu(1)), (cpu_key(8), cpu(8))], false);
+        location.keep(vec![(gpu_key("1.0"), gpu())], false);
         assert_eq!(location.load().expect("it was kept"), profile());
         let files = fs::read_dir(folder.path().join("new"))
             .expect("it was made")
             .count();
         assert_eq!(files, 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn what_was_measured_on_a_busy_machine_holds_for_a_while_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("profile.json");
+        let location = Location::DataDir(path.clone());
+        location.keep(vec![(cpu_key(1), cpu(1))], false);
+        location.keep(vec![(cpu_key(8), cpu(8))], true);
+        let known = || location.load().expect("readable").devices.len();
+        assert_eq!(known(), 2);
+        let file = fs::File::options()
+            .write(true)
+            .open(&path)
+            .expect("writable");
+        let past = std::time::SystemTime::now() - 2 * BUSY_HOLDS;
+        file.set_modified(past).expect("it is ours");
+        assert_eq!(known(), 1);
+        location.keep(vec![(cpu_key(8), cpu(8))], false);
+        assert_eq!(known(), 2);
     }
 
     #[test]
@@ -517,7 +555,7 @@ mod tests {
             error.contains(&*folder.path().to_string_lossy()) && error.contains("regular file"),
             "{error}"
         );
-        location.keep(vec![(cpu_key(1), cpu(1))]);
+        location.keep(vec![(cpu_key(1), cpu(1))], false);
         assert!(folder.path().is_dir());
         // In the data directory the same is no reason to stop.
         assert!(Location::DataDir(folder.path().into()).load().is_ok());
@@ -530,11 +568,11 @@ mod tests {
         fs::write(&path, "Dear Ada,").expect("writable");
         let named = Location::Named(path.clone());
         assert_eq!(named.load().expect("only a warning"), Profile::default());
-        named.keep(vec![(cpu_key(1), cpu(1))]);
+        named.keep(vec![(cpu_key(1), cpu(1))], false);
         assert_eq!(fs::read_to_string(&path).expect("readable"), "Dear Ada,");
         // What is broken in the data directory can only be a profile.
         let own = Location::DataDir(path);
-        own.keep(vec![(cpu_key(1), cpu(1))]);
+        own.keep(vec![(cpu_key(1), cpu(1))], false);
         assert_eq!(own.load().expect("readable").devices.len(), 1);
     }
 
@@ -546,7 +584,7 @@ mod tests {
         fs::write(&path, newer).expect("writable");
         let location = Location::DataDir(path.clone());
         assert_eq!(location.load().expect("only a warning"), Profile::default());
-        location.keep(vec![(cpu_key(1), cpu(1))]);
+        location.keep(vec![(cpu_key(1), cpu(1))], false);
         assert_eq!(fs::read_to_string(&path).expect("readable"), newer);
     }
 
@@ -559,7 +597,7 @@ mod tests {
                 let location = &location;
                 scope.spawn(move || {
                     for _ in 0..10 {
-                        location.keep(vec![(cpu_key(threads), cpu(threads))]);
+                        location.keep(vec![(cpu_key(threads), cpu(threads))], false);
                         let Found::Profile(profile) = look(location.path().expect("a file")) else {
                             panic!("half a file")
                         };

@@ -365,7 +365,9 @@ mod tests {
             let seen: Vec<AtomicUsize> = (0..n).map(|_| AtomicUsize::new(0)).collect();
             cpu.for_ranges(0..n, grain, threads, &|range| {
                 assert_eq!(range.start % grain, 0);
-                range.for_each(|i| drop(seen[i].fetch_add(1, Ordering::Relaxed)));
+                for i in range {
+                    seen[i].fetch_add(1, Ordering::Relaxed);
+                }
                 Ok(())
             })
             .expect("no range fails");

@@ -131,7 +131,7 @@ enum Depth {
 }
 
 /// Parts whose times differ by no more than this factor are taken to finish together.
-const FINISH_TOGETHER: f64 = 1.02;
+const FINISH_TOGETHER: f64 = 1.05;
 
 struct Planner<'a> {
     request: &'a Request<'a>,
@@ -321,7 +321,10 @@ impl<'a> Planner<'a> {
             {
                 best = Some(together);
             }
-            if balanced {
+            // However the items are shared anew, nobody finishes before who is first now.
+            let hopeless =
+                worth.is_some_and(|worth| self.policy.corun_slowdown * first_finish >= worth);
+            if balanced || hopeless {
                 break;
             }
         }

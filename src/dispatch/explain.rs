@@ -431,10 +431,7 @@ predicted from the measured rates of the devices, not from runs of this kernel";
     fn it_can_be_written_as_json_and_read_back() {
         let explanation = explained(64, Placement::Cpu);
         let text = serde_json::to_string(&explanation).expect("it has no maps with odd keys");
-        let mut back: Explanation = serde_json::from_str(&text).expect("it was just written");
-        // Seconds may differ in the last bit.
-        back.candidates.clone_from(&explanation.candidates);
-        back.advantage = explanation.advantage;
+        let back: Explanation = serde_json::from_str(&text).expect("it was just written");
         assert_eq!(back, explanation);
     }
 }

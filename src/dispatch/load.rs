@@ -275,5 +275,9 @@ fn for_gaps(valid: Option<&RangeSet>, wanted: Range<usize>, mut visit: impl FnMu
 
 /// A user's kernel may claim any work; no plan becomes NaN or infinite by it.
 fn sane(quantity: f64) -> f64 {
-    quantity.max(0.0).min(1e30)
+    if quantity > 0.0 {
+        quantity.min(1e30)
+    } else {
+        0.0
+    }
 }

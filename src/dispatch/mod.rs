@@ -1,4 +1,4 @@
-//! From a call to its results: decide what runs where ([`plan`]), make it happen ([`Execution`]), say what happened
+//! From a call to its results: decide what runs where ([`mod@plan`]), make it happen ([`Execution`]), say what happened
 //! ([`Report`]).
 
 mod consider;

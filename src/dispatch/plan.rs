@@ -136,8 +136,8 @@ pub struct PlannedPart {
 /// Plans a call.
 ///
 /// # Errors
-/// [`Error::NoSuchDevice`] if `placement` names a device that `machine` does not have, [`Error::Placement`] if its
-/// shares cannot be used, [`Error::Infeasible`] if the devices that it allows cannot run the kernel.
+/// [`Error::NoSuchDevice`](crate::Error::NoSuchDevice) if `placement` names a device that `machine` does not have, [`Error::Placement`](crate::Error::Placement) if its
+/// shares cannot be used, [`Error::Infeasible`](crate::Error::Infeasible) if the devices that it allows cannot run the kernel.
 pub fn plan(
     request: &Request<'_>,
     machine: &Machine,

@@ -158,6 +158,9 @@ impl Role {
     ) -> usize {
         // Windows start at an aligned offset, up to 63 elements before the first that is needed.
         const LEAD: usize = 64;
+        if len.saturating_add(LEAD).saturating_mul(element_bytes) as u64 <= max_binding_bytes {
+            return usize::MAX;
+        }
         let all = max_binding_bytes as usize / element_bytes;
         let elements = all.saturating_sub(LEAD);
         match *self {

@@ -347,7 +347,7 @@ impl Gemm {
         let aligned = |arg: &GpuArg, ld: usize, along_k: bool| {
             arg.lead().is_multiple_of(4)
                 && ld.is_multiple_of(4)
-                && !(along_k && !depth.len().is_multiple_of(4))
+                && (!along_k || depth.len().is_multiple_of(4))
         };
         let tile = Tile::choose(rows.len(), columns.len(), part.is_software());
         let constant = |value: bool| if value { 1.0 } else { 0.0 };

@@ -22,12 +22,13 @@ use std::sync::LazyLock;
 /// `a[i] = Σj m[j]·(r[j] - r[i]) / (|r[j] - r[i]|² + softening²)^(3/2)`, with a gravitational constant of 1.
 ///
 /// `bodies` holds four elements for each body, x, y, z and its mass; `accelerations` gets x, y, z and 0.
-/// Plummer's `softening`, a length, keeps close encounters finite; one below 10⁻¹⁰, 0 too, counts as 10⁻¹⁰. So a body
-/// does not attract itself, and bodies at the same place do not attract each other.
+/// Plummer's `softening`, a length, keeps close encounters finite; without it, 0, bodies attract as points. Bodies at the
+/// same place do not attract each other in either case, so neither does a body itself; without softening, or with one
+/// below 0.001, bodies closer than 10⁻¹⁰ count as being at the same place.
 ///
 /// The error of a body's acceleration, relative to its length, is at most 1e-5, and 2e-6 in the median, unless
-/// attractions cancel almost completely. Choose units in which nothing overflows: distances up to 10¹⁸, and
-/// `mass / softening³` up to 10³⁸.
+/// attractions cancel almost completely. Choose units in which nothing overflows: distances up to 10¹⁸ and masses up
+/// to 10²⁸ are safe.
 ///
 /// The work is proportional to the square of the number of bodies. Each GPU must be able to bind all bodies at once:
 /// with 128 MiB for a binding, the least among common drivers, that is 8 million.
@@ -65,17 +66,16 @@ pub fn nbody_accelerations<'a>(
 /// The kernel behind [`nbody_accelerations()`].
 #[derive(Debug)]
 pub struct NBody {
-    softening: f32,
+    softening: Softening,
     bodies: Handle,
     accelerations: Handle,
 }
 
 /// Elements per body, and per acceleration.
 pub(super) const WIDTH: usize = 4;
-/// A softening that is always there, so that bodies at the same place, each with itself among them, have a finite
-/// strength of attraction to multiply their distance, 0, with. Far below the distances that f32 can tell apart in
+/// The square of a distance below which bodies count as being at the same place. Far below what f32 can tell apart in
 /// units in which bodies are spread over about 1.
-const LEAST_SOFTENING: f32 = 1e-10;
+const LEAST_DISTANCE2: f32 = 1e-20;
 /// Operations per pair, as usually counted for this kernel.
 const FLOPS: f64 = 20.0;
 
@@ -90,6 +90,22 @@ struct Params {
     first: u32,
     targets: u32,
     softening2: f32,
+}
+
+/// The length that is added to distances, at right angles.
+#[derive(Clone, Copy, Debug)]
+struct Softening(f32);
+
+impl Softening {
+    fn squared(self) -> f32 {
+        self.0 * self.0
+    }
+
+    /// Whether `mass / softening³` may overflow. It is what the distance of bodies at the same place, 0, would be
+    /// multiplied with; so such pairs must be left out, which costs 5 to 10 %.
+    fn is_careful(self) -> bool {
+        self.0 < 1e-3
+    }
 }
 
 /// How the GPU shares out pairs. `shaders/nbody.wgsl` knows the first two numbers too.
@@ -130,17 +146,11 @@ impl Sharing {
 impl NBody {
     pub(super) fn new(softening: f32, bodies: &Handle, accelerations: &Handle) -> Self {
         Self {
-            softening,
+            softening: Softening(softening),
             bodies: bodies.clone(),
             accelerations: accelerations.clone(),
         }
     }
-}
-
-/// The square of the softening that is used where `softening` is asked for.
-fn effective_softening2(softening: f32) -> f32 {
-    let softening = softening.max(LEAST_SOFTENING);
-    softening * softening
 }
 
 /// The number of bodies that an array of `len` elements holds.
@@ -171,7 +181,7 @@ impl Pass for NBody {
     fn outline(&self) -> Result<Outline> {
         let len = self.bodies.len();
         let n = count_bodies("nbody", len)?;
-        check_softening("nbody", self.softening)?;
+        check_softening("nbody", self.softening.0)?;
         Error::check_length(
             "nbody",
             "accelerations",
@@ -194,12 +204,7 @@ impl Pass for NBody {
         let bodies: &[Row] = bytemuck::cast_slice(part.read::<f32>(0));
         let targets = &bodies[part.items()];
         let accelerations = bytemuck::cast_slice_mut(part.write::<f32>(1));
-        pairs::attract(
-            targets,
-            bodies,
-            effective_softening2(self.softening),
-            accelerations,
-        );
+        pairs::attract(targets, bodies, self.softening, accelerations);
         Ok(())
     }
 
@@ -209,14 +214,15 @@ impl Pass for NBody {
             bodies: part.total() as u32,
             first: part.items().start as u32,
             targets: targets as u32,
-            softening2: effective_softening2(self.softening),
+            softening2: self.softening.squared(),
         };
         let slices = SHARING.slices(targets, part.kind());
+        let careful = f64::from(u8::from(self.softening.is_careful()));
         let per_group = SHARING.per_lane * SHARING.lanes / slices;
         part.dispatch_with(
             &SHADER,
             "main",
-            &[("SLICES", slices as f64)],
+            &[("SLICES", slices as f64), ("CAREFUL", careful)],
             &[part.arg(0), part.arg(1)],
             &params,
             targets.div_ceil(per_group) as u32,
@@ -238,12 +244,16 @@ fn work(n: usize) -> Work {
 }
 
 /// The acceleration of one body in f64.
-fn exact(target: &Row, bodies: &[Row], softening2: f32) -> [f64; 3] {
+fn exact(target: &Row, bodies: &[Row], softening: Softening) -> [f64; 3] {
     let mut sum = [0.0; 3];
     for body in bodies {
         let d: [f64; 3] =
             std::array::from_fn(|axis| f64::from(body[axis]) - f64::from(target[axis]));
-        let square = d.iter().map(|d| d * d).sum::<f64>() + f64::from(softening2);
+        let square = d.iter().map(|d| d * d).sum::<f64>();
+        if square < f64::from(LEAST_DISTANCE2) {
+            continue;
+        }
+        let square = square + f64::from(softening.0).powi(2);
         let strength = f64::from(body[3]) / (square * square.sqrt());
         for (sum, d) in sum.iter_mut().zip(d) {
             *sum += strength * d;
@@ -350,10 +360,10 @@ impl Case for NBodyCase {
         };
         let got = self.accelerations.read()?;
         let got: &[Row] = bytemuck::cast_slice(&got);
-        let softening2 = effective_softening2(self.softening);
+        let softening = Softening(self.softening);
         let mut errors: Vec<f64> = picked
             .par_iter()
-            .map(|&i| relative_error(&got[i], exact(&bodies[i], bodies, softening2)))
+            .map(|&i| relative_error(&got[i], exact(&bodies[i], bodies, softening)))
             .collect();
         // What was not picked must at least have been written.
         if got

@@ -11,11 +11,6 @@ pub fn runtime() -> &'static Runtime {
 
 /// A runtime with two CPU threads at least and no profile on disk, from a builder with further choices.
 pub fn build(builder: RuntimeBuilder) -> Runtime {
-    let builder = if std::env::var_os("DIVVY_CHECKED_SHADERS").is_some() {
-        builder.checked_shaders()
-    } else {
-        builder
-    };
     builder.threads(3).no_profile().build().expect("a runtime")
 }
 

@@ -138,7 +138,10 @@ mod tests {
             .chain([1 << 20, (1 << 30) + 4, u64::from(u32::MAX)])
         {
             let class = BufferPool::class(bytes);
-            assert!(class >= bytes && class % 256 == 0, "{bytes} in {class}");
+            assert!(
+                class >= bytes && class.is_multiple_of(256),
+                "{bytes} in {class}"
+            );
             assert!(
                 bytes < 1024 || class as f64 <= bytes as f64 * 1.25 + 256.0,
                 "{bytes} in {class}"

@@ -166,8 +166,25 @@ mod tests {
     use super::*;
     use crate::kernels::heat::exact_step;
 
+    type Path = (&'static str, fn(&Rows<'_>, &mut [f32]));
+
+    /// The implementation that this machine chooses, and the one that every machine has.
+    const PATHS: [Path; 2] = [
+        ("chosen", |rows, next| rows.step(next)),
+        ("autovectorised", |rows, next| {
+            rows.step_by(next, autovectorised)
+        }),
+    ];
+
     /// One step of the whole grid, computed in pieces of `piece` rows.
-    fn step(u: &[f32], cols: usize, piece: usize, r: f32, border: Border) -> Vec<f32> {
+    fn step(
+        path: fn(&Rows<'_>, &mut [f32]),
+        u: &[f32],
+        cols: usize,
+        piece: usize,
+        r: f32,
+        border: Border,
+    ) -> Vec<f32> {
         let rows = u.len() / cols;
         let mut next = vec![f32::NAN; u.len()];
         for (i, next) in next.chunks_mut(piece * cols).enumerate() {
@@ -175,15 +192,18 @@ mod tests {
             let end = first + next.len() / cols;
             let above = first.min(1);
             let cells = &u[(first - above) * cols..(end + 1).min(rows) * cols];
-            Rows {
-                cells,
-                above,
-                below: end < rows,
-                cols,
-                r,
-                border,
-            }
-            .step(next);
+            let below = end < rows;
+            path(
+                &Rows {
+                    cells,
+                    above,
+                    below,
+                    cols,
+                    r,
+                    border,
+                },
+                next,
+            );
         }
         next
     }
@@ -192,20 +212,22 @@ mod tests {
     fn every_shape_border_and_cut_agrees_with_the_definition() {
         let seed = fastrand::u64(..);
         let mut rng = fastrand::Rng::with_seed(seed);
-        for cols in (1..70).chain([127, 128, 129]) {
-            for rows in 1..5 {
-                let u: Vec<f32> = (0..rows * cols).map(|_| rng.f32() * 2.0 - 1.0).collect();
-                for border in [Border::Insulated, Border::Fixed] {
-                    let want = exact_step((rows, cols), 0.21f32, border, &u);
-                    for piece in 1..=rows {
-                        let got = step(&u, cols, piece, 0.21, border);
-                        for (i, (got, want)) in got.iter().zip(&want).enumerate() {
-                            let error = (f64::from(*got) - want).abs();
-                            assert!(
-                                error <= 7.0 * f64::from(f32::EPSILON) / 2.0,
-                                "{rows}x{cols} {border:?} by {piece}, cell {i}: {got} for {want}, seed {seed}"
-                            );
-                        }
+        let shapes = (1..70)
+            .chain([127, 128, 129])
+            .flat_map(|cols| (1..5).map(move |rows| (rows, cols)));
+        for (rows, cols) in shapes {
+            let u: Vec<f32> = (0..rows * cols).map(|_| rng.f32() * 2.0 - 1.0).collect();
+            for border in [Border::Insulated, Border::Fixed] {
+                let want = exact_step((rows, cols), 0.21, border, &u);
+                for (piece, (name, path)) in (1..=rows).flat_map(|piece| PATHS.map(|p| (piece, p)))
+                {
+                    let got = step(path, &u, cols, piece, 0.21, border);
+                    for (i, (got, want)) in got.iter().zip(&want).enumerate() {
+                        let error = (f64::from(*got) - want).abs();
+                        assert!(
+                            error <= 7.0 * f64::from(f32::EPSILON) / 2.0,
+                            "{name}, {rows}x{cols} {border:?} by {piece}, cell {i}: {got} for {want}, seed {seed}"
+                        );
                     }
                 }
             }
@@ -215,8 +237,10 @@ mod tests {
     #[test]
     fn a_uniform_temperature_stays_exactly_the_same() {
         for border in [Border::Insulated, Border::Fixed] {
-            let u = vec![0.1; 5 * 77];
-            assert_eq!(step(&u, 77, 2, 0.25, border), u);
+            for (name, path) in PATHS {
+                let u = vec![0.1; 5 * 77];
+                assert_eq!(step(path, &u, 77, 2, 0.25, border), u, "{name}");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The energy of bodies: what a simulation should keep.
 
-use super::{WIDTH, check_softening, count_bodies, effective_softening2};
+use super::{LEAST_DISTANCE2, WIDTH, check_softening, count_bodies};
 use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::kernels::nbody::pairs::Row;
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 pub struct Energy {
     /// `Σi m[i]·|v[i]|²/2`
     pub kinetic: f64,
-    /// `-Σ(i<j) m[i]·m[j]/√(|r[i] - r[j]|² + softening²)`
+    /// `-Σ(i<j) m[i]·m[j]/√(|r[i] - r[j]|² + softening²)`, without pairs for which the root is below 10⁻¹⁰
     pub potential: f64,
 }
 
@@ -75,7 +75,7 @@ pub fn nbody_energy(
             .collect::<Vec<f64>>()
     };
     let [x, y, z, mass] = [0, 1, 2, 3].map(column);
-    let softening2 = f64::from(effective_softening2(softening));
+    let softening2 = f64::from(softening).powi(2);
     // The sums are added in their order, so that the result is the same in every run.
     let sums: Vec<f64> = (0..n)
         .into_par_iter()
@@ -102,7 +102,13 @@ fn attraction(at: [f64; 3], [x, y, z, mass]: [&[f64]; 4], softening2: f64) -> f6
     const LANES: usize = 8;
     let term = |x: f64, y: f64, z: f64, mass: f64| {
         let [dx, dy, dz] = [x - at[0], y - at[1], z - at[2]];
-        mass / (dx * dx + dy * dy + dz * dz + softening2).sqrt()
+        let square = dx * dx + dy * dy + dz * dz + softening2;
+        // Points at the same place have no potential, as they have no attraction.
+        if square < f64::from(LEAST_DISTANCE2) {
+            0.0
+        } else {
+            mass / square.sqrt()
+        }
     };
     let (x, x_rest) = x.as_chunks::<LANES>();
     let (y, y_rest) = y.as_chunks::<LANES>();

@@ -1,0 +1,153 @@
+//! What is measured of the machine, how it is kept, and what follows for placements that are left to the planner.
+
+mod support;
+
+use divvy::cost::{DeviceKind, DeviceModel};
+use divvy::kernels::{axpy, catalog};
+use divvy::{Array, DeviceId, Error, Placement, Result, Runtime};
+use support::{build, has_gpu, runtime};
+
+fn assert_plausible(model: &DeviceModel) {
+    for engine in &model.engines {
+        assert!((0.0..0.1).contains(&engine.launch_seconds), "{model:?}");
+        assert!((1e7..1e16).contains(&engine.flops_per_second), "{model:?}");
+        for [_, rate] in engine.bandwidth.points() {
+            assert!((1e6..1e16).contains(rate), "{model:?}");
+        }
+    }
+    for link in model.upload.iter().chain(&model.download) {
+        assert!((0.0..0.1).contains(&link.latency_seconds), "{model:?}");
+        assert!((1e6..1e14).contains(&link.bytes_per_second), "{model:?}");
+    }
+}
+
+#[test]
+fn every_device_is_measured() -> Result<()> {
+    let rt = runtime();
+    let machine = rt.machine()?;
+    assert_eq!(machine.devices.len(), 1 + rt.gpus().len());
+    let cpu = machine.device(DeviceId::Cpu).expect("it is allowed");
+    let threads: Vec<usize> = cpu.engines.iter().map(|engine| engine.threads).collect();
+    assert_eq!(threads, [1, rt.threads()]);
+    assert_plausible(cpu);
+    for (index, info) in rt.gpus().enumerate() {
+        let gpu = machine.device(DeviceId::Gpu(index)).expect("it was opened");
+        assert_eq!((gpu.kind, &gpu.name), (info.kind, &info.name));
+        assert!(gpu.upload.is_some() && gpu.download.is_some() && gpu.engines.len() == 1);
+        assert!(gpu.engines[0].launch_seconds > 0.0);
+        assert_plausible(gpu);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_gpu_that_may_bind_little_can_be_measured_too() -> Result<()> {
+    if !has_gpu(runtime()) {
+        return Ok(());
+    }
+    for bytes in [256, 1 << 10, 1 << 17] {
+        let rt = build(
+            Runtime::builder()
+                .max_binding_bytes(bytes)
+                .max_buffer_bytes(bytes),
+        );
+        let machine = rt.machine()?;
+        let gpu = machine.device(DeviceId::Gpu(0)).expect("it was opened");
+        assert_plausible(gpu);
+        assert_eq!(gpu.limits.max_binding_bytes, Some(bytes));
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_measured_is_kept_and_used_again() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("divvy/profile.json");
+    let open = || Runtime::builder().threads(2).profile(&path).build();
+    let measured = open()?.machine()?.clone();
+    let text = std::fs::read_to_string(&path).expect("it was written");
+    assert!(
+        text.contains("flops_per_second") && text.ends_with("}\n"),
+        "{text}"
+    );
+    assert_eq!(
+        open()?.machine()?,
+        &measured,
+        "the second time it is read, not measured"
+    );
+    assert_eq!(std::fs::read_to_string(&path).expect("still there"), text);
+
+    // Another number of threads is another machine to the planner, and is added.
+    let other = Runtime::builder()
+        .threads(1)
+        .cpu_only()
+        .profile(&path)
+        .build()?;
+    assert_eq!(other.machine()?.devices[0].engines.len(), 1);
+    assert_eq!(open()?.machine()?, &measured);
+    Ok(())
+}
+
+#[test]
+fn a_profile_that_makes_no_sense_is_measured_anew() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("profile.json");
+    let text = "{\"schema\": 1, \"divvy\": \"0.0.0\"}";
+    std::fs::write(&path, text).expect("writable");
+    let rt = Runtime::builder().cpu_only().profile(&path).build()?;
+    assert_plausible(&rt.machine()?.devices[0]);
+    assert_ne!(
+        std::fs::read_to_string(&path).expect("it was replaced"),
+        text
+    );
+    Ok(())
+}
+
+#[test]
+fn a_profile_that_cannot_be_read_is_an_error_that_names_it() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rt = Runtime::builder()
+        .cpu_only()
+        .profile(folder.path())
+        .build()?;
+    let (x, mut y) = (Array::filled(3, 1.0f32)?, Array::filled(3, 1.0f32)?);
+    let error = rt
+        .run(axpy(1.0, &x, &mut y))
+        .expect_err("a folder is no file");
+    assert!(
+        matches!(&error, Error::Io { path, .. } if path == folder.path()),
+        "{error}"
+    );
+    assert_eq!(*y.read()?, [1.0; 3], "nothing ran");
+    Ok(())
+}
+
+#[test]
+fn a_software_adapter_is_never_chosen() -> Result<()> {
+    let rt = runtime();
+    let machine = rt.machine()?;
+    let is_software = |id| {
+        machine
+            .device(id)
+            .is_some_and(|device| device.kind == DeviceKind::Software)
+    };
+    for entry in catalog::CATALOG {
+        for n in [1, 300, entry.bench_sizes[0].min(1 << 12)] {
+            let mut case = (entry.case)(n, entry.dtypes[0], 7)?;
+            case.reset()?;
+            let placed = |case: &mut dyn catalog::Case, what: &str| -> Result<()> {
+                let explanation = case.explain(rt, Placement::Auto)?;
+                let chosen = &explanation.candidates[explanation.choice];
+                let software = chosen.parts.iter().any(|part| is_software(part.device));
+                assert!(!software, "{}, n {n}, {what}:\n{explanation}", entry.name);
+                Ok(())
+            };
+            placed(&mut *case, "data on the host")?;
+            if has_gpu(rt) {
+                case.run(rt, Placement::Gpu(0))?;
+                placed(&mut *case, "data on the adapter")?;
+            }
+        }
+    }
+    Ok(())
+}

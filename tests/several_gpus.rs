@@ -1,0 +1,106 @@
+//! More than one GPU: every kernel of the catalog split over two of them and the CPU, and arrays that move between them.
+//!
+//! Two copies of the software driver's manifest make two adapters of one. On a machine without that driver, the GPUs
+//! there are must be at least two, or the tests say that they were skipped.
+
+#[path = "support/compare.rs"]
+mod compare;
+mod support;
+
+use compare::compare;
+use divvy::kernels::catalog::{CATALOG, Entry, Size};
+use divvy::prelude::*;
+use divvy::{DeviceId, Runtime};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+fn main() {
+    let manifests = tempfile::tempdir().expect("a temporary directory");
+    offer_software_adapter_twice(manifests.path());
+    let mut trials = Vec::new();
+    for entry in CATALOG {
+        let name = format!("{}_is_right_on_two_gpus", entry.name);
+        trials.push(Trial::test(name, move || on_two_gpus(entry)));
+    }
+    trials.push(Trial::test(
+        "an_array_moves_between_gpus",
+        move_between_gpus,
+    ));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+fn offer_software_adapter_twice(directory: &std::path::Path) {
+    let Ok(installed) = std::fs::read_dir("/usr/share/vulkan/icd.d") else {
+        return;
+    };
+    let software = installed.flatten().map(|file| file.path()).find(|path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("lvp_icd"))
+    });
+    let Some(manifest) = software else { return };
+    let copies = ["first.json", "second.json"].map(|name| directory.join(name));
+    for copy in &copies {
+        std::fs::copy(&manifest, copy).expect("a copy of the driver's manifest");
+    }
+    let list = std::env::join_paths(copies).expect("no separator in the path");
+    // SAFETY: no other thread runs yet.
+    unsafe {
+        std::env::set_var("VK_DRIVER_FILES", &list);
+        std::env::set_var("VK_ICD_FILENAMES", &list);
+    }
+}
+
+fn has_two(rt: &Runtime) -> bool {
+    let there = rt.gpus().len() >= 2;
+    if !there {
+        eprintln!("SKIPPED: {} GPUs, two are needed", rt.gpus().len());
+    }
+    there
+}
+
+fn on_two_gpus(entry: &Entry) -> Result<(), Failed> {
+    let rt = support::runtime();
+    if !support::has_gpu(rt) || !has_two(rt) {
+        return Ok(());
+    }
+    let n = match entry.size {
+        Size::Items => 100_003,
+        Size::Bodies => 500,
+        Size::Side => 200,
+    };
+    let shares = |devices: [DeviceId; 3]| {
+        Placement::Split(devices.into_iter().zip([0.25, 0.35, 0.4]).collect())
+    };
+    let (cpu, first, second) = (DeviceId::Cpu, DeviceId::Gpu(0), DeviceId::Gpu(1));
+    let placements = [
+        Placement::Cpu,
+        Placement::Gpu(1),
+        shares([first, second, cpu]),
+        shares([second, cpu, first]),
+        Placement::Split(vec![(second, 0.5), (first, 0.5)]),
+    ];
+    compare(rt, entry, entry.dtypes[0], n, &placements)
+}
+
+fn move_between_gpus() -> Result<(), Failed> {
+    let rt = support::runtime();
+    if !support::has_gpu(rt) || !has_two(rt) {
+        return Ok(());
+    }
+    let x = rt.filled(1000, 1.0f32)?;
+    let mut y = rt.filled(1000, 0.0f32)?;
+    for step in 0..6 {
+        let moved = rt
+            .run(axpy(1.0, &x, &mut y).on(Placement::Gpu(step % 2)))?
+            .report
+            .moved;
+        // From the second step on, y comes from the other GPU; x is on both after the first two.
+        let expected = if step < 2 { 8000 } else { 4000 };
+        if moved.to_device != expected {
+            return Err(format!("step {step}: {moved:?}, expected {expected} bytes up").into());
+        }
+    }
+    if y.to_vec()? != [6.0; 1000] {
+        return Err("a step was lost on the way".into());
+    }
+    Ok(())
+}

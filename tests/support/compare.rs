@@ -1,0 +1,70 @@
+//! Holding a kernel of the catalog against its reference, and its placements against each other.
+
+use divvy::array::{ElementType, Handle};
+use divvy::kernels::catalog::Entry;
+use divvy::{DeviceId, Placement, Runtime};
+use libtest_mimic::Failed;
+
+/// Runs the kernel at each placement on the same arguments, checks each, and compares bits where promised.
+pub fn compare(
+    rt: &Runtime,
+    entry: &Entry,
+    dtype: ElementType,
+    n: usize,
+    placements: &[Placement],
+) -> Result<(), Failed> {
+    let seed = std::env::var("DIVVY_TEST_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
+    let mut case = (entry.case)(n, dtype, seed)?;
+    let mut first: Option<(String, Vec<u32>)> = None;
+    for placement in placements {
+        let at = || {
+            format!(
+                "{} {dtype} n={n} on {placement}, DIVVY_TEST_SEED={seed}",
+                entry.name
+            )
+        };
+        case.reset().map_err(|e| format!("{}: {e}", at()))?;
+        poison_on_gpus(rt, case.arrays().1, placement).map_err(|e| format!("{}: {e}", at()))?;
+        case.run(rt, placement.clone())
+            .map_err(|e| format!("{}: {e}", at()))?;
+        let check = case.check().map_err(|e| format!("{}: {e}", at()))?;
+        if !check.ok {
+            return Err(format!("{}: {check:?}", at()).into());
+        }
+        if entry.bitwise {
+            let bits = case.bits()?;
+            match &first {
+                None => first = Some((placement.to_string(), bits)),
+                Some((other, expected)) if *expected != bits => {
+                    let i = expected.iter().zip(&bits).position(|(a, b)| a != b);
+                    return Err(format!("{}: differs from {other}, first at {i:?}", at()).into());
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Carries the poison that `reset` left on the host to the GPUs of a placement, where what an earlier run wrote might
+/// otherwise pass for what this one should. Arrays that exceed a buffer lie in new buffers each time and need none.
+fn poison_on_gpus(rt: &Runtime, outputs: Vec<Handle>, placement: &Placement) -> divvy::Result<()> {
+    let gpus = match placement {
+        Placement::Gpu(index) => vec![DeviceId::Gpu(*index)],
+        Placement::Split(shares) => shares.iter().map(|(device, _)| *device).collect(),
+        _ => Vec::new(),
+    };
+    for gpu in gpus.into_iter().filter(|device| *device != DeviceId::Cpu) {
+        let most = rt
+            .gpus()
+            .next()
+            .map_or(0, |info| info.limits.max_buffer_bytes);
+        for output in outputs.iter().filter(|o| (o.len() * 4) as u64 <= most) {
+            rt.prefetch_handle(output, gpu)?;
+        }
+    }
+    Ok(())
+}
