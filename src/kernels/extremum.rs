@@ -260,30 +260,28 @@ impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
-        let ranking = Extremum::<T, W>::RANKING;
         let x = part.read::<T>(0);
         let ranks = part.write::<u32>(1);
-        let mut places = if W::PLACE {
-            Some(part.write::<u32>(2))
-        } else {
-            None
-        };
-        let mut best = u32::MAX;
         vectorised(
             #[inline(always)]
             || {
-                for (i, x) in x.chunks(BLOCK).enumerate() {
-                    ranks[i] = lowest_rank(ranking, x);
-                    let Some(places) = &mut places else { continue };
-                    // Only a block that is better than those before it can have the place that is wanted.
-                    places[i] = 0;
-                    if ranks[i] < best {
-                        best = ranks[i];
-                        places[i] = first_with(ranking, x, best) as u32;
-                    }
+                for (x, rank) in x.chunks(BLOCK).zip(ranks.iter_mut()) {
+                    *rank = lowest_rank(Extremum::<T, W>::RANKING, x);
                 }
             },
         );
+        if W::PLACE {
+            let mut best = u32::MAX;
+            let blocks = x.chunks(BLOCK).zip(ranks);
+            for ((x, rank), place) in blocks.zip(part.write::<u32>(2)) {
+                // Only a block that is better than those before it can have the place that is wanted.
+                *place = 0;
+                if *rank < best {
+                    best = *rank;
+                    *place = first_with(Extremum::<T, W>::RANKING, x, best) as u32;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -319,16 +317,28 @@ fn lowest_rank<T: Ordered>(ranking: Ranking, x: &[T]) -> u32 {
 }
 
 /// The index of the first element of this rank. 0 if there is none.
-#[inline(always)]
 fn first_with<T: Ordered>(ranking: Ranking, x: &[T], rank: u32) -> usize {
     const STRIDE: usize = 64;
     let has = |x: &T| ranking.rank(bytemuck::cast(*x)) == rank;
-    // A whole stride at a time, without leaving early, vectorises.
-    let stride = x
-        .chunks(STRIDE)
-        .position(|x| x.iter().fold(false, |any, x| any | has(x)));
-    let start = stride.unwrap_or(0) * STRIDE;
-    start + x[start..].iter().position(has).unwrap_or(0)
+    let mut start = 0;
+    vectorised(
+        #[inline(always)]
+        || {
+            for stride in x.chunks(STRIDE) {
+                // All of a stride, since a loop that leaves early is not vectorised.
+                let mut there = false;
+                for x in stride {
+                    there |= has(x);
+                }
+                if there {
+                    break;
+                }
+                start += STRIDE;
+            }
+        },
+    );
+    let place = x.iter().skip(start).position(has);
+    place.map_or(0, |place| start + place)
 }
 
 /// A search in a random array.

@@ -198,3 +198,62 @@ pub(crate) fn sines(x: &[f32], y: &mut [f32], turns: u32) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sin(x: f32) -> f32 {
+        let mut y = [0.0];
+        sines(&[x], &mut y, 0);
+        y[0]
+    }
+
+    fn cos(x: f32) -> f32 {
+        let mut y = [0.0];
+        sines(&[x], &mut y, 1);
+        y[0]
+    }
+
+    /// A function, the exact one, and how many units in the last place may be between them.
+    type Contract = (&'static str, fn(f32) -> f32, fn(f64) -> f64, f64);
+
+    const CONTRACTS: &[Contract] = &[
+        ("exp", exp, f64::exp, 1.0),
+        ("ln", ln, f64::ln, 1.0),
+        ("tanh", tanh, f64::tanh, 1.4),
+        ("sin", sin, f64::sin, 2.4),
+        ("cos", cos, f64::cos, 2.4),
+    ];
+
+    /// Compares at every `stride`th of all f32, whatever they are.
+    fn compare(stride: usize) {
+        for &(name, function, exact, most) in CONTRACTS {
+            for bits in (0..=u32::MAX).step_by(stride) {
+                let x = f32::from_bits(bits);
+                let (got, want) = (function(x), exact(x.into()));
+                let rounded = want as f32;
+                if got.to_bits() == rounded.to_bits() || got.is_nan() && rounded.is_nan() {
+                    continue;
+                }
+                let exponent = want.abs().max(f64::from(f32::MIN_POSITIVE)).log2().floor();
+                let error = (f64::from(got) - want).abs() / (exponent - 23.0).exp2();
+                assert!(
+                    error <= most,
+                    "{name}({x:e}) = {got:e}, want {want:e}: {error} ULP"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn functions_are_within_their_bounds_at_a_sample_of_all_floats() {
+        compare(5003);
+    }
+
+    #[test]
+    #[ignore = "takes minutes; run it in release after changing a formula"]
+    fn functions_are_within_their_bounds_at_all_floats() {
+        compare(1);
+    }
+}
