@@ -7,6 +7,8 @@ cd "$(dirname "$0")/.."
 
 scripts/setup.sh
 export DIVVY_REQUIRE_GPU=${DIVVY_REQUIRE_GPU-1}
-# Tests must neither read what this machine has learned nor write to it.
-export DIVVY_PROFILE=off
+# Tests must neither read what is known of this machine nor write to it; what they measure, they measure once.
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+export DIVVY_PROFILE=$scratch/profile.json
 cargo test --locked "$@"

@@ -1,7 +1,7 @@
 //! Arrays: one-dimensional data that lives where it is used.
 //!
 //! An [`Array`] owns its elements; where they are is not the caller's concern. Each range of them is valid on the
-//! host, on some GPUs, or on several places at once ([`residency`]), and moves only when somebody needs it where it
+//! host, on some GPUs, or on several places at once (`residency`), and moves only when somebody needs it where it
 //! is not. The invariant that everything here keeps: every element is always valid somewhere.
 
 mod element;

@@ -1,5 +1,5 @@
 //! The least and the greatest element of an array, and where they are: one pass that finds the best of each block of
-//! elements, then the best of those on the host. All by rank ([`super::order`]).
+//! elements, then the best of those on the host. All by rank (`order`).
 
 use super::catalog::{Case, Check, Entry, Sample, Size, by_type};
 use super::order::{Ordered, Ranking};

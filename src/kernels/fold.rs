@@ -1,5 +1,5 @@
 //! What `sum` and `dot` have in common: one pass that sums blocks, on any device, then the few sums that are left on
-//! the host, by the same fixed tree ([`super::tree`]).
+//! the host, by the same fixed tree (`tree`).
 
 use super::catalog::{Case, Check, Sample};
 use super::tree::{self, Addend, BLOCK};

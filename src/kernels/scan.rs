@@ -1,5 +1,5 @@
 //! Prefix sums, in three passes: the totals of tiles, the prefix sums of those (this kernel again, on less), and the
-//! prefix sums of each tile on top of what carries into it. By one fixed tree ([`super::prefix`]).
+//! prefix sums of each tile on top of what carries into it. By one fixed tree (`prefix`).
 
 use super::catalog::{Case, Check, Entry, Sample, Size, by_type};
 use super::prefix::{self, Kind, TILE};
