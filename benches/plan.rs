@@ -3,8 +3,9 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use divvy::array::RangeSet;
-use divvy::cost::{Curve, DeviceKind, DeviceModel, Engine, Limits, Link, Machine};
+use divvy::cost::{Curve, DeviceModel, Engine, Limits, Link, Machine};
 use divvy::device::DeviceId;
+use divvy::device::DeviceKind;
 use divvy::dispatch::Placement;
 use divvy::dispatch::plan::{Operand, Policy, Request, plan};
 use divvy::kernel::{Access, Role, Work};

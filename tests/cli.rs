@@ -5,7 +5,7 @@ mod command;
 mod support;
 
 use command::{DIVVY, divvy, json, keys, number, process, refusal, stdout, without_vulkan};
-use divvy::cost::DeviceKind;
+use divvy::device::DeviceKind;
 use divvy::kernels::catalog::{CATALOG, Entry, Size};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};

@@ -2,7 +2,8 @@
 
 mod support;
 
-use divvy::cost::{DeviceKind, DeviceModel};
+use divvy::cost::DeviceModel;
+use divvy::device::DeviceKind;
 use divvy::kernels::{axpy, catalog};
 use divvy::{Array, DeviceId, Error, Placement, Result, Runtime};
 use support::{build, has_gpu, runtime};

@@ -2,7 +2,7 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use divvy::array::ElementType;
-use divvy::cost::DeviceKind;
+use divvy::device::DeviceKind;
 use divvy::kernels::catalog::{self, CATALOG, Case, Entry, Size};
 use divvy::{DeviceId, Error, Placement, Runtime};
 

@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::output;
 use divvy::Runtime;
-use divvy::cost::DeviceKind;
+use divvy::device::DeviceKind;
 use divvy::device::GpuInfo;
 use divvy::units::{bytes, count};
 use serde::Serialize;

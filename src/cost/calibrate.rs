@@ -5,9 +5,10 @@
 //! samples of what will be compared (one thread and the pool) take turns, so that a disturbance meets both. Kernels
 //! are not measured here: these are the ceilings from which the prior predicts them.
 
-use super::machine::{Curve, DeviceKind, DeviceModel, Engine, Limits, Link};
+use super::machine::{Curve, DeviceModel, Engine, Limits, Link};
 use crate::array::{Array, DeviceView};
 use crate::device::DeviceId;
+use crate::device::DeviceKind;
 use crate::device::cpu::Cpu;
 use crate::device::gpu::{Gpu, GpuPart};
 use crate::error::Result;

@@ -3,7 +3,7 @@
 //! Plain numbers that can be written down, read back and made up: calibration measures them, a profile keeps
 //! them, a test invents them, and the planner sees nothing else of a device. No wgpu type comes here.
 
-use crate::device::DeviceId;
+use crate::device::{DeviceId, DeviceKind};
 use serde::{Deserialize, Serialize};
 
 /// The devices that calls may be placed on. At most one of them is the CPU.
@@ -68,22 +68,6 @@ impl DeviceModel {
             limits: Limits::default(),
         }
     }
-}
-
-/// What sort of device it is, which decides whether it may share work with others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceKind {
-    /// The CPU and its rayon pool.
-    Cpu,
-    /// A GPU with its own memory.
-    Discrete,
-    /// A GPU that shares the host's memory.
-    Integrated,
-    /// A graphics driver that computes on the CPU's cores.
-    Software,
-    /// A GPU of which the driver does not say what it is.
-    Other,
 }
 
 /// One way in which a device runs a kernel, and how fast it is.

@@ -8,7 +8,7 @@ pub mod machine;
 pub mod prior;
 pub mod profile;
 
-pub use machine::{Curve, DeviceKind, DeviceModel, Engine, Limits, Link, Machine};
+pub use machine::{Curve, DeviceModel, Engine, Limits, Link, Machine};
 pub use prior::Prediction;
 
 use crate::device::{DeviceId, Devices};

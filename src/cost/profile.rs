@@ -4,7 +4,8 @@
 //! and measured again. It is replaced as a whole, by renaming, so that processes that use it at the same time
 //! never see half of one; a figure that one of them loses is measured again by the next.
 
-use super::machine::{DeviceKind, DeviceModel, Engine, Link};
+use super::machine::{DeviceModel, Engine, Link};
+use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs;

@@ -6,9 +6,11 @@
 pub(crate) mod cpu;
 pub(crate) mod gpu;
 mod id;
+mod kind;
 
 pub use gpu::{GpuInfo, GpuLimits};
 pub use id::DeviceId;
+pub use kind::DeviceKind;
 
 use crate::error::{Error, Result};
 use cpu::Cpu;

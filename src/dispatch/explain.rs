@@ -321,7 +321,8 @@ mod tests {
     use super::super::plan::Operand;
     use super::*;
     use crate::array::RangeSet;
-    use crate::cost::{Curve, DeviceKind, DeviceModel, Engine, Limits, Link};
+    use crate::cost::{Curve, DeviceModel, Engine, Limits, Link};
+    use crate::device::DeviceKind;
     use crate::kernel::{Access, Role, Work};
     use smallvec::smallvec;
 

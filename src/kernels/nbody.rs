@@ -7,7 +7,7 @@ pub use energy::{Energy, nbody_energy};
 
 use super::catalog::{Case, Check, Entry, Size};
 use crate::array::{Array, ElementType, Handle};
-use crate::cost::DeviceKind;
+use crate::device::DeviceKind;
 use crate::dispatch::{Explanation, Placement, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;

@@ -1,7 +1,7 @@
 //! Finding GPUs: which adapters there are, which can compute, and how a device is opened on one.
 
 use super::{Gpu, GpuInfo, GpuLimits, GpuOptions};
-use crate::cost::DeviceKind;
+use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use std::sync::Arc;
 

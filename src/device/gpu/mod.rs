@@ -15,7 +15,7 @@ pub(crate) use adapter::{Discovery, discover};
 pub use part::{GpuArg, GpuPart};
 pub(crate) use pool::DeviceBuffer;
 
-use crate::cost::DeviceKind;
+use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use pipelines::Pipelines;
 use pool::BufferPool;

@@ -4,7 +4,7 @@ use super::pipelines::Window;
 use super::recorder::Groups;
 use super::{Gpu, GpuLimits};
 use crate::array::DeviceView;
-use crate::cost::DeviceKind;
+use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Outline, Role};
@@ -87,7 +87,7 @@ impl<'a> GpuPart<'a> {
 
     /// Whether the adapter is software that shares the CPU's few cores, rather than a GPU with many.
     pub fn is_software(&self) -> bool {
-        self.gpu.info().kind == crate::cost::DeviceKind::Software
+        self.gpu.info().kind == crate::device::DeviceKind::Software
     }
 
     /// The elements of binding `index` that belong to the items.

@@ -2,7 +2,8 @@
 
 use super::super::explain::explain;
 use super::*;
-use crate::cost::{Curve, DeviceKind, DeviceModel, Engine, Limits, Link};
+use crate::cost::{Curve, DeviceModel, Engine, Limits, Link};
+use crate::device::DeviceKind;
 use crate::error::Error;
 use proptest::prelude::*;
 use smallvec::smallvec;

@@ -1,0 +1,19 @@
+//! What sorts of devices there are.
+
+use serde::{Deserialize, Serialize};
+
+/// What sort of device it is, which decides whether it may share work with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// The CPU and its rayon pool.
+    Cpu,
+    /// A GPU with its own memory.
+    Discrete,
+    /// A GPU that shares the host's memory.
+    Integrated,
+    /// A graphics driver that computes on the CPU's cores.
+    Software,
+    /// A GPU of which the driver does not say what it is.
+    Other,
+}
