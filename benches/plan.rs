@@ -83,7 +83,6 @@ fn axpy(n: usize) -> Request<'static> {
         kernel: "axpy",
         items: n,
         border_grain: 64,
-        max_piece: usize::MAX,
         work: Work {
             flops: 2.0 * n as f64,
             bytes_read: 2.0 * bytes,

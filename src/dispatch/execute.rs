@@ -221,7 +221,7 @@ fn checked_outline<P: Pass + ?Sized>(pass: &P) -> Result<Outline> {
 
 /// The most items that one piece of a part may have, so that every window fits a binding.
 fn piece_items(name: &str, outline: &Outline, limits: &GpuLimits) -> Result<usize> {
-    let mut most = outline.max_piece;
+    let mut most = usize::MAX;
     for binding in &outline.bindings {
         let size = binding.array.element_type().size();
         let len = binding.array.len();

@@ -369,7 +369,6 @@ mod tests {
             kernel: "scale",
             items: n,
             border_grain: 64,
-            max_piece: usize::MAX,
             work: Work {
                 flops: 0.0,
                 bytes_read: 4.0 * n as f64,

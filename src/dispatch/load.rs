@@ -89,7 +89,7 @@ impl Load {
         }
         let mut load = Self::default();
         let mut moves = Moves::default();
-        let mut pieces = Pieces::new(request, device);
+        let mut pieces = Pieces::new(device);
         let (mut bytes_of_all, mut bytes_of_whole) = (0, 0);
         for (array, operand) in request.operands.iter().enumerate() {
             let elements = operand.role.elements(range, request.items, operand.len);
@@ -160,16 +160,10 @@ struct Pieces {
 }
 
 impl Pieces {
-    fn new(request: &Request<'_>, device: &DeviceModel) -> Self {
-        let max_binding_bytes = device.limits.max_binding_bytes;
-        let most_items = if device.id == DeviceId::Cpu {
-            usize::MAX
-        } else {
-            request.max_piece
-        };
+    fn new(device: &DeviceModel) -> Self {
         Self {
-            max_binding_bytes,
-            most_items,
+            max_binding_bytes: device.limits.max_binding_bytes,
+            most_items: usize::MAX,
             narrowest: 0,
         }
     }

@@ -23,8 +23,6 @@ pub struct Request<'a> {
     pub items: usize,
     /// What borders between parts are multiples of: [`Outline::border_grain`].
     pub border_grain: usize,
-    /// The most items that one dispatch may take.
-    pub max_piece: usize,
     /// What all items cost.
     pub work: Work,
     /// Whether the CPU can run it.
@@ -74,7 +72,6 @@ impl<'a> Request<'a> {
             kernel,
             items: outline.items,
             border_grain: outline.border_grain(),
-            max_piece: outline.max_piece,
             work: outline.work,
             has_cpu: outline.has_cpu,
             has_gpu: outline.has_gpu,

@@ -19,8 +19,6 @@ pub struct Outline {
     pub has_cpu: bool,
     /// Whether [`Pass::gpu`](super::Pass::gpu) is implemented.
     pub has_gpu: bool,
-    /// The most items that one call of [`Pass::gpu`](super::Pass::gpu) may get, whatever the adapter can bind.
-    pub max_piece: usize,
     /// Bytes that are read back to the host after every run because the caller gets them as a value.
     pub returned_bytes: usize,
 }
@@ -38,7 +36,6 @@ impl Outline {
             work,
             has_cpu: true,
             has_gpu: true,
-            max_piece: usize::MAX,
             returned_bytes: 0,
         }
     }

@@ -7,6 +7,7 @@ use super::catalog::{self, Case, Check, Entry, Size};
 use super::panels::{Panel, Product};
 use super::scale;
 use crate::array::{Array, ElementType, Handle, Matrix, MatrixMut, Operand};
+use crate::device::DeviceKind;
 use crate::dispatch::{Explanation, Placement, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
@@ -349,7 +350,11 @@ impl Gemm {
                 && ld.is_multiple_of(4)
                 && (!along_k || depth.len().is_multiple_of(4))
         };
-        let tile = Tile::choose(rows.len(), columns.len(), part.is_software());
+        let tile = Tile::choose(
+            rows.len(),
+            columns.len(),
+            part.kind() == DeviceKind::Software,
+        );
         let constant = |value: bool| if value { 1.0 } else { 0.0 };
         let constants = [
             ("SIDE", f64::from(tile.side)),

@@ -85,11 +85,6 @@ impl<'a> GpuPart<'a> {
         self.gpu.limits()
     }
 
-    /// Whether the adapter is software that shares the CPU's few cores, rather than a GPU with many.
-    pub fn is_software(&self) -> bool {
-        self.gpu.info().kind == crate::device::DeviceKind::Software
-    }
-
     /// The elements of binding `index` that belong to the items.
     ///
     /// For [`Role::WholeWindowed`] the whole array: use [`GpuPart::window`] where it may exceed a binding.

@@ -81,7 +81,6 @@ fn update(n: usize, flops: f64, places: &[DeviceId]) -> Request<'static> {
         kernel: "update",
         items: n,
         border_grain: 64,
-        max_piece: usize::MAX,
         work: Work {
             flops: flops * n as f64,
             bytes_read: bytes,
@@ -251,12 +250,6 @@ fn what_exceeds_a_binding_takes_further_dispatches() {
     near(launch((1 << 18) - 64), 2e-5);
     near(launch((1 << 18) - 63), 2e-5 + 2e-6);
     near(launch(1 << 20), 2e-5 + 4.0 * 2e-6);
-    let request = Request {
-        max_piece: 1000,
-        ..update(9600, 1.0, &[GPU0])
-    };
-    let plan = place(&request, &machine([gpu(0, 10.0)]), Placement::Gpu(0)).unwrap();
-    near(plan.parts[0].predicted.launch, 2e-5 + 9.0 * 2e-6);
 }
 
 #[test]
@@ -720,8 +713,7 @@ prop_compose! {
             kernel: "random",
             items,
             border_grain: grain,
-            max_piece: usize::MAX,
-            work: Work { flops: flops * n, bytes_read: bytes * n, bytes_written: bytes * n },
+                work: Work { flops: flops * n, bytes_read: bytes * n, bytes_written: bytes * n },
             has_cpu,
             has_gpu,
             returned_bytes: returned,
