@@ -1,28 +1,20 @@
 //! The CPU as a device: one rayon pool, and what a pass sees of its arrays on the host.
-//!
-//! A parallel region entered from outside a rayon pool puts the caller to sleep and wakes it again, which costs
-//! 15 to 22 µs. Here the calling thread works too: it takes ranges from the same counter as the helpers it asks the
-//! pool for, and waits only for ranges that a helper has begun. A helper that wakes too late finds the counter
-//! exhausted and touches nothing, so a short region costs the caller one wake-up call and no sleep.
 
+use super::region::{Region, Standby, Task};
 use crate::array::{Element, ElementType};
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Outline};
-use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::Thread;
+use std::sync::{Arc, OnceLock};
 
 /// Ranges handed out per thread: enough that a thread which is held up leaves work for the others.
 const RANGES_PER_THREAD: usize = 8;
-/// How often the caller looks whether the helpers are done before it goes to sleep.
-const SPINS: u32 = 2_000;
 
 /// The processor's cores: one rayon pool.
 pub(crate) struct Cpu {
     pool: rayon::ThreadPool,
+    standby: Arc<Standby>,
 }
 
 impl Cpu {
@@ -37,7 +29,10 @@ impl Cpu {
                 given: threads.to_string(),
                 expected: format!("a number of threads that the system can start ({e})"),
             })?;
-        Ok(Self { pool })
+        Ok(Self {
+            pool,
+            standby: Arc::default(),
+        })
     }
 
     /// What the system calls the processor, else its architecture.
@@ -61,6 +56,7 @@ impl Cpu {
 
     /// Runs `task` inside the pool, so that rayon's parallel iterators use its threads.
     pub(crate) fn install<R: Send>(&self, task: impl FnOnce() -> R + Send) -> R {
+        self.standby.dismiss();
         self.pool.install(task)
     }
 
@@ -84,111 +80,16 @@ impl Cpu {
                 task(items)
             };
         }
-        // SAFETY: only the lifetime changes. `Region::work` dereferences the pointer only for a range it has claimed,
-        // and this function returns only after every claimed range is finished and none can be claimed.
-        let task: *const Task<'static> = unsafe { std::mem::transmute::<&Task<'_>, _>(task) };
-        let ranges = items.len().div_ceil(step);
-        let region = Arc::new(Region {
-            task,
-            items,
-            step,
-            ranges,
-            claimed: AtomicUsize::new(0),
-            finished: AtomicUsize::new(0),
-            failure: Mutex::new(None),
-            caller: std::thread::current(),
-        });
-        for _ in 1..threads.min(ranges) {
-            let region = Arc::clone(&region);
-            self.pool.spawn(move || region.work());
+        // SAFETY: `region.finish()` below returns only after every range that was claimed is computed and none can be
+        // claimed any more, and before that nothing returns or unwinds.
+        let region = unsafe { Region::new(items, step, task) };
+        let helpers = threads.min(region.ranges()) - 1;
+        let (waiting, epoch) = self.standby.offer(&region);
+        for _ in waiting..helpers {
+            let (standby, region) = (Arc::clone(&self.standby), Arc::clone(&region));
+            self.pool.spawn(move || standby.help(region, epoch));
         }
-        region.work();
-        region.wait()
-    }
-}
-
-/// What a region does with each range.
-type Task<'a> = dyn Fn(Range<usize>) -> Result<()> + Sync + 'a;
-
-/// A parallel region: ranges waiting to be claimed by the caller and its helpers.
-struct Region {
-    /// A pointer, since a helper that comes too late holds it after the task is gone.
-    task: *const Task<'static>,
-    items: Range<usize>,
-    step: usize,
-    ranges: usize,
-    claimed: AtomicUsize,
-    finished: AtomicUsize,
-    failure: Mutex<Option<Failure>>,
-    caller: Thread,
-}
-
-// SAFETY: the task is `Sync`, so it may be called from any thread; the other fields are `Send` and `Sync`.
-unsafe impl Send for Region {}
-// SAFETY: as above.
-unsafe impl Sync for Region {}
-
-/// How a range ended badly.
-enum Failure {
-    Error(Error),
-    Panic(Box<dyn Any + Send>),
-}
-
-impl Region {
-    /// Claims and computes ranges until none is left.
-    fn work(&self) {
-        loop {
-            let range = self.claimed.fetch_add(1, Ordering::Relaxed);
-            if range >= self.ranges {
-                return;
-            }
-            let lo = self.items.start + range * self.step;
-            let part = lo..(lo + self.step).min(self.items.end);
-            // SAFETY: the range is claimed and not finished, so `for_ranges` has not returned and its task is alive.
-            let task = unsafe { &*self.task };
-            let outcome = match catch_unwind(AssertUnwindSafe(|| task(part))) {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(Failure::Error(error)),
-                Err(panic) => Some(Failure::Panic(panic)),
-            };
-            let mut done = 1;
-            if let Some(failure) = outcome {
-                self.failure
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .get_or_insert(failure);
-                // Claim all that is left, so that nobody begins it.
-                let before = self.claimed.swap(self.ranges, Ordering::Relaxed);
-                done += self.ranges.saturating_sub(before);
-            }
-            // Release: what this range wrote is seen by the caller once it reads the final count.
-            if self.finished.fetch_add(done, Ordering::AcqRel) + done == self.ranges {
-                self.caller.unpark();
-            }
-        }
-    }
-
-    /// Waits until every claimed range is finished. Only for the caller, after its own `work`.
-    fn wait(&self) -> Result<()> {
-        let mut spins = 0;
-        while self.finished.load(Ordering::Acquire) < self.ranges {
-            if spins < SPINS {
-                spins += 1;
-                std::hint::spin_loop();
-            } else {
-                std::thread::park();
-            }
-        }
-        match self
-            .failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
-            None => Ok(()),
-            Some(Failure::Error(error)) => Err(error),
-            Some(Failure::Panic(panic)) => std::panic::resume_unwind(panic),
-        }
+        region.finish()
     }
 }
 
@@ -351,6 +252,7 @@ impl<'a> CpuPart<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn every_item_is_visited_once_at_grain_borders() {

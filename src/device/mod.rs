@@ -7,6 +7,7 @@ pub(crate) mod cpu;
 pub(crate) mod gpu;
 mod id;
 mod kind;
+mod region;
 
 pub use gpu::{GpuInfo, GpuLimits};
 pub use id::DeviceId;
