@@ -243,7 +243,7 @@ fn gpu_heat(rt: &Runtime, side: usize) -> Option<Pair<'_>> {
     let (raw_u, raw_next) = (raw.array(&cells), raw.array(&cells));
     const STRIP: u32 = 4;
     let (rows, vectors) = (side as u32, side as u32 / 4);
-    let params = [vectors, rows, 0, 0, 0, 0, STRIP, 0, 0.2f32.to_bits()];
+    let params = [vectors, rows, 0, 0, 0, 0, STRIP, 0.2f32.to_bits()];
     let uniform = raw.uniform(bytemuck::cast_slice(&params));
     Some(Pair {
         divvy: Box::new(move || {

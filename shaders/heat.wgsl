@@ -14,9 +14,11 @@ struct Params {
     below: u32,
     // Rows per lane.
     strip: u32,
-    fixed: u32,
     r: f32,
 }
+
+// Whether the grid's border keeps its temperature; otherwise it is insulated.
+override FIXED: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> u_by_four: array<vec4<f32>>;
@@ -51,7 +53,7 @@ fn by_four(
             let right = select(u_by_four[at + min(last - col, 1u)].x, middle.w, col == last);
             let sideways = vec4(left, middle.xyz) + vec4(middle.yzw, right);
             var cells = middle + params.r * ((up + down) + sideways - 4.0 * middle);
-            if params.fixed == 1u {
+            if FIXED {
                 if at_bottom || (row == 0u && params.above == 0u) {
                     cells = middle;
                 }
@@ -92,7 +94,7 @@ fn by_cell(
             let right = u[at + min(last - col, 1u)];
             var cell = middle + params.r * ((up + down) + (left + right) - 4.0 * middle);
             let at_top = row == 0u && params.above == 0u;
-            if params.fixed == 1u && (at_top || at_bottom || col == 0u || col == last) {
+            if FIXED && (at_top || at_bottom || col == 0u || col == last) {
                 cell = middle;
             }
             next[params.next_start + row * params.cols + col] = cell;

@@ -96,16 +96,14 @@ struct Params {
     below: u32,
     /// Rows that a lane computes, from top to bottom.
     strip: u32,
-    /// 1 if the border is fixed.
-    fixed: u32,
     r: f32,
 }
 
 /// How the GPU cuts a grid into lanes. Taller strips load less: each row once and not three times.
 struct Strips {
-    /// Lanes wanted before strips grow taller: enough to fill a large GPU.
+    /// Lanes wanted before strips grow taller: what should fill a large GPU. A guess, not yet measured on one.
     lanes: usize,
-    /// The tallest strip; taller ones gained nothing (lavapipe, 1024²: 5.7, 4.1, 3.5, 3.0, 3.3 ms for 1 to 16 rows).
+    /// The tallest strip; taller ones gain little (lavapipe, 1024² cells: 2.8, 2.1, 1.7, 1.5, 1.5 ms for 1 to 16 rows).
     rows: usize,
 }
 
@@ -196,16 +194,23 @@ impl Pass for HeatStep {
             above: above as u32,
             below: u32::from(items.end < part.total()),
             strip: strip as u32,
-            fixed: u32::from(self.border == Border::Fixed),
             r: self.r,
         };
         let uniform = bytemuck::bytes_of(&params);
+        let fixed = f64::from(u8::from(self.border == Border::Fixed));
         let grid = [
             cols.div_ceil(LANES).min(max_groups) as u32,
             rows.div_ceil(strip) as u32,
             1,
         ];
-        part.dispatch_grid(&SHADER, entry, &[], &[u, next], &[uniform], grid)
+        part.dispatch_grid(
+            &SHADER,
+            entry,
+            &[("FIXED", fixed)],
+            &[u, next],
+            &[uniform],
+            grid,
+        )
     }
 }
 
