@@ -23,6 +23,7 @@ mod error;
 pub mod kernel;
 pub mod kernels;
 mod runtime;
+mod simd;
 #[doc(hidden)]
 pub mod units;
 

@@ -14,6 +14,7 @@ use crate::device::gpu::{Gpu, GpuPart};
 use crate::error::Result;
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Outline, Role, Work};
+use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
 use pulp::{Arch, Simd, WithSimd};
 use std::hint::black_box;
@@ -65,6 +66,7 @@ const SOFTWARE: Effort = Effort {
 pub(super) fn cpu(cpu: &Cpu, name: String) -> Result<DeviceModel> {
     let threads = cpu.threads();
     let bench = CpuBench { cpu, threads };
+    bench.settle()?;
     let (one_flops, pool_flops) = bench.flops()?;
     let launch = if threads > 1 {
         bench.pool_launch()?
@@ -232,6 +234,26 @@ const TRAFFIC: f64 = 1.5;
 const LEAST_SHARE: f64 = 0.25;
 
 impl CpuBench<'_> {
+    /// Keeps the pool busy until its threads have spread over the cores. The system may have put several on one core,
+    /// where they take turns of milliseconds, and moves them apart only while they compete.
+    fn settle(&self) -> Result<()> {
+        const SECONDS: f64 = 1e-3;
+        const MOST: usize = 30;
+        /// Of the speed-up that as many cores can give.
+        const ENOUGH: f64 = 0.8;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let expected = cores.min(self.threads) as f64;
+        let rounds = self.rounds_for(SECONDS / PIECES as f64)?;
+        for _ in 0..MOST {
+            let one = self.chains(PIECES, 1, rounds)?;
+            let all = self.chains(self.threads * PIECES, self.threads, rounds)?;
+            if one * self.threads as f64 >= ENOUGH * expected * all {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Operations per second of one thread and of all.
     fn flops(&self) -> Result<(f64, f64)> {
         let rounds = self.rounds_for(CPU.sample_seconds)?;
@@ -361,7 +383,7 @@ fn arrays(footprints: &[usize]) -> Result<(Array<f32>, Array<f32>, &[usize])> {
 }
 
 fn axpy(x: &[f32], y: &mut [f32]) {
-    Arch::new().dispatch(
+    vectorised(
         #[inline(always)]
         || {
             for (y, x) in y.iter_mut().zip(x) {

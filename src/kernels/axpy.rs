@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
 use crate::runtime::Runtime;
+use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
 use std::sync::LazyLock;
 
@@ -83,7 +84,7 @@ impl Pass for Axpy {
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
         let (x, y) = (part.read::<f32>(0), part.write::<f32>(1));
         let alpha = self.alpha;
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 for (y, x) in y.iter_mut().zip(x) {

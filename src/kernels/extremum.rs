@@ -3,13 +3,13 @@
 
 use super::catalog::{Case, Check, Entry, Sample, Size, by_type};
 use super::order::{Ordered, Ranking};
-use super::simd::vectorised;
 use crate::array::{Array, ElementType, Handle};
 use crate::dispatch::{Execution, Explanation, Placement, Report};
 use crate::error::Result;
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, Outline, Pass, Role, Work};
 use crate::runtime::Runtime;
+use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
 use smallvec::SmallVec;
 use std::marker::PhantomData;

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, Outline, Pass, Role, Work};
 use crate::runtime::Runtime;
+use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 use std::sync::LazyLock;
@@ -328,7 +329,7 @@ impl Columns<'_> {
     fn add_up(self, rows: std::ops::Range<usize>, x: &[f32], sums: &mut [f32]) {
         let columns = sums.len();
         let row = |i: usize| &self.a[i * self.row_length + self.first..][..columns];
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 let mut at = rows.start;

@@ -6,6 +6,7 @@ use crate::dispatch::Execution;
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, Kernel, Outline, Pass, Role, Work};
+use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
 use std::sync::LazyLock;
 
@@ -157,7 +158,7 @@ impl Pass for KickDrift {
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
         let (a, v, r) = (part.read(0), part.write(1), part.write(2));
         kick(self.dt, a, v);
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
                 for (r, v) in rows_mut(r).iter_mut().zip(rows(v)) {
@@ -243,7 +244,7 @@ fn outline(
 
 fn kick(dt: f32, a: &[f32], v: &mut [f32]) {
     let half = 0.5 * dt;
-    pulp::Arch::new().dispatch(
+    vectorised(
         #[inline(always)]
         || {
             for (v, a) in rows_mut(v).iter_mut().zip(rows(a)) {

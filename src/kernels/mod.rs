@@ -18,7 +18,6 @@ mod prefix;
 mod run_prefix;
 mod scale;
 pub mod scan;
-mod simd;
 pub mod sum;
 pub mod transform;
 mod tree;

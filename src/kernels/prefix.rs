@@ -17,8 +17,8 @@
 //! This module is the CPU's side and knows slices only; `shaders/scan.wgsl` does the same to a tile.
 
 use super::run_prefix::{Lanes, RUN, WithLanes, with_lanes};
-use super::simd::vectorised;
 use super::tree::Addend;
+use crate::simd::vectorised;
 
 /// Runs of a tile.
 const RUNS: usize = 128;

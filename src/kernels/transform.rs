@@ -2,13 +2,13 @@
 
 use super::catalog::{self, Case, Check, Entry, Size};
 use super::math;
-use super::simd::vectorised;
 use crate::array::{Array, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
 use crate::runtime::Runtime;
+use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
 use std::sync::LazyLock;
 

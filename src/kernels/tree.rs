@@ -9,8 +9,8 @@
 //! Elements that are absent from the last block add nothing. This module is the CPU's side and knows slices only;
 //! `shaders/fold.wgsl` does the same to a block.
 
-use super::simd::vectorised;
 use crate::array::Element;
+use crate::simd::vectorised;
 
 /// Elements that are summed into one.
 pub(crate) const BLOCK: usize = COLUMNS * ROWS;

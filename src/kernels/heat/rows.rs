@@ -6,6 +6,7 @@
 //! AVX-512 loads and 84 µs with AVX2 loads).
 
 use super::Border;
+use crate::simd::vectorised;
 use std::ops::Range;
 
 /// Consecutive rows of a grid, with those above and below them as far as the grid has any.
@@ -34,7 +35,7 @@ impl Rows<'_> {
                 || self.step_by(next, avx512(simd)),
             );
         }
-        pulp::Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || self.step_by(next, autovectorised),
         );

@@ -4,6 +4,7 @@ use super::{LEAST_DISTANCE2, WIDTH, check_softening, count_bodies};
 use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::kernels::nbody::pairs::Row;
+use crate::simd::vectorised;
 use rayon::prelude::*;
 
 /// The energy of a system of bodies.
@@ -81,7 +82,7 @@ pub fn nbody_energy(
         .into_par_iter()
         .map(|i| {
             let others = i + 1..n;
-            pulp::Arch::new().dispatch(
+            vectorised(
                 #[inline(always)]
                 || {
                     let columns = [&x, &y, &z, &mass].map(|column| &column[others.clone()]);
