@@ -7,10 +7,9 @@
 
 use super::machine::{Curve, DeviceModel, Engine, Limits, Link};
 use crate::array::{Array, DeviceView};
-use crate::device::DeviceId;
-use crate::device::DeviceKind;
 use crate::device::cpu::Cpu;
 use crate::device::gpu::{Gpu, GpuPart};
+use crate::device::{DeviceId, DeviceKind};
 use crate::error::Result;
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Outline, Role, Work};

@@ -63,6 +63,8 @@ impl<'r> Execution<'r> {
                 self.run_on_gpu(pass, &outline, &part.range, gpu)?;
                 if parts.len() > 1 {
                     gpu.flush()?;
+                } else {
+                    gpu.announce(part.predicted.compute)?;
                 }
             }
         }

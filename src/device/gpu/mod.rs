@@ -216,6 +216,11 @@ impl Gpu {
         }
     }
 
+    /// Takes note that what was recorded last is predicted to take so long; a GPU with enough to do begins.
+    pub(crate) fn announce(&self, seconds: f64) -> Result<()> {
+        self.recorder().announce(self, seconds)
+    }
+
     /// Submits everything recorded.
     pub(crate) fn flush(&self) -> Result<()> {
         self.recorder().flush(self).map(drop)

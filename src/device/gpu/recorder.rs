@@ -18,6 +18,8 @@ const SLOT: usize = 256;
 /// A submission is flushed after this many dispatches: long enough to share its cost, short enough that the GPU
 /// begins early.
 const DISPATCHES: u32 = 100;
+/// It is flushed also once this many seconds of work are predicted to be recorded.
+const SECONDS: f64 = 5e-3;
 /// Submissions that may be under way before recording waits for the oldest.
 const IN_FLIGHT: usize = 4;
 
@@ -31,6 +33,8 @@ pub(super) struct Recorder {
     bound: Option<Arc<Pipeline>>,
     parameters: Vec<u8>,
     dispatches: u32,
+    /// What the recorded dispatches are predicted to take, as far as it was announced.
+    seconds: f64,
     /// Staging buffers to hand back after the next submission.
     staging: Vec<StagingBuffer>,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
@@ -94,6 +98,16 @@ impl Recorder {
         Ok(())
     }
 
+    /// Takes note that the dispatches recorded last are predicted to take so long, and submits what is recorded if that
+    /// is enough for the GPU to begin with.
+    pub(super) fn announce(&mut self, gpu: &Gpu, seconds: f64) -> Result<()> {
+        self.seconds += seconds;
+        if self.seconds >= SECONDS {
+            self.flush(gpu)?;
+        }
+        Ok(())
+    }
+
     /// Puts a uniform block into the arena. The block placed last is used again if it is the same, as in a chain of
     /// equal calls.
     fn place(&mut self, uniform: &[u8]) -> u32 {
@@ -137,6 +151,7 @@ impl Recorder {
             let prologue = self.upload_parameters(gpu)?;
             let index = gpu.queue.submit(prologue.into_iter().chain([commands]));
             self.dispatches = 0;
+            self.seconds = 0.0;
             for staging in self.staging.drain(..) {
                 gpu.staging.give_back(staging);
             }

@@ -1,0 +1,134 @@
+//! One runtime for many threads, and arrays that outlive it.
+
+mod support;
+
+use divvy::prelude::*;
+use divvy::{Error, Runtime};
+
+/// y = x + y, then the sum of y, at a placement that differs from call to call; returns the sums' bits.
+fn program(rt: &Runtime, shared: &Array<f32>, thread: usize) -> divvy::Result<Vec<u32>> {
+    let placements = support::placements(rt);
+    let mut own = rt.filled(shared.len(), thread as f32)?;
+    let mut sums = Vec::new();
+    for call in 0..40 {
+        let placement =
+            |offset: usize| placements[(thread + call + offset) % placements.len()].clone();
+        rt.run(axpy(1.0, shared, &mut own).on(placement(0)))?;
+        sums.push(rt.run(sum(&own).on(placement(1)))?.value.to_bits());
+        if call % 7 == thread % 7 {
+            own.write_range(0..10)?.fill(call as f32);
+        }
+    }
+    Ok(sums)
+}
+
+#[test]
+fn many_threads_get_what_each_would_get_alone() {
+    let rt = support::runtime();
+    let elements: Vec<f32> = (0..50_001).map(|i| (i % 97) as f32 - 48.0).collect();
+    let shared = rt.array_from(&elements).expect("memory");
+    let threads = 8;
+    let together: Vec<Vec<u32>> = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads)
+            .map(|thread| {
+                let shared = &shared;
+                scope.spawn(move || program(rt, shared, thread).expect("no call fails"))
+            })
+            .collect();
+        running
+            .into_iter()
+            .map(|t| t.join().expect("no panic"))
+            .collect()
+    });
+    for (thread, sums) in together.iter().enumerate() {
+        let alone = program(rt, &shared, thread).expect("no call fails");
+        assert_eq!(*sums, alone, "thread {thread}");
+    }
+}
+
+#[test]
+fn arrays_outlive_the_runtime_with_work_in_flight() {
+    let rt = support::build(Runtime::builder());
+    if !support::has_gpu(&rt) {
+        return;
+    }
+    let x = rt.filled(100_000, 2.0f32).expect("memory");
+    let mut y = rt.filled(100_000, 1.0f32).expect("memory");
+    for _ in 0..5 {
+        rt.run(axpy(1.0, &x, &mut y).on(Placement::Gpu(0)))
+            .expect("axpy");
+    }
+    drop(x);
+    drop(rt);
+    assert!(
+        y.read()
+            .expect("the GPU lives as long as its arrays")
+            .iter()
+            .all(|y| *y == 11.0)
+    );
+}
+
+#[test]
+fn a_runtime_uses_what_another_one_left_on_its_gpu() {
+    let (first, second) = (support::runtime(), support::build(Runtime::builder()));
+    if !support::has_gpu(first) {
+        return;
+    }
+    let x = first.filled(1000, 3.0f32).expect("memory");
+    let mut y = first.filled(1000, 1.0f32).expect("memory");
+    first
+        .run(axpy(1.0, &x, &mut y).on(Placement::Gpu(0)))
+        .expect("axpy");
+    second
+        .run(axpy(1.0, &x, &mut y).on(Placement::Gpu(0)))
+        .expect("axpy");
+    first
+        .run(axpy(1.0, &x, &mut y).on(Placement::Cpu))
+        .expect("axpy");
+    assert_eq!(y.to_vec().expect("y"), [10.0; 1000]);
+}
+
+#[test]
+fn a_cloned_handle_cannot_clash_with_a_guard() {
+    let rt = support::runtime();
+    let y = rt.filled(1000, 1.0f32).expect("memory");
+    let guard = y.read().expect("y");
+    // The borrow checker knows nothing of a handle in a kernel of one's own.
+    let call = divvy::kernel::Call::new(Scale(y.handle().clone()));
+    let error = rt
+        .run(call.on(Placement::Cpu))
+        .expect_err("y is being read");
+    assert!(matches!(&error, Error::Argument { .. }), "{error}");
+    assert!(error.to_string().contains("another call"), "{error}");
+    assert!(guard.iter().all(|y| *y == 1.0));
+    drop(guard);
+    let call = divvy::kernel::Call::new(Scale(y.handle().clone()));
+    rt.run(call.on(Placement::Cpu)).expect("nobody reads y now");
+    assert!(y.read().expect("y").iter().all(|y| *y == 2.0));
+}
+
+/// A user's own pass: y = 2 * y, on the CPU only.
+struct Scale(divvy::array::Handle);
+
+impl divvy::kernel::Pass for Scale {
+    fn name(&self) -> &str {
+        "scale"
+    }
+
+    fn outline(&self) -> divvy::Result<divvy::kernel::Outline> {
+        use divvy::kernel::{Binding, Outline, Role, Work};
+        let bindings = [Binding::update(&self.0, Role::ITEM)];
+        let mut outline = Outline::new(self.0.len(), bindings, Work::default());
+        outline.has_gpu = false;
+        Ok(outline)
+    }
+
+    fn cpu(&self, part: &mut divvy::kernel::CpuPart<'_>) -> divvy::Result<()> {
+        part.write::<f32>(0).iter_mut().for_each(|y| *y *= 2.0);
+        Ok(())
+    }
+
+    fn gpu(&self, _: &mut divvy::kernel::GpuPart<'_>) -> divvy::Result<()> {
+        unreachable!("its outline says that it has no GPU implementation")
+    }
+}
