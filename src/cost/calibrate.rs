@@ -67,12 +67,14 @@ pub(super) fn cpu(cpu: &Cpu, name: String) -> Result<DeviceModel> {
     let bench = CpuBench { cpu, threads };
     bench.settle()?;
     let (one_flops, pool_flops) = bench.flops()?;
-    let launch = if threads > 1 {
-        bench.pool_launch()?
+    let (ready, asleep) = if threads > 1 {
+        (bench.pool_launch(|| ())?, bench.pool_launch(fall_asleep)?)
     } else {
-        0.0
+        (0.0, 0.0)
     };
-    let (one_rates, pool_rates) = bench.bandwidths(launch)?;
+    // A plan cannot know whether the helpers will stand by. The geometric mean is wrong by the same factor either way.
+    let launch = (ready * asleep.max(ready)).sqrt();
+    let (one_rates, pool_rates) = bench.bandwidths(ready)?;
     let mut engines = vec![engine(1, 0.0, one_flops, one_rates)];
     if threads > 1 {
         engines.push(engine(threads, launch, pool_flops, pool_rates));
@@ -178,6 +180,15 @@ fn rounded(value: f64) -> f64 {
     (value * scale).round() / scale
 }
 
+/// Waits until the pool's threads sleep.
+fn fall_asleep() {
+    const SECONDS: f64 = 5e-4;
+    let since = Instant::now();
+    while since.elapsed().as_secs_f64() < SECONDS {
+        std::hint::spin_loop();
+    }
+}
+
 /// Seconds that `work` takes; never 0, even if the clock does not move.
 fn time(work: impl FnOnce() -> Result<()>) -> Result<f64> {
     let started = Instant::now();
@@ -269,15 +280,19 @@ impl CpuBench<'_> {
         Ok((flops(1, rounds) / one, flops(tasks, rounds / PIECES) / all))
     }
 
-    /// What a parallel region costs on top of its share of the work.
-    fn pool_launch(&self) -> Result<f64> {
+    /// What a parallel region costs on top of its share of the work, after `before`.
+    fn pool_launch(&self, before: fn()) -> Result<f64> {
         let rounds = self.rounds_for(CPU.sample_seconds / 2.0)?;
         let tasks = self.threads * PIECES;
         let (one, all) = CPU.compare(3, || {
             let alone = self.chains(tasks, 1, rounds / tasks)?;
+            before();
             Ok((alone, self.chains(tasks, self.threads, rounds / tasks)?))
         })?;
-        let empty = CPU.measure(3, || self.chains(tasks, self.threads, 0))?;
+        let empty = CPU.measure(3, || {
+            before();
+            self.chains(tasks, self.threads, 0)
+        })?;
         Ok((all - one / self.threads as f64).max(empty))
     }
 
