@@ -7,6 +7,8 @@
 
 use bytemuck::{Pod, Zeroable};
 use divvy::prelude::*;
+use std::io::Write;
+use std::process::ExitCode;
 
 /// Each item becomes a weighted mean of itself and its two neighbours; the ends repeat.
 const BLUR: &str = "
@@ -44,11 +46,23 @@ struct Params {
     side: f32,
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let n: usize = std::env::args()
-        .nth(1)
-        .map_or(Ok(1 << 20), |arg| arg.parse())?;
+fn main() -> ExitCode {
+    let items = std::env::args().nth(1).unwrap_or("1000000".into());
+    let outcome = match items.parse::<u32>() {
+        Ok(items) if items <= MOST_ITEMS => run(items as usize),
+        _ => Err(format!("ITEMS is {items:?}, expected a number up to {MOST_ITEMS}").into()),
+    };
+    if let Err(error) = outcome {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
 
+/// An array of 1 GiB.
+const MOST_ITEMS: u32 = 1 << 28;
+
+fn run(n: usize) -> Result<(), Box<dyn std::error::Error>> {
     // The roles say which elements of each array belong to a range of items; from them Divvy knows what to move
     // where, and how to cut a call.
     let blur = WgslKernel::builder("blur", BLUR)
@@ -69,6 +83,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?; // parses and checks the WGSL; a mistake is an error that shows the line
 
     let rt = Runtime::new()?;
+    let mut out = std::io::stdout().lock();
     let signal: Vec<f32> = (0..n)
         .map(|i| (i as f32 * 0.01).sin() + (i % 7) as f32 * 0.1)
         .collect();
@@ -82,7 +97,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if rt.gpus().len() > 0 {
         placements.extend([Placement::Gpu(0), Placement::split(0.5), Placement::Auto]);
     } else {
-        println!("no GPU: {}", rt.gpu_problems().join("; "));
+        writeln!(out, "no GPU: {}", rt.gpu_problems().join("; "))?;
     }
     let mut expected: Option<Vec<f32>> = None;
     for placement in placements {
@@ -104,10 +119,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .iter()
             .map(|part| format!("{} {:?}", part.device, part.range))
             .collect();
-        println!(
+        writeln!(
+            out,
             "{placement}: {}; apart from the CPU's result by {apart:e}",
             parts.join(", ")
-        );
+        )?;
         if apart > 1e-6 {
             return Err("the devices disagree".into());
         }

@@ -62,14 +62,18 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (rows, cols) = text.split_once('x').unwrap_or((text, text));
-        // A PNG has at least one pixel and at most 2^31 - 1 along a side.
-        let side = |text: &str| text.parse::<i32>().ok().filter(|side| *side > 0);
+        // A picture has at least one pixel, and larger ones than this nobody can look at.
+        let side = |text: &str| {
+            text.parse::<u16>()
+                .ok()
+                .filter(|side| (1..=1 << 15).contains(side))
+        };
         match (side(rows), side(cols)) {
             (Some(rows), Some(cols)) => Ok(Self {
                 rows: rows as usize,
                 cols: cols as usize,
             }),
-            _ => Err("expected ROWSxCOLUMNS, as in 512x1024, or one side, as in 512".into()),
+            _ => Err("expected ROWSxCOLUMNS, as in 512x1024, or one side, as in 512; sides are from 1 to 32768".into()),
         }
     }
 }

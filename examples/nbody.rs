@@ -21,7 +21,7 @@ use std::time::Instant;
 #[derive(Parser)]
 struct Args {
     /// How many bodies.
-    #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     bodies: u32,
     /// How many time steps.
     #[arg(long, default_value_t = 400)]

@@ -41,3 +41,8 @@ pub mod prelude {
     pub use crate::kernels::*;
     pub use crate::runtime::Runtime;
 }
+
+/// Compiles the README's program.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

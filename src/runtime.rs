@@ -325,20 +325,27 @@ impl RuntimeBuilder {
     /// Opens the devices.
     ///
     /// What is not chosen here comes from the environment: `DIVVY_DEVICES` is `cpu`, `gpu` or `all`, `DIVVY_THREADS` a
-    /// number of threads. Without any GPU, or a Vulkan loader, everything that has a CPU implementation works, and
+    /// number of threads, `DIVVY_PROFILE` the path of the profile or `off`. Without any GPU, or a Vulkan loader, everything that has a CPU implementation works, and
     /// [`Runtime::gpu_problems`] says why.
     ///
     /// # Errors
-    /// [`Error::Setting`] if a value cannot be used, or if only GPUs are allowed and there is none.
+    /// [`Error::Setting`] if a value cannot be used, or if only GPUs are allowed and there is none;
+    /// [`Error::Placement`] if the default placement cannot be used.
     pub fn build(self) -> Result<Runtime> {
         let threads = match self.threads {
             Some(threads) => Some(threads),
-            None => setting("DIVVY_THREADS", "a number of threads from 1", |t| {
-                t.parse().ok()
-            })?,
+            None => setting(
+                "DIVVY_THREADS",
+                &format!("a number of threads from 1 to {MAX_THREADS}"),
+                |text| {
+                    text.parse()
+                        .ok()
+                        .filter(|threads| ALLOWED_THREADS.contains(threads))
+                },
+            )?,
         };
         let threads = threads.unwrap_or_else(available_threads);
-        if !(1..=MAX_THREADS).contains(&threads) {
+        if !ALLOWED_THREADS.contains(&threads) {
             return Err(Error::Setting {
                 setting: "threads".into(),
                 given: threads.to_string(),
@@ -370,7 +377,7 @@ impl RuntimeBuilder {
         };
         if allowed == Allowed::Gpu && gpus.is_empty() {
             return Err(Error::Setting {
-                setting: "devices".into(),
+                setting: "DIVVY_DEVICES, or the builder's choice,".into(),
                 given: "gpu".into(),
                 expected: format!(
                     "`cpu` or `all`, since there is no GPU: {}",
@@ -401,6 +408,7 @@ impl RuntimeBuilder {
 
 /// More threads than any machine has cores are a mistake.
 const MAX_THREADS: usize = 4096;
+const ALLOWED_THREADS: std::ops::RangeInclusive<usize> = 1..=MAX_THREADS;
 
 fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

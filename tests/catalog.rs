@@ -15,7 +15,9 @@ use std::sync::OnceLock;
 /// Around the widths of vectors, workgroups and blocks, and a large prime.
 const ITEMS: &[usize] = &[0, 1, 2, 3, 255, 256, 257, 1000, 4097, 1_000_003];
 const BODIES: &[usize] = &[0, 1, 2, 255, 256, 257, 1000, 1511];
-const SIDES: &[usize] = &[0, 1, 2, 3, 63, 64, 65, 130, 257];
+const SIDES: &[usize] = &[0, 1, 2, 3, 63, 64, 65, 130, 255, 256, 257, 1000];
+/// For kernels that do little per element.
+const LARGE_SIDE: usize = 2003;
 /// Small enough that kernels at the sizes above are cut into many pieces.
 const SMALL_BINDING: u64 = 256 << 10;
 
@@ -50,6 +52,13 @@ fn everywhere(entry: &Entry, dtype: ElementType) -> Result<(), Failed> {
     let rt = support::runtime();
     for &n in sizes(entry) {
         compare(rt, entry, dtype, n, &support::placements(rt))?;
+    }
+    let affordable = entry
+        .bench_sizes
+        .last()
+        .is_some_and(|most| *most > LARGE_SIDE * 2);
+    if entry.size == Size::Side && affordable {
+        compare(rt, entry, dtype, LARGE_SIDE, &support::placements(rt))?;
     }
     Ok(())
 }
@@ -102,5 +111,6 @@ fn past_the_binding_limit(entry: &Entry, dtype: ElementType) -> Result<(), Faile
     // On adapters with larger bindings this would need many gigabytes; the small windows above stand for them.
     let limit = gpu.limits.max_binding_bytes.min(256 << 20);
     let n = limit as usize / dtype.size() + 1;
-    compare(rt, entry, dtype, n, &[Placement::Cpu, Placement::Gpu(0)])
+    let placements = [Placement::Cpu, Placement::Gpu(0), Placement::split(0.5)];
+    compare(rt, entry, dtype, n, &placements)
 }

@@ -337,7 +337,10 @@ fn settings_that_cannot_be_used_are_refused_by_name() {
             command.env(name, value);
             let (status, message) = refusal(command);
             assert_eq!(status, 2, "{message}");
-            assert!(message.contains(&format!("{value:?}")), "{message}");
+            assert!(
+                message.contains(&format!("{name} is {value:?}")),
+                "{message}"
+            );
         }
     }
 }

@@ -132,3 +132,20 @@ impl divvy::kernel::Pass for Scale {
         unreachable!("its outline says that it has no GPU implementation")
     }
 }
+
+#[test]
+fn adapters_that_were_not_asked_for_are_left_out_and_listed() {
+    if !support::has_gpu(support::runtime()) {
+        return;
+    }
+    let name = &support::runtime().gpus().next().expect("a GPU").name;
+    let named = support::build(Runtime::builder().adapters_named(name.to_uppercase()));
+    assert_eq!(&named.gpus().next().expect("the one asked for").name, name);
+    let none = support::build(Runtime::builder().adapters_named("no such adapter"));
+    assert_eq!(none.gpus().len(), 0);
+    assert!(
+        none.gpu_problems()
+            .iter()
+            .any(|problem| problem.contains(name))
+    );
+}

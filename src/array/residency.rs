@@ -103,7 +103,7 @@ impl Residency {
     }
 
     /// The array's start on the host, after making `range` present there if its values are needed (`fetch`), and
-    /// the only valid place if it is about to change (`write`). The caller must hold a [`Borrow`] meanwhile.
+    /// the only valid place if it is about to change (`write`). The caller must have been counted in by `borrow` meanwhile.
     pub(crate) fn host_access(
         &mut self,
         range: Range<usize>,

@@ -1,6 +1,6 @@
 //! The list of built-in kernels, and what each must offer besides running: random arguments, an f64 reference
-//! and a tolerance. Tests, benchmarks, audit and the command line are stamped from this list, so that a new
-//! kernel is its file, its shader and one line here.
+//! and a tolerance. Tests, benchmarks and the command line are stamped from this list, so that a new kernel is its
+//! file, its shader, one line here and its name in `kernels`.
 
 use crate::array::{Array, Element, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Report};
@@ -36,7 +36,7 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 /// A built-in kernel as the catalog knows it.
 #[derive(Debug)]
 pub struct Entry {
-    /// The name of its constructor, which is also its name on the command line.
+    /// Its name in reports and on the command line.
     pub name: &'static str,
     /// One line on what it computes.
     pub about: &'static str,
@@ -277,7 +277,7 @@ impl Sample for i32 {
     }
 }
 
-/// Random inputs as NUMERICS asks for: both signs, tiny and large magnitudes, no subnormals.
+/// Random inputs: both signs, tiny and large magnitudes, no subnormals.
 pub fn random_f32(n: usize, rng: &mut fastrand::Rng) -> Vec<f32> {
     (0..n)
         .map(|_| {

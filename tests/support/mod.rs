@@ -9,7 +9,7 @@ pub fn runtime() -> &'static Runtime {
     RUNTIME.get_or_init(|| build(Runtime::builder()))
 }
 
-/// A runtime with two CPU threads at least and no profile on disk, from a builder with further choices.
+/// A runtime with three CPU threads and no profile on disk, from a builder with further choices.
 pub fn build(builder: RuntimeBuilder) -> Runtime {
     builder.threads(3).no_profile().build().expect("a runtime")
 }
@@ -24,9 +24,15 @@ pub fn has_gpu(rt: &Runtime) -> bool {
         rt.gpu_problems()
     );
     if !there {
-        eprintln!("SKIPPED: no GPU: {:?}", rt.gpu_problems());
+        skipped(&format!("no GPU: {:?}", rt.gpu_problems()));
     }
     there
+}
+
+/// Says that a test did not run, past what the test harness captures.
+pub fn skipped(why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 /// Placements to hold against each other: the CPU, and where there is a GPU that, and splits in both orders.

@@ -41,6 +41,8 @@ pub(crate) fn discover(options: &GpuOptions, wanted: impl Fn(&GpuInfo) -> bool) 
             ));
         } else if wanted(&info) {
             found.push((info, adapter));
+        } else {
+            problems.push(format!("{} is none of the adapters asked for", info.name));
         }
     }
     found.sort_by_key(|(info, _)| info.kind == DeviceKind::Software);
@@ -80,7 +82,7 @@ fn describe(adapter: &wgpu::Adapter) -> GpuInfo {
     }
 }
 
-/// Opens a device with all that the adapter offers and the crate has a use for.
+/// Opens a device with all that the adapter offers and a kernel, built in or a user's own, may have a use for.
 fn open(adapter: &wgpu::Adapter, mut info: GpuInfo, options: &GpuOptions) -> Result<Arc<Gpu>> {
     let useful = wgpu::Features::TIMESTAMP_QUERY
         | wgpu::Features::SUBGROUP

@@ -386,7 +386,8 @@ impl<'a> Call<'a, BoundWgsl> {
         self
     }
 
-    /// Gives the value of the kernel's only uniform. It must lie in memory as the WGSL type does.
+    /// Gives the value of the kernel's only uniform. It must lie in memory as the WGSL type does: sizes are compared, and
+    /// for scalars the types; the order of a struct's members is the caller's care.
     pub fn uniform<P: Pod>(mut self, value: &P) -> Self {
         self.kernel.set_only_uniform(value);
         self
