@@ -95,6 +95,7 @@ impl Runtime {
     /// As [`Runtime::run`], before anything runs.
     pub fn explain<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Explanation> {
         let outline = call.kernel.outline()?;
+        outline.check(call.kernel.name())?;
         let request = Request::new(call.kernel.name(), &outline, |array| self.residency(array));
         explain(
             &request,
@@ -106,6 +107,7 @@ impl Runtime {
 
     fn plan<K: Kernel>(&self, call: &Call<'_, K>) -> Result<crate::dispatch::Plan> {
         let outline = call.kernel.outline()?;
+        outline.check(call.kernel.name())?;
         let request = Request::new(call.kernel.name(), &outline, |array| self.residency(array));
         let placement = call.placement.as_ref().unwrap_or(&self.inner.placement);
         plan(&request, self.machine()?, placement, &self.inner.policy)

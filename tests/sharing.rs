@@ -1,4 +1,4 @@
-//! One runtime for many threads, and arrays that outlive it.
+//! What safe code can do with handles, guards and runtimes: share them, keep them, and never see a torn array.
 
 mod support;
 
@@ -107,6 +107,101 @@ fn a_cloned_handle_cannot_clash_with_a_guard() {
     assert!(y.read().expect("y").iter().all(|y| *y == 2.0));
 }
 
+#[test]
+fn a_cloned_kernel_cannot_write_on_a_gpu_what_a_guard_shows() {
+    let rt = support::runtime();
+    if !support::has_gpu(rt) {
+        return;
+    }
+    let seven = WgslKernel::builder(
+        "seven",
+        "@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+         @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+             if id.x < arrayLength(&y) { y[id.x] = 7.0; }
+         }",
+    );
+    let seven = seven.output("y").build().expect("valid");
+    let mut y = rt.filled(1000, 1.0f32).expect("memory");
+    let kept = seven.bind_mut("y", &mut y).kernel().clone();
+    let guard = y.read().expect("y");
+    let call = divvy::kernel::Call::new(kept.clone());
+    let error = rt
+        .run(call.on(Placement::Gpu(0)))
+        .expect_err("y is being read");
+    assert!(error.to_string().contains("another call"), "{error}");
+    assert!(guard.iter().all(|y| *y == 1.0));
+    drop(guard);
+    let call = divvy::kernel::Call::new(kept);
+    rt.run(call.on(Placement::Gpu(0)))
+        .expect("nobody reads y now");
+    assert!(y.read().expect("y").iter().all(|y| *y == 7.0));
+}
+
+/// A kernel that is planned without a grain, but whose pass needs one.
+struct Careless(divvy::array::Handle, divvy::array::Handle);
+
+impl divvy::kernel::Kernel for Careless {
+    type Output = ();
+
+    fn name(&self) -> &str {
+        "careless"
+    }
+
+    fn outline(&self) -> divvy::Result<divvy::kernel::Outline> {
+        use divvy::kernel::{Binding, Outline, Role, Work};
+        let bindings = [Binding::read(&self.0, Role::ITEM)];
+        Ok(Outline::new(self.0.len(), bindings, Work::default()))
+    }
+
+    fn execute(&self, cx: &mut divvy::dispatch::Execution<'_>) -> divvy::Result<()> {
+        cx.launch(&Blocks(self.0.clone(), self.1.clone()))
+    }
+}
+
+/// One value for each 1024 items.
+struct Blocks(divvy::array::Handle, divvy::array::Handle);
+
+impl divvy::kernel::Pass for Blocks {
+    fn name(&self) -> &str {
+        "blocks"
+    }
+
+    fn outline(&self) -> divvy::Result<divvy::kernel::Outline> {
+        use divvy::kernel::{Binding, Outline, Role, Work};
+        let blocks = Binding::write(&self.1, Role::per(1024));
+        let bindings = [Binding::read(&self.0, Role::ITEM), blocks];
+        Ok(Outline::new(self.0.len(), bindings, Work::default()).grain(1024))
+    }
+
+    fn cpu(&self, part: &mut divvy::kernel::CpuPart<'_>) -> divvy::Result<()> {
+        part.write::<f32>(1).fill(1.0);
+        Ok(())
+    }
+
+    fn gpu(&self, _: &mut divvy::kernel::GpuPart<'_>) -> divvy::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn parts_that_would_share_a_block_are_refused() {
+    let rt = support::runtime();
+    if !support::has_gpu(rt) {
+        return;
+    }
+    let (x, y) = (
+        rt.filled(10_000, 1.0f32).expect("x"),
+        rt.filled(10, 0.0f32).expect("y"),
+    );
+    let run = |placement| {
+        let kernel = Careless(x.handle().clone(), y.handle().clone());
+        rt.run(divvy::kernel::Call::new(kernel).on(placement))
+    };
+    let error = run(Placement::split(0.05)).expect_err("the border is no multiple of 1024");
+    assert!(error.to_string().contains("grain"), "{error}");
+    run(Placement::Cpu).expect("one part has no border");
+}
+
 /// A user's own pass: y = 2 * y, on the CPU only.
 struct Scale(divvy::array::Handle);
 
@@ -148,4 +243,35 @@ fn adapters_that_were_not_asked_for_are_left_out_and_listed() {
             .iter()
             .any(|problem| problem.contains(name))
     );
+}
+
+#[test]
+fn a_whole_array_of_vectors_has_whole_vectors() {
+    let rt = support::runtime();
+    let kernel = WgslKernel::builder(
+        "first",
+        "@group(0) @binding(0) var<storage, read> table: array<vec4<f32>>;
+         @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+         @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+             if id.x < arrayLength(&y) { y[id.x] = table[0].x; }
+         }",
+    );
+    let kernel = kernel
+        .input_whole("table")
+        .output("y")
+        .build()
+        .expect("valid");
+    let mut y = rt.filled(10, 1.0f32).expect("memory");
+    for len in [1, 3, 6] {
+        let table = rt.filled(len, 2.0f32).expect("memory");
+        let call = kernel.bind("table", &table).bind_mut("y", &mut y);
+        let error = rt
+            .run(call)
+            .expect_err("vectors have four scalars")
+            .to_string();
+        assert!(
+            error.contains("`table`") && error.contains("multiple of 4"),
+            "{error}"
+        );
+    }
 }

@@ -133,6 +133,10 @@ impl Residency {
         fetch: bool,
         write: bool,
     ) -> Result<DeviceView> {
+        if write && self.borrows > 0 {
+            // What the borrower sees would become stale, and later be fetched again under its eyes.
+            return Err(Self::clash());
+        }
         let at = self.extent(gpu, &range)?;
         if fetch && !self.extents[at].valid.contains(&range) {
             self.fetch_to_extent(at, range.clone())?;

@@ -56,8 +56,15 @@ impl Cpu {
 
     /// Runs `task` inside the pool, so that rayon's parallel iterators use its threads.
     pub(crate) fn install<R: Send>(&self, task: impl FnOnce() -> R + Send) -> R {
-        self.standby.dismiss();
+        self.assist(self.standby.dismiss());
         self.pool.install(task)
+    }
+
+    /// Finds a helper for a region whose helpers were called away.
+    fn assist(&self, displaced: Option<Arc<Region>>) {
+        if let Some(region) = displaced {
+            self.pool.spawn(move || region.work());
+        }
     }
 
     /// Calls `task` for consecutive ranges that together are `items`, on up to `threads` threads, this one among
@@ -84,10 +91,11 @@ impl Cpu {
         // claimed any more, and before that nothing returns or unwinds.
         let region = unsafe { Region::new(items, step, task) };
         let helpers = threads.min(region.ranges()) - 1;
-        let (waiting, epoch) = self.standby.offer(&region);
-        for _ in waiting..helpers {
+        let offer = self.standby.offer(&region);
+        self.assist(offer.displaced);
+        for _ in offer.waiting..helpers {
             let (standby, region) = (Arc::clone(&self.standby), Arc::clone(&region));
-            self.pool.spawn(move || standby.help(region, epoch));
+            self.pool.spawn(move || standby.help(region, offer.epoch));
         }
         region.finish()
     }

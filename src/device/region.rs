@@ -74,8 +74,13 @@ impl Region {
         self.ranges
     }
 
+    /// Whether there are ranges that nobody has begun.
+    fn has_unclaimed(&self) -> bool {
+        self.claimed.load(Ordering::Relaxed) < self.ranges
+    }
+
     /// Claims and computes ranges until none is left.
-    fn work(&self) {
+    pub(super) fn work(&self) {
         loop {
             let range = self.claimed.fetch_add(1, Ordering::Relaxed);
             if range >= self.ranges {
@@ -133,6 +138,16 @@ impl Region {
     }
 }
 
+/// What became of offering a region.
+pub(super) struct Offer {
+    /// Helpers on standby, who will see it.
+    pub(super) waiting: usize,
+    /// Its number.
+    pub(super) epoch: usize,
+    /// The region of another thread that was offered before and still needs help, which nobody will see any more.
+    pub(super) displaced: Option<Arc<Region>>,
+}
+
 /// Where helpers that are done wait for the next region.
 #[derive(Default)]
 pub(super) struct Standby {
@@ -143,24 +158,32 @@ pub(super) struct Standby {
 }
 
 impl Standby {
-    /// Offers a region to the helpers on standby. Returns how many there are, and the offer's number.
-    pub(super) fn offer(&self, region: &Arc<Region>) -> (usize, usize) {
+    /// Offers a region to the helpers on standby.
+    pub(super) fn offer(&self, region: &Arc<Region>) -> Offer {
         self.publish(Some(Arc::clone(region)))
     }
 
-    /// Sends the helpers on standby back to the pool, which has other work for them.
-    pub(super) fn dismiss(&self) {
-        if self.waiting.load(Ordering::SeqCst) > 0 {
-            self.publish(None);
+    /// Sends the helpers on standby back to the pool, which has other work for them. Returns what they were to help with.
+    pub(super) fn dismiss(&self) -> Option<Arc<Region>> {
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return None;
         }
+        self.publish(None).displaced
     }
 
-    fn publish(&self, region: Option<Arc<Region>>) -> (usize, usize) {
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = region;
+    fn publish(&self, region: Option<Arc<Region>>) -> Offer {
+        let before = {
+            let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *latest, region)
+        };
         // Before `waiting` is read: a helper that leaves counts itself out first and looks a last time then, so that
         // whoever is counted here sees the offer.
         let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
-        (self.waiting.load(Ordering::SeqCst), epoch)
+        Offer {
+            waiting: self.waiting.load(Ordering::SeqCst),
+            epoch,
+            displaced: before.filter(|region| region.has_unclaimed()),
+        }
     }
 
     /// Helps with a region, offered as number `epoch`, and with those that follow soon.
@@ -211,7 +234,7 @@ mod tests {
         // SAFETY: each region is finished below, before the task goes.
         let region = || unsafe { Region::new(0..4, 1, &task) };
         let first = region();
-        let (_, epoch) = standby.offer(&first);
+        let epoch = standby.offer(&first).epoch;
         std::thread::scope(|scope| {
             let helper = {
                 let (standby, first) = (Arc::clone(&standby), Arc::clone(&first));
@@ -221,9 +244,8 @@ mod tests {
             // Offer regions until the helper has taken part in one, or has gone.
             while !helper.is_finished() {
                 let next = region();
-                let (waiting, _) = standby.offer(&next);
-                if waiting > 0 {
-                    while next.claimed.load(Ordering::Relaxed) < next.ranges() {
+                if standby.offer(&next).waiting > 0 {
+                    while next.has_unclaimed() {
                         std::hint::spin_loop();
                     }
                     next.finish().expect("nothing fails");
@@ -243,7 +265,7 @@ mod tests {
     #[test]
     fn dismissed_helpers_leave() {
         let standby = Standby::default();
-        assert_eq!(standby.publish(None).0, 0);
+        assert_eq!(standby.publish(None).waiting, 0);
         // An offer newer than number 0 is there, and it is none: the helper returns although it just began to wait.
         let task = |_| Ok(());
         // SAFETY: the region is finished below, before the task goes.

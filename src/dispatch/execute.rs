@@ -9,7 +9,7 @@ use crate::device::cpu::{CpuPart, HostView, catch_panic};
 use crate::device::gpu::{Gpu, GpuLimits, GpuPart};
 use crate::device::{DeviceId, Devices};
 use crate::error::{Error, Result};
-use crate::kernel::{CpuTasks, Outline, Pass, Role};
+use crate::kernel::{CpuTasks, Outline, Pass};
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -52,6 +52,13 @@ impl<'r> Execution<'r> {
             ));
         }
         let parts = &self.plan.parts;
+        let at_border = |part: &PlannedPart| part.range.start.is_multiple_of(outline.grain.max(1));
+        if !parts.iter().all(at_border) {
+            return Err(Error::argument(
+                pass.name(),
+                "its parts were cut for a kernel of another grain; give that kernel's outline the grain of its passes",
+            ));
+        }
         if parts.len() > 1 {
             for part in parts.iter().filter(|part| part.device == DeviceId::Cpu) {
                 self.fetch_to_host(&outline, &part.range)?;
@@ -152,9 +159,11 @@ impl<'r> Execution<'r> {
         };
         let cpu = &self.devices.cpu;
         catch_panic(pass.name(), || match pass.cpu_tasks() {
-            CpuTasks::Ranges => cpu.for_ranges(items.clone(), outline.grain, threads, &|range| {
-                run(range, 1)
-            }),
+            CpuTasks::Ranges => {
+                cpu.for_ranges(items.clone(), outline.grain.max(1), threads, &|range| {
+                    run(range, 1)
+                })
+            }
             CpuTasks::Own if threads > 1 => cpu.install(|| run(items.clone(), threads)),
             CpuTasks::Own => run(items.clone(), 1),
         })
@@ -195,43 +204,18 @@ impl<'r> Execution<'r> {
 /// [`CpuPart::write`] rests on.
 fn checked_outline<P: Pass + ?Sized>(pass: &P) -> Result<Outline> {
     let outline = pass.outline()?;
-    let refuse = |problem: &str| Err(Error::argument(pass.name(), problem));
-    if outline.bindings.len() > 64 {
-        return refuse("a pass can bind at most 64 arrays");
-    }
-    for (i, binding) in outline.bindings.iter().enumerate() {
-        if binding.access.writes() {
-            match binding.role {
-                Role::Items { den, .. } if den > 0 && outline.grain.is_multiple_of(den) => {}
-                Role::Items { .. } => {
-                    return refuse(
-                        "the grain must be a multiple of the items that share written elements",
-                    );
-                }
-                _ => return refuse("only arrays that are split by item can be written"),
-            }
-            let others = outline.bindings.iter().enumerate().filter(|(j, _)| *j != i);
-            for (_, other) in others {
-                if other.array.same_array(&binding.array) {
-                    return refuse("an array that is written is bound twice");
-                }
-            }
-        }
-    }
+    outline.check(pass.name())?;
     Ok(outline)
 }
 
 /// The most items that one piece of a part may have, so that every window fits a binding.
 fn piece_items(name: &str, outline: &Outline, limits: &GpuLimits) -> Result<usize> {
     let mut most = usize::MAX;
+    let limit = limits.max_binding_bytes.min(limits.max_buffer_bytes);
     for binding in &outline.bindings {
         let size = binding.array.element_type().size();
         let len = binding.array.len();
-        most = most.min(
-            binding
-                .role
-                .bindable_items(len, size, limits.max_binding_bytes),
-        );
+        most = most.min(binding.role.bindable_items(len, size, limit));
     }
     if most >= outline.items {
         return Ok(most);
@@ -241,8 +225,7 @@ fn piece_items(name: &str, outline: &Outline, limits: &GpuLimits) -> Result<usiz
         0 => Err(Error::Infeasible {
             kernel: name.into(),
             reasons: format!(
-                "the least piece of it needs a larger storage binding than {} bytes",
-                limits.max_binding_bytes
+                "the least piece of it needs a larger storage binding than {limit} bytes",
             ),
         }),
         pieces => Ok(pieces),

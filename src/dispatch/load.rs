@@ -94,13 +94,13 @@ impl Load {
         for (array, operand) in request.operands.iter().enumerate() {
             let elements = operand.role.elements(range, request.items, operand.len);
             let bytes = operand.bytes(&elements);
-            bytes_of_all += bytes;
+            bytes_of_all = u64::saturating_add(bytes_of_all, bytes);
             let whole = matches!(operand.role, Role::Whole | Role::WholeWindowed);
             if whole {
-                bytes_of_whole += bytes;
+                bytes_of_whole = u64::saturating_add(bytes_of_whole, bytes);
             }
             let limit = device.limits.max_buffer_bytes.unwrap_or(u64::MAX);
-            if operand.role == Role::Whole && bytes > limit {
+            if whole && bytes > limit {
                 return Err(RuledOut::Buffer {
                     array,
                     bytes,

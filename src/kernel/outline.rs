@@ -1,6 +1,7 @@
 //! What a pass touches and costs: enough to plan it and to move its bytes, nothing about how it computes.
 
 use crate::array::Handle;
+use crate::error::{Error, Result};
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -23,6 +24,9 @@ pub struct Outline {
     pub returned_bytes: usize,
 }
 
+/// As many as `CpuPart` has bits to note which were handed out.
+const MOST_BINDINGS: usize = 64;
+
 /// The arrays of a pass; nearly always four or fewer.
 pub type Bindings = SmallVec<[Binding; 4]>;
 
@@ -38,6 +42,38 @@ impl Outline {
             has_gpu: true,
             returned_bytes: 0,
         }
+    }
+
+    /// Refuses what could not be run safely: items that own more elements than can be counted, and written arrays in
+    /// which ranges of items that end at multiples of the grain would share elements, with each other or with another
+    /// binding.
+    pub(crate) fn check(&self, kernel: &str) -> Result<()> {
+        let refuse = |problem: &str| Err(Error::argument(kernel, problem));
+        if self.bindings.len() > MOST_BINDINGS {
+            return refuse("a pass can bind at most 64 arrays");
+        }
+        for (i, binding) in self.bindings.iter().enumerate() {
+            if binding.role.extent(self.items).is_none() {
+                return refuse("its items own more elements than can be counted");
+            }
+            if !binding.access.writes() {
+                continue;
+            }
+            match binding.role {
+                Role::Items { den, .. } if den > 0 && self.grain.is_multiple_of(den) => {}
+                Role::Items { .. } => {
+                    return refuse(
+                        "the grain must be a multiple of the items that share written elements",
+                    );
+                }
+                _ => return refuse("only arrays that are split by item can be written"),
+            }
+            let mut others = self.bindings.iter().enumerate().filter(|(j, _)| *j != i);
+            if others.any(|(_, other)| other.array.same_array(&binding.array)) {
+                return refuse("an array that is written is bound twice");
+            }
+        }
+        Ok(())
     }
 
     /// The same with another grain.
@@ -161,10 +197,19 @@ impl Role {
         let all = max_binding_bytes as usize / element_bytes;
         let elements = all.saturating_sub(LEAD);
         match *self {
-            Self::Items { num, den } => elements / num.max(1) * den,
+            Self::Items { num, den } => (elements / num.max(1)).saturating_mul(den),
             Self::Halo { width, halo } => (elements / width.max(1)).saturating_sub(2 * halo),
             Self::Whole if len > all => 0,
             Self::Whole | Self::WholeWindowed => usize::MAX,
+        }
+    }
+
+    /// How many elements `items` items stand for, whatever the array's length; `None` if that cannot be counted.
+    fn extent(&self, items: usize) -> Option<usize> {
+        match *self {
+            Self::Items { num, den } => items.div_ceil(den.max(1)).checked_mul(num),
+            Self::Halo { width, halo } => items.checked_add(halo)?.checked_mul(width),
+            Self::Whole | Self::WholeWindowed => Some(0),
         }
     }
 

@@ -232,7 +232,7 @@ fn outline(
             .iter()
             .filter(|binding| wanted(binding))
             .count();
-        (arrays * len * size_of::<f32>()) as f64
+        arrays as f64 * len as f64 * size_of::<f32>() as f64
     };
     outline.work = Work {
         flops: flops_per_body * n as f64,

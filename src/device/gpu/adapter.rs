@@ -74,7 +74,8 @@ fn describe(adapter: &wgpu::Adapter) -> GpuInfo {
         },
         hardware: (info.vendor, info.device, info.device_pci_bus_id),
         limits: GpuLimits {
-            max_binding_bytes: limits.max_storage_buffer_binding_size / 256 * 256,
+            // Shaders count elements in 32 bits, which some backends' own limit exceeds.
+            max_binding_bytes: limits.max_storage_buffer_binding_size.min(1 << 31) / 256 * 256,
             max_buffer_bytes: limits.max_buffer_size / 256 * 256,
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,

@@ -18,7 +18,7 @@ pub(crate) use pool::DeviceBuffer;
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use pipelines::Pipelines;
-use pool::BufferPool;
+use pool::{BUFFER_GRAIN, BufferPool};
 use recorder::Recorder;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -170,7 +170,7 @@ impl Gpu {
     pub(crate) fn allocate(&self, bytes: u64) -> Result<Arc<DeviceBuffer>> {
         let class = BufferPool::class(bytes)
             .min(self.limits().max_buffer_bytes)
-            .max(bytes);
+            .max(bytes.next_multiple_of(BUFFER_GRAIN));
         let (buffer, id) = match self.pool.take(class) {
             Some(reused) => reused,
             None => {
@@ -194,25 +194,48 @@ impl Gpu {
         usage: wgpu::BufferUsages,
         mapped: bool,
     ) -> Result<wgpu::Buffer> {
-        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+        let descriptor = wgpu::BufferDescriptor {
             label: None,
             size: bytes,
             usage,
             mapped_at_creation: mapped,
-        });
-        let invalid = pollster::block_on(validation.pop());
-        let out_of_memory = pollster::block_on(memory.pop());
-        if out_of_memory.is_some() {
-            return Err(Error::DeviceMemory {
-                device: self.name().into(),
-                bytes,
-            });
-        }
-        match invalid {
-            Some(error) => Err(self.error(error.to_string())),
-            None => Ok(buffer),
+        };
+        self.catch(|| self.device.create_buffer(&descriptor))
+            .map_err(|error| match error {
+                wgpu::Error::OutOfMemory { .. } => Error::DeviceMemory {
+                    device: self.name().into(),
+                    bytes,
+                },
+                other => self.error(other.to_string()),
+            })
+    }
+
+    /// Calls wgpu and returns the error that it reports meanwhile, if any.
+    fn catch<T>(&self, work: impl FnOnce() -> T) -> Result<T, wgpu::Error> {
+        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+        let scopes =
+            [OutOfMemory, Internal, Validation].map(|filter| self.device.push_error_scope(filter));
+        let value = work();
+        let mut errors = scopes
+            .into_iter()
+            .rev()
+            .map(|scope| pollster::block_on(scope.pop()));
+        // Every scope must be left, whatever the others caught.
+        let first = errors
+            .by_ref()
+            .fold(None, |first: Option<wgpu::Error>, next| first.or(next));
+        first.map_or(Ok(value), Err)
+    }
+
+    /// Gives this GPU up for good after work was dropped that arrays count on: better an error than stale elements.
+    fn give_up(&self, error: &wgpu::Error) -> Error {
+        let message = format!("work that was recorded could not be submitted: {error}");
+        tracing::error!(gpu = self.name(), message);
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = fault.lost.get_or_insert(message).clone();
+        Error::DeviceLost {
+            device: self.name().into(),
+            message,
         }
     }
 

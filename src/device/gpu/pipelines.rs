@@ -1,5 +1,6 @@
 //! Compiled pipelines and bind groups of a GPU, each made once.
 
+use super::Gpu;
 use super::pool::DeviceBuffer;
 use crate::error::{Error, Result};
 use crate::kernel::shader::{BindingKind, Shader};
@@ -184,14 +185,13 @@ impl Pipelines {
         })
     }
 
-    /// The bind group of `windows` (the arrays in order) and the uniform buffers (in order), made at the first use.
+    /// The bind group of `windows` (the arrays in order) and the arena for every uniform, made at the first use.
     pub(super) fn bind_group(
         &self,
-        device: &wgpu::Device,
+        gpu: &Gpu,
         pipeline: &Pipeline,
-        uniforms: &wgpu::Buffer,
         windows: &[Window],
-    ) -> wgpu::BindGroup {
+    ) -> Result<wgpu::BindGroup> {
         let key: BindGroupKey = (
             pipeline.id,
             windows
@@ -201,7 +201,7 @@ impl Pipelines {
         );
         let mut groups = self.bind_groups();
         if let Some(group) = groups.get(&key) {
-            return group.clone();
+            return Ok(group.clone());
         }
         let mut arrays = windows.iter();
         let entries: Vec<_> = pipeline
@@ -210,7 +210,7 @@ impl Pipelines {
             .filter_map(|kind| {
                 let binding = match kind {
                     BindingKind::Uniform { bytes, .. } => wgpu::BufferBinding {
-                        buffer: uniforms,
+                        buffer: &gpu.arena,
                         offset: 0,
                         size: wgpu::BufferSize::new(u64::from(*bytes).next_multiple_of(16)),
                     },
@@ -230,16 +230,20 @@ impl Pipelines {
                 })
             })
             .collect();
-        let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+        let descriptor = wgpu::BindGroupDescriptor {
             label: None,
             layout: &pipeline.layout,
             entries: &entries,
-        });
+        };
+        // Caught here, it costs this call; caught when it is submitted, all that is recorded.
+        let group = gpu
+            .catch(|| gpu.device.create_bind_group(&descriptor))
+            .map_err(|error| gpu.error(error.to_string()))?;
         if groups.len() >= BIND_GROUPS {
             groups.clear();
         }
         groups.insert(key, group.clone());
-        group
+        Ok(group)
     }
 
     /// Forgets the bind groups that hold any of these buffers, which would keep their memory.

@@ -19,7 +19,7 @@ const SLOT: usize = 256;
 /// begins early.
 const DISPATCHES: u32 = 100;
 /// It is flushed also once this many seconds of work are predicted to be recorded.
-const SECONDS: f64 = 5e-3;
+const SECONDS: f64 = 20e-3;
 /// Submissions that may be under way before recording waits for the oldest.
 const IN_FLIGHT: usize = 4;
 
@@ -72,9 +72,7 @@ impl Recorder {
         for uniform in uniforms {
             offsets.push(self.place(uniform));
         }
-        let group = gpu
-            .pipelines
-            .bind_group(&gpu.device, pipeline, &gpu.arena, windows);
+        let group = gpu.pipelines.bind_group(gpu, pipeline, windows)?;
         let pass = match &mut self.pass {
             Some(pass) => pass,
             None => {
@@ -146,10 +144,14 @@ impl Recorder {
     /// Submits what is recorded, if anything, and returns the index of the latest submission.
     pub(super) fn flush(&mut self, gpu: &Gpu) -> Result<Option<wgpu::SubmissionIndex>> {
         self.end_pass();
-        if let Some(encoder) = self.encoder.take() {
-            let commands = encoder.finish();
+        if self.encoder.is_some() {
+            // Before anything is given up: if it fails, the flush can be tried again.
             let prologue = self.upload_parameters(gpu)?;
-            let index = gpu.queue.submit(prologue.into_iter().chain([commands]));
+            let submitted = gpu.catch(|| {
+                let commands = self.encoder.take().map(wgpu::CommandEncoder::finish);
+                gpu.queue.submit(prologue.into_iter().chain(commands))
+            });
+            let index = submitted.map_err(|error| gpu.give_up(&error))?;
             self.dispatches = 0;
             self.seconds = 0.0;
             for staging in self.staging.drain(..) {
@@ -173,7 +175,7 @@ impl Recorder {
         }
         let bytes = self.parameters.len() as u64;
         let staging = gpu.staging.take(gpu, Direction::ToDevice, bytes)?;
-        staging.fill(&self.parameters)?;
+        gpu.staging.fill(&staging, &self.parameters)?;
         let mut encoder = gpu
             .device
             .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());

@@ -39,7 +39,7 @@ impl StagingBuffer {
     }
 
     /// Puts `bytes` at the start of a mapped buffer and unmaps it, ready for commands.
-    pub(super) fn fill(&self, bytes: &[u8]) -> Result<()> {
+    fn fill(&self, bytes: &[u8]) -> Result<()> {
         let range = self
             .buffer
             .slice(..bytes.len() as u64)
@@ -113,6 +113,13 @@ impl Staging {
             >= UPLOAD_BYTES
     }
 
+    /// Fills a mapped buffer; one that fails will not come back.
+    pub(super) fn fill(&self, staging: &StagingBuffer, bytes: &[u8]) -> Result<()> {
+        staging
+            .fill(bytes)
+            .inspect_err(|_| self.forget(staging.direction, staging.buffer.size()))
+    }
+
     /// Takes a buffer back after the submission that uses it; it becomes free once that is done.
     pub(super) fn give_back(&self, staging: StagingBuffer) {
         let class = staging.buffer.size();
@@ -164,7 +171,7 @@ impl Gpu {
             }
             let bytes = piece.len() as u64;
             let staging = self.staging.take(self, Direction::ToDevice, bytes)?;
-            staging.fill(piece)?;
+            self.staging.fill(&staging, piece)?;
             let mut recorder = self.recorder();
             recorder.copy(self, (staging.raw(), 0), (target.raw(), at), bytes);
             recorder.recycle(staging);

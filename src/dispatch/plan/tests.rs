@@ -377,12 +377,14 @@ fn arrays_must_fit_the_device() {
     );
     // Items may be spread over several buffers, what is bound whole may not.
     assert!(place(&update(1 << 20, 1.0, &[CPU]), &here, Placement::Gpu(0)).is_ok());
-    let whole = rows_against(64, 1, (1 << 18) + 1, Role::Whole);
-    let error = place(&whole, &here, Placement::Gpu(0)).unwrap_err();
-    assert!(
-        error.to_string().contains("one buffer of 1048580"),
-        "{error}"
-    );
+    for role in [Role::Whole, Role::WholeWindowed] {
+        let whole = rows_against(64, 1, (1 << 18) + 1, role);
+        let error = place(&whole, &here, Placement::Gpu(0)).unwrap_err();
+        assert!(
+            error.to_string().contains("one buffer of 1048580"),
+            "{error}"
+        );
+    }
 }
 
 #[test]

@@ -242,6 +242,14 @@ impl BoundWgsl {
                     &binding.name,
                     "an empty array was bound, expected at least 1 element",
                 )),
+                _ if !given.is_multiple_of(binding.ty.stride()) => Err(self.error(
+                    &binding.name,
+                    format!(
+                        "an array of {given} was bound, expected a multiple of {}, the scalars of each {}",
+                        binding.ty.stride(),
+                        binding.ty
+                    ),
+                )),
                 _ => Ok(()),
             };
         }
