@@ -17,7 +17,7 @@ pub(super) const ARENA_BYTES: usize = 64 << 10;
 const SLOT: usize = 256;
 /// A submission is flushed after this many dispatches: long enough to share its cost, short enough that the GPU
 /// begins early.
-const DISPATCHES: u32 = 100;
+const DISPATCHES: u32 = 200;
 /// It is flushed also once this many seconds of work are predicted to be recorded.
 const SECONDS: f64 = 20e-3;
 /// Submissions that may be under way before recording waits for the oldest.
