@@ -32,6 +32,8 @@ pub(super) struct Recorder {
     /// The pipeline set in the open pass.
     bound: Option<Arc<Pipeline>>,
     parameters: Vec<u8>,
+    /// What the arena holds once all submissions so far are done.
+    uploaded: Vec<u8>,
     dispatches: u32,
     /// What the recorded dispatches are predicted to take, as far as it was announced.
     seconds: f64,
@@ -168,9 +170,11 @@ impl Recorder {
         Ok(self.in_flight.back().cloned())
     }
 
-    /// The command that copies the parameters recorded so far into the arena.
+    /// The command that copies the parameters recorded so far into the arena, unless it holds them already, as in a
+    /// loop of equal calls.
     fn upload_parameters(&mut self, gpu: &Gpu) -> Result<Option<wgpu::CommandBuffer>> {
-        if self.parameters.is_empty() {
+        if self.uploaded.starts_with(&self.parameters) {
+            self.parameters.clear();
             return Ok(None);
         }
         let bytes = self.parameters.len() as u64;
@@ -181,6 +185,7 @@ impl Recorder {
             .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         encoder.copy_buffer_to_buffer(staging.raw(), 0, &gpu.arena, 0, bytes);
         self.staging.push(staging);
+        std::mem::swap(&mut self.parameters, &mut self.uploaded);
         self.parameters.clear();
         Ok(Some(encoder.finish()))
     }
