@@ -93,14 +93,23 @@ fn what_was_measured_is_kept_and_used_again() -> Result<()> {
 fn a_profile_that_makes_no_sense_is_measured_anew() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("profile.json");
-    let text = "{\"schema\": 1, \"divvy\": \"0.0.0\"}";
-    std::fs::write(&path, text).expect("writable");
-    let rt = Runtime::builder().cpu_only().profile(&path).build()?;
-    assert_plausible(&rt.machine()?.devices[0]);
-    assert_ne!(
-        std::fs::read_to_string(&path).expect("it was replaced"),
-        text
-    );
+    // Of another version of the crate, and of the schema before this one.
+    let schema = divvy::cost::profile::SCHEMA;
+    for text in [
+        format!("{{\"schema\": {schema}, \"divvy\": \"0.0.0\"}}"),
+        format!(
+            "{{\"schema\": {}, \"divvy\": \"0.1.0\", \"devices\": []}}",
+            schema - 1
+        ),
+    ] {
+        std::fs::write(&path, &text).expect("writable");
+        let rt = Runtime::builder().cpu_only().profile(&path).build()?;
+        assert_plausible(&rt.machine()?.devices[0]);
+        assert_ne!(
+            std::fs::read_to_string(&path).expect("it was replaced"),
+            text
+        );
+    }
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The layout of the file and the meaning of its figures. Goes up whenever either changes.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 /// What was measured on a busy machine holds for so long, then it is worth another try.
 const BUSY_HOLDS: Duration = Duration::from_secs(60);
 /// A profile larger than this is none.
@@ -36,7 +36,6 @@ pub struct Profile {
 struct Entry {
     key: DeviceKey,
     /// Other processes held the cores while it was measured, so it should be measured again when they may have gone.
-    #[serde(default)]
     busy: bool,
     model: DeviceModel,
 }
@@ -477,12 +476,16 @@ mod tests {
     #[test]
     fn what_is_not_a_profile_is_refused_with_the_reason() {
         let good = profile().to_json();
+        let schema = format!("\"schema\": {SCHEMA}");
+        let head = format!("{{{schema}}}");
         let version = format!("\"divvy\": \"{}\"", env!("CARGO_PKG_VERSION"));
         for (from, to, says) in [
             (good.as_str(), "", "not a profile"),
             (&good, "[]", "not a profile"),
-            (&good, "{\"schema\": 1}", "missing field `divvy`"),
-            ("\"schema\": 1", "\"schema\": 2", "schema version 2"),
+            (&good, &head, "missing field `divvy`"),
+            (&schema, "\"schema\": 1", "schema version 1"),
+            (&schema, "\"schema\": 999", "schema version 999"),
+            ("\"busy\"", "\"lazy\"", "missing field `busy`"),
             (&version, "\"divvy\": \"0.0.9\"", "by Divvy 0.0.9"),
             ("12000000000.0", "\"fast\"", "not a profile"),
             ("12000000000.0", "-1.0", "the link of a card"),
