@@ -27,17 +27,14 @@ fn engine(threads: usize, launch_seconds: f64, speed: f64) -> Engine {
 }
 
 fn device(id: DeviceId, kind: DeviceKind, engines: Vec<Engine>) -> DeviceModel {
-    let link = (kind != DeviceKind::Cpu).then_some(Link {
-        latency_seconds: 1e-5,
-        bytes_per_second: 1e10,
-    });
+    let link = Link::from_rate(1e-5, 1e10).filter(|_| kind != DeviceKind::Cpu);
     DeviceModel {
         id,
         kind,
         name: id.to_string(),
         engines,
         queued_seconds: 2e-6,
-        upload: link,
+        upload: link.clone(),
         download: link,
         limits: Limits {
             max_binding_bytes: Some(1 << 31),
@@ -62,6 +59,7 @@ fn machine(gpus: usize, kind: DeviceKind) -> Machine {
         )
     };
     Machine {
+        corun: Vec::new(),
         devices: std::iter::once(cpu).chain((0..gpus).map(gpu)).collect(),
     }
 }

@@ -585,9 +585,9 @@ impl<'a> GpuBench<'a> {
         download(long)?;
         let down_small = self.effort.measure(3, || download(SMALL.min(long)))?;
         let down_long = self.effort.measure(1, || download(long))?;
-        let link = |latency: f64, small: f64, all: f64| Link {
-            latency_seconds: rounded(latency),
-            bytes_per_second: rounded(long as f64 / (all - small).max(LEAST_SHARE * all)),
+        let link = |latency: f64, small: f64, all: f64| {
+            let rate = long as f64 / (all - small).max(LEAST_SHARE * all);
+            Link::from_rate(rounded(latency), rounded(rate)).expect("times are positive")
         };
         // An upload goes to the device with the call that needs it, and shares its submission and its wait.
         let up = link((up_small - launch).max(0.0), up_small, up_long);

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Machine {
     /// In any order; each [`DeviceId`] at most once.
     pub devices: Vec<DeviceModel>,
+    /// How much pairs of devices slow each other down. Each pair at most once; a pair that is missing is unmeasured.
+    pub corun: Vec<CoRun>,
 }
 
 impl Machine {
@@ -18,6 +20,38 @@ impl Machine {
     pub fn device(&self, id: DeviceId) -> Option<&DeviceModel> {
         self.devices.iter().find(|device| device.id == id)
     }
+
+    /// How many times longer `device` takes while `other` computes too, if that was measured.
+    pub fn corun_slowdown(&self, device: DeviceId, other: DeviceId, bound: Bound) -> Option<f64> {
+        self.corun.iter().find_map(|pair| {
+            let at = pair.devices.iter().position(|id| *id == device)?;
+            let factors = match bound {
+                Bound::Compute => pair.compute,
+                Bound::Memory => pair.memory,
+            };
+            (pair.devices[1 - at] == other).then_some(factors[at])
+        })
+    }
+}
+
+/// How many times longer each of two devices takes while the other computes too.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CoRun {
+    /// The pair.
+    pub devices: [DeviceId; 2],
+    /// The slow-down of each when arithmetic limits both.
+    pub compute: [f64; 2],
+    /// The slow-down of each when memory limits both.
+    pub memory: [f64; 2],
+}
+
+/// What limits the speed of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// Arithmetic.
+    Compute,
+    /// Memory bandwidth.
+    Memory,
 }
 
 /// What is known of one device.
@@ -48,10 +82,7 @@ impl DeviceModel {
         let bandwidth = Curve {
             points: vec![[1.0, 1e6]],
         };
-        let link = Some(Link {
-            latency_seconds: 1.0,
-            bytes_per_second: 1e6,
-        });
+        let link = Link::from_rate(1.0, 1e6);
         Self {
             id,
             kind,
@@ -63,7 +94,7 @@ impl DeviceModel {
                 bandwidth,
             }],
             queued_seconds: 0.0,
-            upload: link,
+            upload: link.clone(),
             download: link,
             limits: Limits::default(),
         }
@@ -84,26 +115,113 @@ pub struct Engine {
     pub bandwidth: Curve,
 }
 
-/// How long transfers take: `latency_seconds + bytes / bytes_per_second`.
+/// How long transfers take: `[bytes, seconds]` at a few sizes, with strictly ascending bytes.
 ///
-/// An upload goes along with the call that needs it, so its latency is what it adds to that call's launch. A download
-/// is waited for, so its latency is that of a small one on its own.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// Between two sizes the time is linear in the bytes, below the first it stays what it is there, above the last it goes
+/// on as between the last two. An upload goes along with the call that needs it, so its times are what it adds to that
+/// call's launch. A download is waited for, so its times are those of one on its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Vec<[f64; 2]>", try_from = "Vec<[f64; 2]>")]
 pub struct Link {
-    /// Seconds that a transfer takes however small it is.
-    pub latency_seconds: f64,
-    /// How fast a long one runs.
-    pub bytes_per_second: f64,
+    points: Vec<[f64; 2]>,
+}
+
+/// A transfer's time near some size: `fixed + bytes * per_byte` seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinkLine {
+    /// Seconds that do not depend on the bytes. At least 0.
+    pub fixed: f64,
+    /// Seconds for each byte. At least 0.
+    pub per_byte: f64,
 }
 
 impl Link {
+    /// A link through `points`. `None` unless there is at least one, sizes and seconds are finite and at least 0, and
+    /// the sizes strictly ascend.
+    pub fn new(points: Vec<[f64; 2]>) -> Option<Self> {
+        let usable = !points.is_empty()
+            && points.iter().flatten().all(|x| x.is_finite() && *x >= 0.0)
+            && points.windows(2).all(|pair| pair[0][0] < pair[1][0]);
+        usable.then_some(Self { points })
+    }
+
+    /// A link that takes `latency_seconds + bytes / bytes_per_second`. `None` unless both are finite, the first is at
+    /// least 0 and the second positive.
+    pub fn from_rate(latency_seconds: f64, bytes_per_second: f64) -> Option<Self> {
+        const FAR: f64 = 1e9;
+        let rate = bytes_per_second > 0.0 && bytes_per_second.is_finite();
+        let far = latency_seconds + FAR / bytes_per_second;
+        Self::new(vec![[0.0, latency_seconds], [FAR, far]]).filter(|_| rate)
+    }
+
+    /// The measured points.
+    pub fn points(&self) -> &[[f64; 2]] {
+        &self.points
+    }
+
     /// Seconds to move `bytes`; nothing takes no time.
     pub fn seconds(&self, bytes: f64) -> f64 {
         if bytes > 0.0 {
-            self.latency_seconds + bytes / self.bytes_per_second
+            let line = self.line(bytes);
+            line.fixed + bytes * line.per_byte
         } else {
             0.0
         }
+    }
+
+    /// The straight line that a transfer of `bytes` lies on.
+    pub fn line(&self, bytes: f64) -> LinkLine {
+        let points = &self.points;
+        let above = points.partition_point(|[size, _]| *size <= bytes);
+        let constant = |seconds: f64| LinkLine {
+            fixed: seconds,
+            per_byte: 0.0,
+        };
+        if above == 0 || points.len() == 1 {
+            return constant(points[0][1]);
+        }
+        let [low, high] = [
+            points[above.min(points.len() - 1) - 1],
+            points[above.min(points.len() - 1)],
+        ];
+        let per_byte = (high[1] - low[1]) / (high[0] - low[0]);
+        let fixed = low[1] - low[0] * per_byte;
+        if per_byte >= 0.0 && fixed >= 0.0 {
+            LinkLine { fixed, per_byte }
+        } else if per_byte < 0.0 {
+            // Noise, or a driver that changes its ways: no line that a split could use.
+            constant(low[1].max(high[1]))
+        } else {
+            LinkLine {
+                fixed: 0.0,
+                per_byte: (low[1] + (bytes - low[0]) * per_byte) / bytes,
+            }
+        }
+    }
+
+    /// Bytes per second of long transfers; infinite if they take no time.
+    pub fn bytes_per_second(&self) -> f64 {
+        let [bytes, _] = self.points[self.points.len() - 1];
+        1.0 / self.line(bytes).per_byte
+    }
+
+    /// Seconds that a transfer takes however small it is.
+    pub fn latency_seconds(&self) -> f64 {
+        self.points[0][1]
+    }
+}
+
+impl From<Link> for Vec<[f64; 2]> {
+    fn from(link: Link) -> Self {
+        link.points
+    }
+}
+
+impl TryFrom<Vec<[f64; 2]>> for Link {
+    type Error = &'static str;
+
+    fn try_from(points: Vec<[f64; 2]>) -> Result<Self, Self::Error> {
+        Self::new(points).ok_or("a link needs numbers of at least 0, and sizes that ascend")
     }
 }
 

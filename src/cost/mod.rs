@@ -4,11 +4,12 @@
 //! follow from them ([`prior`]). It decides nothing: that is the planner's, in `dispatch`.
 
 mod calibrate;
+pub mod learned;
 pub mod machine;
 pub mod prior;
 pub mod profile;
 
-pub use machine::{Curve, DeviceModel, Engine, Limits, Link, Machine};
+pub use machine::{Bound, CoRun, Curve, DeviceModel, Engine, Limits, Link, LinkLine, Machine};
 pub use prior::Prediction;
 
 use crate::device::{DeviceId, Devices};

@@ -155,12 +155,15 @@ impl Entry {
             SECONDS.contains(&model.queued_seconds),
             "the queued dispatch",
         )?;
-        for link in [model.upload, model.download] {
+        for link in [&model.upload, &model.download] {
             is(link.is_some() != on_cpu, "the link")?;
-            let sound = |link: Link| {
-                SECONDS.contains(&link.latency_seconds) && RATE.contains(&link.bytes_per_second)
+            let sound = |link: &Link| {
+                let points = link.points();
+                points
+                    .iter()
+                    .all(|[bytes, seconds]| *bytes <= *BYTES.end() && SECONDS.contains(seconds))
             };
-            is(link.is_none_or(sound), "the link")?;
+            is(link.as_ref().is_none_or(sound), "the link")?;
         }
         let sound = |engine: &Engine| {
             engine.threads > 0
@@ -430,17 +433,14 @@ mod tests {
     }
 
     fn gpu() -> DeviceModel {
-        let link = Some(Link {
-            latency_seconds: 1e-5,
-            bytes_per_second: 1.2e10,
-        });
+        let link = Link::new(vec![[0.0, 1e-5], [1.2e10, 1.00001]]);
         DeviceModel {
             id: DeviceId::Gpu(0),
             kind: DeviceKind::Discrete,
             name: "a card".into(),
             engines: vec![engine(1)],
             queued_seconds: 1e-6,
-            upload: link,
+            upload: link.clone(),
             download: link,
             limits: Limits {
                 max_binding_bytes: Some(1 << 27),

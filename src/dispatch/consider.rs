@@ -374,12 +374,13 @@ impl<'a> Planner<'a> {
     ) -> impl Iterator<Item = Estimate<'m>> {
         let further_dispatches = (load.dispatches - 1) as f64 * device.queued_seconds;
         let returned_bytes = self.request.returned_bytes as f64;
-        let download = device.download.filter(|_| returned_bytes > 0.0);
+        let download = device.download.as_ref().filter(|_| returned_bytes > 0.0);
         device.engines.iter().map(move |engine| {
             // A value comes back with the submission that computes it, whose wait is in the launch already.
             let returned = download.map_or(0.0, |link| {
-                let more = (link.latency_seconds - engine.launch_seconds).max(0.0);
-                more + returned_bytes / link.bytes_per_second
+                let line = link.line(returned_bytes);
+                let more = (line.fixed - engine.launch_seconds).max(0.0);
+                more + returned_bytes * line.per_byte
             });
             let predicted = Prediction {
                 launch: engine.launch_seconds + further_dispatches,

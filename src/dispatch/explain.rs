@@ -327,10 +327,7 @@ mod tests {
     use smallvec::smallvec;
 
     fn device(id: DeviceId, kind: DeviceKind, engines: &[(usize, f64, f64)]) -> DeviceModel {
-        let link = Some(Link {
-            latency_seconds: 1e-5,
-            bytes_per_second: 1e10,
-        });
+        let link = Link::from_rate(1e-5, 1e10);
         let engine = |(threads, launch_seconds, bandwidth): &(usize, f64, f64)| Engine {
             threads: *threads,
             launch_seconds: *launch_seconds,
@@ -343,7 +340,7 @@ mod tests {
             name: format!("the {kind:?}"),
             engines: engines.iter().map(engine).collect(),
             queued_seconds: 0.0,
-            upload: link.filter(|_| kind != DeviceKind::Cpu),
+            upload: link.clone().filter(|_| kind != DeviceKind::Cpu),
             download: link.filter(|_| kind != DeviceKind::Cpu),
             limits: Limits::default(),
         }
@@ -351,6 +348,7 @@ mod tests {
 
     fn explained(n: usize, placement: Placement) -> Explanation {
         let machine = Machine {
+            corun: Vec::new(),
             devices: vec![
                 device(
                     DeviceId::Cpu,

@@ -137,15 +137,17 @@ impl Load {
 
     fn add_moves(&mut self, moves: &Moves, machine: &Machine, device: &DeviceModel) {
         self.missing_bytes = moves.missing;
-        if let Some(link) = device.upload.filter(|_| moves.missing > 0.0) {
-            self.upload = link.seconds(moves.missing);
-            self.fixed =
-                self.upload - (moves.missing - moves.missing_whole) / link.bytes_per_second;
+        if let Some(link) = device.upload.as_ref().filter(|_| moves.missing > 0.0) {
+            let line = link.line(moves.missing);
+            self.upload = line.fixed + line.per_byte * moves.missing;
+            self.fixed = line.fixed + line.per_byte * moves.missing_whole;
         }
         for (holder, bytes) in &moves.fetched {
-            if let Some(link) = machine.device(*holder).and_then(|holder| holder.download) {
-                self.download += link.seconds(*bytes);
-                self.fixed += link.latency_seconds;
+            let holder = machine.device(*holder);
+            if let Some(link) = holder.and_then(|holder| holder.download.as_ref()) {
+                let line = link.line(*bytes);
+                self.download += line.fixed + line.per_byte * bytes;
+                self.fixed += line.fixed;
             }
         }
     }

@@ -37,17 +37,14 @@ fn cpu() -> DeviceModel {
 
 /// A GPU `speed` times as fast as both cores, 20 µs to launch, 10 GB/s each way.
 fn gpu(index: usize, speed: f64) -> DeviceModel {
-    let link = Some(Link {
-        latency_seconds: 5e-6,
-        bytes_per_second: 1e10,
-    });
+    let link = Link::from_rate(5e-6, 1e10);
     DeviceModel {
         id: DeviceId::Gpu(index),
         kind: DeviceKind::Discrete,
         name: format!("card {index}"),
         engines: vec![engine(1, 2e-5, 200.0 * speed, 40.0 * speed)],
         queued_seconds: 2e-6,
-        upload: link,
+        upload: link.clone(),
         download: link,
         limits: Limits::default(),
     }
@@ -55,6 +52,7 @@ fn gpu(index: usize, speed: f64) -> DeviceModel {
 
 fn machine(devices: impl IntoIterator<Item = DeviceModel>) -> Machine {
     Machine {
+        corun: Vec::new(),
         devices: devices.into_iter().collect(),
     }
 }
@@ -578,10 +576,7 @@ fn a_part_that_gets_nothing_need_not_be_possible() {
 fn a_call_stays_where_its_data_are_unless_it_gains_enough() {
     let quick = |speed| {
         let mut card = gpu(0, speed);
-        card.upload = Some(Link {
-            latency_seconds: 0.0,
-            bytes_per_second: 1e15,
-        });
+        card.upload = Link::from_rate(0.0, 1e15);
         card.engines[0].launch_seconds = 0.0;
         card
     };
@@ -653,7 +648,7 @@ prop_compose! {
 prop_compose! {
     fn any_link()(latency_seconds in prop_oneof![Just(0.0), around(1e-7, 1e-3)],
                   bytes_per_second in around(1e8, 1e12)) -> Link {
-        Link { latency_seconds, bytes_per_second }
+        Link::from_rate(latency_seconds, bytes_per_second).expect("positive")
     }
 }
 
@@ -755,9 +750,9 @@ prop_compose! {
 
 fn faster(device: &DeviceModel, times: f64) -> DeviceModel {
     let link = |link: Option<Link>| {
-        link.map(|link| Link {
-            latency_seconds: link.latency_seconds / times,
-            bytes_per_second: link.bytes_per_second * times,
+        link.map(|link| {
+            Link::from_rate(link.latency_seconds() / times, link.bytes_per_second() * times)
+                .expect("positive")
         })
     };
     let engines = device.engines.iter().map(|engine| {
@@ -776,8 +771,8 @@ fn faster(device: &DeviceModel, times: f64) -> DeviceModel {
     DeviceModel {
         engines: engines.collect(),
         queued_seconds: device.queued_seconds / times,
-        upload: link(device.upload),
-        download: link(device.download),
+        upload: link(device.upload.clone()),
+        download: link(device.download.clone()),
         ..device.clone()
     }
 }
