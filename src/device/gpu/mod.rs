@@ -62,6 +62,8 @@ pub struct GpuLimits {
     pub max_groups: u32,
     /// The most memory that a workgroup can share, in bytes.
     pub max_workgroup_bytes: u32,
+    /// All of its memory, if the driver tells.
+    pub memory_bytes: Option<u64>,
 }
 
 /// How GPUs are opened.
