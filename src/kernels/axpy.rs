@@ -63,6 +63,10 @@ impl Pass for Axpy {
         "axpy"
     }
 
+    fn implementation(&self) -> u64 {
+        SHADER.hash()
+    }
+
     fn outline(&self) -> Result<Outline> {
         let n = self.y.len();
         Error::check_length("axpy", "x", self.x.len(), n, || format!("y has {n}"))?;

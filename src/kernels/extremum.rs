@@ -172,6 +172,10 @@ impl<T: Ordered, W: Wanted<T>> Kernel for Extremum<T, W> {
         W::NAME
     }
 
+    fn implementation(&self) -> u64 {
+        SHADER.hash()
+    }
+
     fn outline(&self) -> Result<Outline> {
         let n = self.x.len();
         let outline = Outline::new(n, [Binding::read(&self.x, Role::ITEM)], Self::work(n));
@@ -245,6 +249,10 @@ struct Params {
 impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
     fn name(&self) -> &str {
         W::NAME
+    }
+
+    fn implementation(&self) -> u64 {
+        SHADER.hash()
     }
 
     fn outline(&self) -> Result<Outline> {

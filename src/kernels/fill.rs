@@ -54,6 +54,10 @@ impl<T: Element> Pass for Fill<T> {
         "fill"
     }
 
+    fn implementation(&self) -> u64 {
+        SHADER.hash()
+    }
+
     fn outline(&self) -> Result<Outline> {
         let n = self.x.len();
         let work = Work {

@@ -143,6 +143,14 @@ impl Pass for Gemm {
         "gemm"
     }
 
+    fn implementation(&self) -> u64 {
+        if self.product_vanishes() {
+            return scale::SHADER.hash();
+        }
+        let transposed = [self.a.transposed, self.b.transposed].map(u64::from);
+        SHADER.variant(transposed[0] * 2 + transposed[1])
+    }
+
     fn outline(&self) -> Result<Outline> {
         self.check_shapes()?;
         let (m, n, k) = (self.c.rows, self.c.columns, self.k());

@@ -91,6 +91,14 @@ impl Pass for Gemv {
         "gemv"
     }
 
+    fn implementation(&self) -> u64 {
+        match self.a.transposed {
+            _ if self.product_vanishes() => scale::SHADER.hash(),
+            false => ROWS_SHADER.hash(),
+            true => COLUMNS_SHADER.hash(),
+        }
+    }
+
     fn outline(&self) -> Result<Outline> {
         let (m, k) = (self.a.rows, self.k());
         Error::check_length("gemv", "x", self.x.len(), k, || format!("A is {}", self.a))?;

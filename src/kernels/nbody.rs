@@ -179,6 +179,10 @@ impl Pass for NBody {
         "nbody"
     }
 
+    fn implementation(&self) -> u64 {
+        SHADER.variant(u64::from(self.softening.is_careful()))
+    }
+
     fn outline(&self) -> Result<Outline> {
         let len = self.bodies.len();
         let n = count_bodies("nbody", len)?;

@@ -136,6 +136,10 @@ impl<T: Addend> Kernel for Scan<T> {
         }
     }
 
+    fn implementation(&self) -> u64 {
+        shader::<T>().hash()
+    }
+
     fn outline(&self) -> Result<Outline> {
         let n = self.out.len();
         Error::check_length(Kernel::name(self), "x", self.x.len(), n, || {
@@ -205,6 +209,10 @@ impl<T: Addend> Pass for TileTotals<T> {
         "scan (totals of tiles)"
     }
 
+    fn implementation(&self) -> u64 {
+        shader::<T>().hash()
+    }
+
     fn outline(&self) -> Result<Outline> {
         let n = self.x.len();
         let bindings = [
@@ -245,6 +253,10 @@ struct ScanTiles<T> {
 impl<T: Addend> Pass for ScanTiles<T> {
     fn name(&self) -> &str {
         "scan (tiles)"
+    }
+
+    fn implementation(&self) -> u64 {
+        shader::<T>().hash()
     }
 
     fn outline(&self) -> Result<Outline> {

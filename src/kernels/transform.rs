@@ -144,6 +144,10 @@ impl Pass for Transform {
         "transform"
     }
 
+    fn implementation(&self) -> u64 {
+        SHADER.variant(self.op as u64)
+    }
+
     fn outline(&self) -> Result<Outline> {
         let n = self.y.len();
         Error::check_length("transform", "x", self.x.len(), n, || format!("y has {n}"))?;
