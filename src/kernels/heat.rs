@@ -4,7 +4,7 @@ mod rows;
 
 use super::catalog::{self, Case, Check, Entry, Size};
 use crate::array::{Array, ElementType, Handle};
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
@@ -124,6 +124,11 @@ impl HeatStep {
 impl Pass for HeatStep {
     fn name(&self) -> &str {
         "heat"
+    }
+
+    fn implementation(&self) -> u64 {
+        // Rows that begin at vectors are computed four cells at a time.
+        SHADER.variant(u64::from(self.cols.is_multiple_of(4)))
     }
 
     fn outline(&self) -> Result<Outline> {
@@ -252,6 +257,7 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32],
     bitwise: false,
     bench_sizes: &[256, 1024, 4096],
+    audit_sizes: &[64, 192, 512, 1024, 2048],
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let cells = n.checked_mul(n).ok_or_else(|| Error::TooLarge {
@@ -311,6 +317,10 @@ impl Case for HeatCase {
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&self.call().on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&self.call().on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {

@@ -8,7 +8,7 @@ pub use energy::{Energy, nbody_energy};
 use super::catalog::{Case, Check, Entry, Size};
 use crate::array::{Array, ElementType, Handle};
 use crate::device::DeviceKind;
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
@@ -179,6 +179,10 @@ impl Pass for NBody {
         "nbody"
     }
 
+    fn implementation(&self) -> u64 {
+        SHADER.variant(u64::from(self.softening.is_careful()))
+    }
+
     fn outline(&self) -> Result<Outline> {
         let len = self.bodies.len();
         let n = count_bodies("nbody", len)?;
@@ -271,6 +275,7 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32],
     bitwise: false,
     bench_sizes: &[256, 1024, 4096, 16_384],
+    audit_sizes: &[64, 256, 1024, 2048, 8192],
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let xs = random_bodies(n, &mut rng)?;
@@ -338,6 +343,10 @@ impl Case for NBodyCase {
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&self.call().on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&self.call().on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
