@@ -157,6 +157,16 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
+
+    /// A file is no profile that this version can use.
+    #[error("{}: {problem}; `divvy calibrate` measures a new one, in another file if this one should stay", path.display())]
+    Profile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        problem: crate::cost::profile::ProfileProblem,
+    },
 }
 
 impl Error {

@@ -1,8 +1,9 @@
 //! The runtime: owns the devices, what is known of their speed, and the policy; runs calls.
 
 use crate::array::{Array, Element, Handle};
+use crate::cost::learned::Learner;
 use crate::cost::profile::Location;
-use crate::cost::{self, Machine};
+use crate::cost::{Calibration, Machine, Step, Survey, Thoroughness};
 use crate::device::cpu::Cpu;
 use crate::device::gpu::{Discovery, GpuInfo, GpuOptions, discover};
 use crate::device::{DeviceId, Devices};
@@ -12,8 +13,8 @@ use crate::dispatch::{
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Call, Kernel};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The devices of this machine, and the one verb that runs kernels on them.
@@ -36,12 +37,10 @@ pub struct Runtime {
 }
 
 struct Inner {
-    devices: Devices,
+    /// What is known of the devices' speed. Declared first: its thread ends before they go.
+    survey: Survey,
+    devices: Arc<Devices>,
     problems: Vec<String>,
-    machine: OnceLock<Machine>,
-    /// Held while the machine is measured, so that it is done once and undisturbed.
-    measuring: Mutex<()>,
-    profile: Location,
     placement: Placement,
     policy: Policy,
 }
@@ -99,7 +98,7 @@ impl Runtime {
         let request = Request::new(call.kernel.name(), &outline, |array| self.residency(array));
         explain(
             &request,
-            self.machine()?,
+            &*self.machine()?,
             call.placement.as_ref().unwrap_or(&self.inner.placement),
             &self.inner.policy,
         )
@@ -126,7 +125,7 @@ impl Runtime {
         outline.check(call.kernel.name())?;
         let request = Request::new(call.kernel.name(), &outline, |array| self.residency(array));
         let placement = call.placement.as_ref().unwrap_or(&self.inner.placement);
-        plan(&request, self.machine()?, placement, &self.inner.policy)
+        plan(&request, &*self.machine()?, placement, &self.inner.policy)
     }
 
     /// Makes all of an array present on a device ahead of the calls that will need it there: the host for
@@ -210,22 +209,53 @@ impl Runtime {
         &self.inner.problems
     }
 
-    /// What is known of this machine's speed. Measured at the first need, a few hundred milliseconds, and kept in the
-    /// profile.
-    pub fn machine(&self) -> Result<&Machine> {
-        if let Some(machine) = self.inner.machine.get() {
-            return Ok(machine);
-        }
-        let inner = &*self.inner;
-        let _measuring = inner
-            .measuring
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(machine) = inner.machine.get() {
-            return Ok(machine);
-        }
-        let machine = cost::machine(&inner.devices, &inner.profile)?;
-        Ok(inner.machine.get_or_init(|| machine))
+    /// What is known of this machine's speed: read from the profile, else measured at the first need and kept there.
+    /// That takes up to 0.3 s; devices for which this is too short are measured while the program goes on, and
+    /// [`Runtime::is_measured`] tells whose figures are guesses until then.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a profile was named that cannot be read.
+    pub fn machine(&self) -> Result<Arc<Machine>> {
+        self.inner.survey.machine()
+    }
+
+    /// What is known of this machine's speed, like [`Runtime::machine`], once every device is measured that can be.
+    ///
+    /// # Errors
+    /// As [`Runtime::machine`].
+    pub fn measured_machine(&self) -> Result<Arc<Machine>> {
+        self.inner.survey.complete_machine()
+    }
+
+    /// Whether the figures of a device were measured. While they are a guess, it is only used where it is asked for.
+    pub fn is_measured(&self, device: DeviceId) -> bool {
+        self.inner.survey.is_measured(device)
+    }
+
+    /// Measures every device anew, and how much they slow each other down, and keeps that in the profile. `watch` hears
+    /// of each step before it begins. Nothing else should run meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a profile was named that cannot be read.
+    pub fn calibrate(
+        &self,
+        thoroughness: Thoroughness,
+        mut watch: impl FnMut(&Step),
+    ) -> Result<Calibration> {
+        self.inner.survey.calibrate(thoroughness, &mut watch)
+    }
+
+    /// The file in which what is measured and learned is kept, if it is.
+    pub fn profile_path(&self) -> Option<&Path> {
+        self.inner.survey.location().path()
+    }
+
+    /// Keeps what was learned in the profile now, as happens every minute and when the runtime goes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Profile`] if that cannot be done.
+    pub fn save_profile(&self) -> Result<()> {
+        self.inner.survey.keep()
     }
 
     /// The elements of an array that are valid on each device of this runtime.
@@ -421,12 +451,19 @@ impl RuntimeBuilder {
         if let Some(machine) = &self.machine {
             check_machine(machine, &devices)?;
         }
+        let devices = Arc::new(devices);
+        let learner = Arc::new(Learner::new());
+        let survey = match self.machine {
+            Some(machine) => Survey::given(Arc::clone(&devices), machine, learner),
+            None => {
+                let location = self.profile.unwrap_or_else(Location::from_environment);
+                Survey::new(Arc::clone(&devices), location, learner)
+            }
+        };
         let inner = Inner {
+            survey,
             devices,
             problems,
-            machine: self.machine.map_or_else(OnceLock::new, OnceLock::from),
-            measuring: Mutex::new(()),
-            profile: self.profile.unwrap_or_else(Location::from_environment),
             placement: self.placement,
             policy: self.policy,
         };

@@ -10,9 +10,10 @@ mod corun;
 mod cpu;
 mod gpu;
 
-pub(super) use corun::{Bench, corun};
+pub(super) use corun::{Bench, PAIR_STEPS, corun};
 pub(super) use cpu::is_undisturbed;
 
+use super::RATE;
 use super::machine::{Curve, DeviceModel, Engine, Limits, Link};
 use crate::device::cpu::Cpu;
 use crate::device::gpu::Gpu;
@@ -300,13 +301,15 @@ pub(super) fn limits(gpu: &Gpu) -> Limits {
 }
 
 fn engine(threads: usize, launch_seconds: f64, flops: f64, rates: Rates) -> Engine {
+    // What a clock that does not move makes of them is no speed.
+    let possible = |rate: f64| rounded(rate.clamp(*RATE.start(), *RATE.end()));
     let rates = rates
         .into_iter()
-        .map(|[bytes, rate]| [bytes, rounded(rate)]);
+        .map(|[bytes, rate]| [bytes, possible(rate)]);
     Engine {
         threads,
         launch_seconds: rounded(launch_seconds),
-        flops_per_second: rounded(flops),
+        flops_per_second: possible(flops),
         bandwidth: Curve::new(rates.collect()).expect("sizes ascend and times are positive"),
     }
 }

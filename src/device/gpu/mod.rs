@@ -160,6 +160,11 @@ impl Gpu {
         &self.info
     }
 
+    /// Whether built-in shaders run with checks too, and more slowly.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.checked
+    }
+
     /// What it can bind, allocate and dispatch.
     pub(crate) fn limits(&self) -> &GpuLimits {
         &self.info.limits
