@@ -339,7 +339,10 @@ impl<'a> Planner<'a> {
             let leave = if members.len() == 3 {
                 0..3
             } else {
-                let share = |at: &usize| best.as_ref().map_or(0, |b| b.items_of(members[*at].device.id));
+                let share = |at: &usize| {
+                    best.as_ref()
+                        .map_or(0, |b| b.items_of(members[*at].device.id))
+                };
                 let least = (0..members.len()).min_by_key(share)?;
                 least..least + 1
             };
@@ -426,15 +429,13 @@ impl<'a> Planner<'a> {
         beside: DeviceSet,
     ) -> Result<Estimate<'m>, RuledOut> {
         let load = self.load(device, range)?;
-        let fastest = self
-            .estimates(device, &load, beside)
-            .reduce(|best, next| {
-                if next.seconds < best.seconds {
-                    next
-                } else {
-                    best
-                }
-            });
+        let fastest = self.estimates(device, &load, beside).reduce(|best, next| {
+            if next.seconds < best.seconds {
+                next
+            } else {
+                best
+            }
+        });
         Ok(fastest.expect("a device model has at least one engine"))
     }
 
@@ -542,9 +543,7 @@ impl<'a> Planner<'a> {
                     .is_some_and(|device| device.kind == DeviceKind::Software)
         };
         let delays = |id: DeviceId| {
-            id == device.id
-                || load.holders.contains(id)
-                || (on_cores(id) && on_cores(device.id))
+            id == device.id || load.holders.contains(id) || (on_cores(id) && on_cores(device.id))
         };
         backlog
             .iter()
@@ -566,7 +565,12 @@ impl<'a> Planner<'a> {
         }
         let bound = prior::bound(engine, &load.demand);
         let (mut measured, mut unmeasured) = (1.0, 1.0);
-        for other in self.machine.devices.iter().filter(|d| beside.contains(d.id)) {
+        for other in self
+            .machine
+            .devices
+            .iter()
+            .filter(|d| beside.contains(d.id))
+        {
             match self.machine.corun_slowdown(device.id, other.id, bound) {
                 Some(factor) => measured *= factor,
                 None => unmeasured = self.policy.corun_slowdown,

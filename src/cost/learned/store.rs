@@ -509,7 +509,10 @@ mod tests {
             log_slowdown: 0.0,
         };
         let estimate = experience.estimate(&moved, 20.0, &half);
-        assert!((estimate.log_factor.exp() - 2.0).abs() < 0.1, "{estimate:?}");
+        assert!(
+            (estimate.log_factor.exp() - 2.0).abs() < 0.1,
+            "{estimate:?}"
+        );
         let beside = Arm {
             beside: DeviceSet::EMPTY.with(DeviceId::Cpu),
             ..GPU
@@ -519,7 +522,10 @@ mod tests {
             log_slowdown: 1.5f64.ln(),
         };
         let estimate = experience.estimate(&beside, 20.0, &slowed);
-        assert!((estimate.log_factor.exp() - 4.5).abs() < 0.2, "{estimate:?}");
+        assert!(
+            (estimate.log_factor.exp() - 4.5).abs() < 0.2,
+            "{estimate:?}"
+        );
         assert!(estimate.variance > experience.estimate(&GPU, 20.0, &PLAIN).variance);
     }
 
@@ -529,7 +535,12 @@ mod tests {
         for _ in 0..10 {
             learner.observe(&key(), [sample(GPU, 20.0, 3.0)]);
         }
-        let variance = || learner.experience(&key()).estimate(&GPU, 20.0, &PLAIN).variance;
+        let variance = || {
+            learner
+                .experience(&key())
+                .estimate(&GPU, 20.0, &PLAIN)
+                .variance
+        };
         let fresh = variance();
         (0..200).for_each(|_| learner.visit(&key(), 20.0));
         assert!(variance() > fresh + 0.05);
