@@ -7,6 +7,7 @@ mod explain;
 mod load;
 mod placement;
 pub mod plan;
+pub mod replay;
 mod report;
 mod split;
 

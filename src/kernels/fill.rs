@@ -1,6 +1,6 @@
 //! One value in every element.
 
-use super::catalog::{Case, Check, Entry, Sample, Size, by_type};
+use super::catalog::{self, Case, Check, Entry, Sample, Size, by_type};
 use crate::array::{Array, Element, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Report};
 use crate::error::Result;
@@ -86,6 +86,7 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32, ElementType::U32, ElementType::I32],
     bitwise: true,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
+    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&fill(T::default(), &mut Array::uninit(n)?))),
     case: |n, dtype, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         by_type!(dtype, T => {

@@ -751,8 +751,11 @@ prop_compose! {
 fn faster(device: &DeviceModel, times: f64) -> DeviceModel {
     let link = |link: Option<Link>| {
         link.map(|link| {
-            Link::from_rate(link.latency_seconds() / times, link.bytes_per_second() * times)
-                .expect("positive")
+            Link::from_rate(
+                link.latency_seconds() / times,
+                link.bytes_per_second() * times,
+            )
+            .expect("positive")
         })
     };
     let engines = device.engines.iter().map(|engine| {
