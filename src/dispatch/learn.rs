@@ -14,8 +14,8 @@ pub struct Measured {
     pub seconds: f64,
 }
 
-/// Lets the learner take in what a call took that was planned freely: each part for its way of running, and the whole
-/// for how much time went into exploring.
+/// Lets the learner take in what a call took: each part for its way of running, and the whole for how much time went
+/// into exploring.
 pub fn learn(learner: &Learner, key: &KernelKey<'_>, plan: &Plan, measured: &Measured) {
     let parts = plan.parts.iter().zip(&measured.part_seconds);
     let samples = parts.filter_map(|(part, seconds)| {
@@ -26,6 +26,6 @@ pub fn learn(learner: &Learner, key: &KernelKey<'_>, plan: &Plan, measured: &Mea
             seconds: (*seconds)?,
         })
     });
-    learner.observe(key, samples);
+    learner.observe(key, plan.size, samples);
     learner.account(measured.seconds, plan.exploring);
 }

@@ -8,6 +8,7 @@ mod learn;
 mod load;
 mod placement;
 pub mod plan;
+pub mod replay;
 mod report;
 mod split;
 
