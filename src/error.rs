@@ -149,6 +149,15 @@ pub enum Error {
         expected: String,
     },
 
+    /// The file of a simulated machine cannot be used.
+    #[error("{file}: {problem}")]
+    MachineFile {
+        /// The file.
+        file: String,
+        /// The field, what was expected there and what was given.
+        problem: String,
+    },
+
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -159,7 +168,7 @@ pub enum Error {
     },
 
     /// A file is no profile that this version can use.
-    #[error("{}: {problem}; `divvy calibrate` measures a new one, in another file if this one should stay", path.display())]
+    #[error("{}: {problem}; name another file, or remove this one", path.display())]
     Profile {
         /// The file.
         path: PathBuf,

@@ -9,10 +9,11 @@ use crate::device::gpu::{Discovery, GpuInfo, GpuOptions, discover};
 use crate::device::{DeviceId, Devices};
 use crate::dispatch::plan::{Request, Residency};
 use crate::dispatch::{
-    Execution, Explanation, PartReport, Placement, Plan, Policy, Report, Run, explain, plan,
+    Execution, Explanation, Knowledge, PartReport, Placement, Plan, Policy, Report, Run, explain,
+    plan,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Call, Kernel};
+use crate::kernel::{Call, Kernel, Outline};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,6 +44,7 @@ struct Inner {
     problems: Vec<String>,
     placement: Placement,
     policy: Policy,
+    learner: Arc<Learner>,
 }
 
 impl Runtime {
@@ -93,13 +95,13 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::run`], before anything runs.
     pub fn explain<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Explanation> {
-        let outline = call.kernel.outline()?;
-        outline.check(call.kernel.name())?;
-        let request = Request::new(call.kernel.name(), &outline, |array| self.residency(array));
+        let outline = self.outline(call)?;
+        let request = self.request(call, &outline);
         explain(
             &request,
             &*self.machine()?,
-            call.placement.as_ref().unwrap_or(&self.inner.placement),
+            &self.knowledge(&request),
+            self.placement_of(call),
             &self.inner.policy,
         )
     }
@@ -121,11 +123,46 @@ impl Runtime {
     /// # }
     /// ```
     pub fn plan<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Plan> {
+        let outline = self.outline(call)?;
+        let request = self.request(call, &outline);
+        plan(
+            &request,
+            &*self.machine()?,
+            &self.knowledge(&request),
+            self.placement_of(call),
+            &self.inner.policy,
+        )
+    }
+
+    fn outline<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Outline> {
         let outline = call.kernel.outline()?;
         outline.check(call.kernel.name())?;
-        let request = Request::new(call.kernel.name(), &outline, |array| self.residency(array));
-        let placement = call.placement.as_ref().unwrap_or(&self.inner.placement);
-        plan(&request, &*self.machine()?, placement, &self.inner.policy)
+        Ok(outline)
+    }
+
+    fn request<'a, K: Kernel>(&self, call: &'a Call<'_, K>, outline: &Outline) -> Request<'a> {
+        let kernel = &call.kernel;
+        let residency = |array: &Handle| self.residency(array);
+        Request::new(
+            kernel.name(),
+            kernel.implementation(),
+            outline,
+            residency,
+            |_| 0.0,
+        )
+    }
+
+    fn knowledge(&self, request: &Request<'_>) -> Knowledge {
+        let learner = &self.inner.learner;
+        Knowledge {
+            experience: learner.experience(&request.kernel),
+            allowance_seconds: learner.allowance_seconds(),
+            ..Knowledge::default()
+        }
+    }
+
+    fn placement_of<'a, K: Kernel>(&'a self, call: &'a Call<'_, K>) -> &'a Placement {
+        call.placement.as_ref().unwrap_or(&self.inner.placement)
     }
 
     /// Makes all of an array present on a device ahead of the calls that will need it there: the host for
@@ -454,10 +491,10 @@ impl RuntimeBuilder {
         let devices = Arc::new(devices);
         let learner = Arc::new(Learner::new());
         let survey = match self.machine {
-            Some(machine) => Survey::given(Arc::clone(&devices), machine, learner),
+            Some(machine) => Survey::given(Arc::clone(&devices), machine, Arc::clone(&learner)),
             None => {
                 let location = self.profile.unwrap_or_else(Location::from_environment);
-                Survey::new(Arc::clone(&devices), location, learner)
+                Survey::new(Arc::clone(&devices), location, Arc::clone(&learner))
             }
         };
         let inner = Inner {
@@ -466,6 +503,7 @@ impl RuntimeBuilder {
             problems,
             placement: self.placement,
             policy: self.policy,
+            learner,
         };
         Ok(Runtime {
             inner: Arc::new(inner),

@@ -73,6 +73,8 @@ fn is_usage(error: &Error) -> bool {
             | Error::Placement { .. }
             | Error::TooLarge { .. }
             | Error::Setting { .. }
+            | Error::Profile { .. }
+            | Error::MachineFile { .. }
     )
 }
 

@@ -5,14 +5,18 @@
 
 mod args;
 mod bench;
+mod calibrate;
 mod completions;
 mod devices;
 mod explain;
 mod failure;
+mod figures;
 mod measure;
 mod output;
+mod profile;
 mod progress;
 mod run;
+mod simulate;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -32,6 +36,8 @@ Examples:
   divvy run gemm --n 1024 --placement gpu --residency device --json
   divvy bench --kernels sum,gemm
   divvy explain axpy --n 64Ki
+  divvy calibrate --quick
+  divvy profile show
 
 Environment:
   DIVVY_DEVICES  cpu, gpu or all: which devices may be used
@@ -47,6 +53,9 @@ enum Command {
     Run(run::Args),
     Bench(bench::Args),
     Explain(explain::Args),
+    Calibrate(calibrate::Args),
+    Profile(profile::Args),
+    Simulate(simulate::Args),
     Completions(completions::Args),
 }
 
@@ -59,6 +68,9 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
+        Command::Profile(args) => profile::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
     match done {

@@ -8,11 +8,13 @@ pub mod learned;
 pub mod machine;
 pub mod prior;
 pub mod profile;
+mod simulated;
 mod survey;
 
+pub use calibrate::Thoroughness;
 pub use machine::{Bound, CoRun, Curve, DeviceModel, Engine, Limits, Link, LinkLine, Machine};
 pub use prior::Prediction;
-pub use calibrate::Thoroughness;
+pub use simulated::calibrate_simulated;
 pub use survey::{Calibration, Step};
 
 pub(crate) use survey::Survey;

@@ -402,6 +402,20 @@ pub const ENTRY: Entry = Entry {
     bitwise: false,
     bench_sizes: &[128, 256, 512, 1024, 2048],
     audit_sizes: &[32, 64, 128, 384, 1024],
+    outline: |n, _| {
+        let squared = catalog::squared("gemm", n)?;
+        let (a, b, mut c) = (
+            Array::uninit(squared)?,
+            Array::uninit(squared)?,
+            Array::uninit(squared)?,
+        );
+        let (a, b, c) = (
+            a.as_matrix(n, n)?,
+            b.as_matrix(n, n)?,
+            c.as_matrix_mut(n, n)?,
+        );
+        catalog::outline_of(&gemm(1.0, a, b, 0.0, c))
+    },
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut random = || catalog::random_f32(n * n, &mut rng);

@@ -1,6 +1,6 @@
 //! Two arrays combined element by element.
 
-use super::catalog::{Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
+use super::catalog::{self, Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
 use super::order::{Ordered, Ranking};
 use crate::array::{Array, Element, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
@@ -305,6 +305,12 @@ pub const ENTRY: Entry = Entry {
     bitwise: true,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
     audit_sizes: LINEAR_AUDIT_SIZES,
+    outline: |n, dtype| {
+        by_type!(dtype, T => {
+            let (a, b, mut out) = (Array::<T>::uninit(n)?, Array::uninit(n)?, Array::uninit(n)?);
+            catalog::outline_of(&zip(Binary::Add, &a, &b, &mut out))
+        })
+    },
     case: |n, dtype, seed| by_type!(dtype, T => ZipCase::<T>::boxed(n, seed)),
 };
 

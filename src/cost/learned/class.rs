@@ -133,7 +133,9 @@ impl Class {
         let middle = values.len().saturating_sub(1) / 2;
         values.sort_unstable_by(f32::total_cmp);
         let median = values.get(middle).copied().unwrap_or(0.0);
-        values.iter_mut().for_each(|value| *value = (*value - median).abs());
+        values
+            .iter_mut()
+            .for_each(|value| *value = (*value - median).abs());
         values.sort_unstable_by(f32::total_cmp);
         (median, values.get(values.len() / 2).copied().unwrap_or(0.0))
     }

@@ -166,7 +166,11 @@ mod tests {
         assert!(middle.variance > at(17.0).variance && at(17.0).variance > at(16.0).variance);
         assert!(!middle.extrapolated);
         let outside = [24.0, 28.0, 40.0, 400.0].map(at);
-        assert!(outside.windows(2).all(|two| two[0].variance < two[1].variance));
+        assert!(
+            outside
+                .windows(2)
+                .all(|two| two[0].variance < two[1].variance)
+        );
         assert!(outside.iter().all(|estimate| estimate.extrapolated));
         assert!((outside[3].variance - NOTHING.variance).abs() < 1e-6);
         assert!(outside[3].log_factor.abs() < 1e-6);
