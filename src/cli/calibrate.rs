@@ -105,7 +105,10 @@ impl Found {
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for model in &self.machine.devices {
-            let problem = self.problems.iter().find(|problem| problem.device == model.id);
+            let problem = self
+                .problems
+                .iter()
+                .find(|problem| problem.device == model.id);
             write!(f, "{:<6}{}", model.id.to_string(), model.name)?;
             match problem {
                 Some(Problem { problem, .. }) => writeln!(f, "\n      {problem}")?,
@@ -114,7 +117,11 @@ impl fmt::Display for Found {
         }
         for pair in &self.machine.corun {
             let [one, other] = pair.devices.map(|device| device.to_string());
-            writeln!(f, "{}", figures::corun([&one, &other], pair.compute, pair.memory))?;
+            writeln!(
+                f,
+                "{}",
+                figures::corun([&one, &other], pair.compute, pair.memory)
+            )?;
         }
         if self.busy {
             writeln!(

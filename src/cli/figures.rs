@@ -26,7 +26,11 @@ fn write_device(text: &mut String, model: &DeviceModel) -> fmt::Result {
             write!(text, ", launch {}", seconds(engine.launch_seconds))?;
         }
         if model.queued_seconds > 0.0 {
-            write!(text, ", {} for each further dispatch", seconds(model.queued_seconds))?;
+            write!(
+                text,
+                ", {} for each further dispatch",
+                seconds(model.queued_seconds)
+            )?;
         }
     }
     if let Some(memory) = model.limits.memory_bytes {
@@ -41,7 +45,10 @@ fn write_device(text: &mut String, model: &DeviceModel) -> fmt::Result {
         };
         write!(text, "  {column:>11}")?;
     }
-    let footprints = model.engines.first().map(|engine| engine.bandwidth.points());
+    let footprints = model
+        .engines
+        .first()
+        .map(|engine| engine.bandwidth.points());
     for [footprint, _] in footprints.unwrap_or_default() {
         write!(text, "\n      {:>11}", bytes(*footprint as u64))?;
         for engine in &model.engines {
@@ -50,11 +57,19 @@ fn write_device(text: &mut String, model: &DeviceModel) -> fmt::Result {
         }
     }
     if let (Some(upload), Some(download)) = (&model.upload, &model.download) {
-        write!(text, "\n      {:>11}  {:>11}  {:>11}", "transfer", "up", "down")?;
+        write!(
+            text,
+            "\n      {:>11}  {:>11}  {:>11}",
+            "transfer", "up", "down"
+        )?;
         for [size, _] in upload.points() {
             let time = |link: &Link| seconds(link.seconds(*size));
             let (up, down) = (time(upload), time(download));
-            write!(text, "\n      {:>11}  {up:>11}  {down:>11}", bytes(*size as u64))?;
+            write!(
+                text,
+                "\n      {:>11}  {up:>11}  {down:>11}",
+                bytes(*size as u64)
+            )?;
         }
     }
     Ok(())

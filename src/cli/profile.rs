@@ -4,7 +4,9 @@ use super::failure::Failure;
 use super::{figures, output};
 use clap::Subcommand;
 use divvy::Error;
-use divvy::cost::profile::{DeviceEntry, DeviceKey, LearnedEntry, Location, Parsed, Profile, read_from};
+use divvy::cost::profile::{
+    DeviceEntry, DeviceKey, LearnedEntry, Location, Parsed, Profile, read_from,
+};
 use serde::Serialize;
 use std::fmt;
 use std::fs;
@@ -96,11 +98,19 @@ fn clear(location: &Location, learned: bool) -> Result<(), Failure> {
         return output::finish("nothing to clear: DIVVY_PROFILE is off, so no profile is kept");
     };
     let cleared = location.clear(learned)?;
-    let mut what = vec![count(cleared.learned, "entry about kernels", "entries about kernels")];
+    let mut what = vec![count(
+        cleared.learned,
+        "entry about kernels",
+        "entries about kernels",
+    )];
     if !learned {
         what.insert(0, count(cleared.devices, "device", "devices"));
     }
-    output::finish(format!("removed {} from {}", what.join(" and "), path.display()))
+    output::finish(format!(
+        "removed {} from {}",
+        what.join(" and "),
+        path.display()
+    ))
 }
 
 fn export(location: &Location, file: &Path) -> Result<(), Failure> {
@@ -149,7 +159,11 @@ fn import(location: &Location, file: &Path) -> Result<(), Failure> {
             labels.join(", ")
         ),
     };
-    let entries = count(merged.learned, "entry about kernels", "entries about kernels");
+    let entries = count(
+        merged.learned,
+        "entry about kernels",
+        "entries about kernels",
+    );
     let mut text = format!("took {devices} and {entries} into {}", path.display());
     for reason in parsed.ignored.iter().chain(&merged.ignored) {
         text.push_str(&format!("\n  ignored: {reason}"));
@@ -201,7 +215,11 @@ impl fmt::Display for Shown {
         }
         for pair in profile.corun() {
             let [one, other] = &pair.devices;
-            write!(f, "\n{}", figures::corun([one, other], pair.compute, pair.memory))?;
+            write!(
+                f,
+                "\n{}",
+                figures::corun([one, other], pair.compute, pair.memory)
+            )?;
         }
         if profile.learned().is_empty() {
             write!(f, "\n\nnothing was learned of kernels yet")?;
@@ -270,7 +288,11 @@ fn learned(entry: &LearnedEntry) -> String {
     for size in &entry.sizes {
         let mut recent = size.recent.clone();
         recent.sort_by(f64::total_cmp);
-        factors.extend(recent.get(recent.len().saturating_sub(1) / 2).map(|log| log.exp()));
+        factors.extend(
+            recent
+                .get(recent.len().saturating_sub(1) / 2)
+                .map(|log| log.exp()),
+        );
     }
     let least = factors.iter().copied().fold(f64::INFINITY, f64::min);
     let most = factors.iter().copied().fold(0.0, f64::max);
@@ -279,7 +301,11 @@ fn learned(entry: &LearnedEntry) -> String {
     let last = entry.sizes.last().map(|size| size.size);
     format!(
         "{way:<44} {}, {} from {} to {} operations and bytes, {least:.2} to {most:.2} times the prediction",
-        count(usize::try_from(entry.samples()).unwrap_or(usize::MAX), "sample", "samples"),
+        count(
+            usize::try_from(entry.samples()).unwrap_or(usize::MAX),
+            "sample",
+            "samples"
+        ),
         count(entry.sizes.len(), "size", "sizes"),
         work(first),
         work(last),

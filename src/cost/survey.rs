@@ -151,7 +151,11 @@ impl Survey {
 
     /// Whether a device's figures were measured. If not, they are a guess, and times over it teach nothing.
     pub(crate) fn is_measured(&self, device: DeviceId) -> bool {
-        let seen = self.shared.seen.read().unwrap_or_else(PoisonError::into_inner);
+        let seen = self
+            .shared
+            .seen
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         let guessed = |(_, guesses): &(Arc<Machine>, DeviceSet)| guesses.contains(device);
         seen.as_ref().is_some_and(|seen| !guessed(seen))
     }
@@ -206,7 +210,9 @@ impl Survey {
             shared.changed.notify_all();
             shared.publish(&findings)
         };
-        let kept = shared.keep(Keep::Calibrated).map(|()| shared.location.path().map(Into::into));
+        let kept = shared
+            .keep(Keep::Calibrated)
+            .map(|()| shared.location.path().map(Into::into));
         if keeper.is_none() {
             *keeper = shared.start(Vec::new());
         }
@@ -232,7 +238,10 @@ impl Drop for Survey {
     fn drop(&mut self) {
         lock(&self.shared.findings).stopping = true;
         self.shared.changed.notify_all();
-        let keeper = self.keeper.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let keeper = self
+            .keeper
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(keeper) = keeper.take() {
             // It does not panic, and if it did there would be nothing left to do.
             let _ = keeper.join();
@@ -318,7 +327,12 @@ impl Shared {
     fn note(&self, findings: &mut Findings, model: DeviceModel, at: Circumstances) {
         let id = model.id;
         let guessed = findings.unmeasured.contains(id);
-        if let Some(place) = findings.machine.devices.iter_mut().find(|device| device.id == id) {
+        if let Some(place) = findings
+            .machine
+            .devices
+            .iter_mut()
+            .find(|device| device.id == id)
+        {
             if !guessed && !agree(place, &model) {
                 findings.changed = findings.changed.with(id);
             }
@@ -381,13 +395,21 @@ impl Shared {
             };
             match model {
                 Ok(model) => {
-                    tracing::debug!(name = model.name, seconds = started.elapsed().as_secs_f64(), "measured");
+                    tracing::debug!(
+                        name = model.name,
+                        seconds = started.elapsed().as_secs_f64(),
+                        "measured"
+                    );
                     measured.push((&device.key, model.clone()));
                     let mut findings = lock(&self.findings);
                     // Once the program goes on, it is what holds the cores.
                     let late = self.known().is_some();
                     busy |= late;
-                    self.note(&mut findings, model, Circumstances::now(Thoroughness::First, late));
+                    self.note(
+                        &mut findings,
+                        model,
+                        Circumstances::now(Thoroughness::First, late),
+                    );
                     if late {
                         self.publish(&findings);
                     }

@@ -158,3 +158,55 @@ fn pace(unit: &mut dyn FnMut() -> Result<()>, watch: Watch) -> Result<f64> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    const WATCH: Watch = Watch {
+        window_seconds: 5e-3,
+        rounds: 3,
+    };
+
+    #[test]
+    fn what_takes_turns_slows_each_other_down() {
+        let only = Mutex::new(());
+        let turn = || {
+            let _turn = only.lock().expect("nobody panics");
+            std::thread::sleep(Duration::from_millis(1));
+            Ok(())
+        };
+        let [one, other] = slowdown(&mut { turn }, &mut { turn }, WATCH).expect("nothing fails");
+        assert!(one * other > 1.5, "{one} and {other}");
+        let mut sleep = || {
+            std::thread::sleep(Duration::from_millis(1));
+            Ok(())
+        };
+        let [one, other] = slowdown(&mut { sleep }, &mut sleep, WATCH).expect("nothing fails");
+        assert!((1.0..1e3).contains(&one) && (1.0..1e3).contains(&other));
+    }
+
+    #[test]
+    fn factors_are_such_that_a_plan_can_use_them() {
+        for (ratio, expected) in [(0.5, 1.0), (1.23456, 1.235), (1e9, 1e3)] {
+            assert_eq!(factor(ratio), expected);
+        }
+    }
+
+    #[test]
+    fn more_pairs_are_watched_for_a_shorter_time() {
+        let seconds = |pairs| {
+            let watch = Watch::of(Thoroughness::Full, pairs);
+            (2 * 3 * watch.rounds * pairs) as f64 * watch.window_seconds
+        };
+        assert!(seconds(1) < 13.0 && seconds(28) < 13.0);
+    }
+
+    #[test]
+    fn a_failing_unit_is_an_error() {
+        let fail = || Err(crate::Error::argument("test", "fails"));
+        assert!(slowdown(&mut || Ok(()), &mut { fail }, WATCH).is_err());
+    }
+}

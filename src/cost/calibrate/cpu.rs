@@ -49,7 +49,7 @@ fn cpu_seconds() -> Option<f64> {
 /// Waits until the pool's threads sleep.
 fn fall_asleep() {
     const SECONDS: f64 = 5e-4;
-    const MOST_LOOKS: usize = 1 << 20;
+    const MOST_LOOKS: usize = 1 << 15;
     let since = now();
     for _ in 0..MOST_LOOKS {
         if seconds_since(since) >= SECONDS {
@@ -114,18 +114,20 @@ impl<'a> CpuBench<'a> {
         Ok((flops(1, rounds) / one, flops(tasks, rounds / PIECES) / all))
     }
 
-    /// What a parallel region costs if its helpers stand by, and in general.
-    pub(super) fn launch(&self) -> Result<(f64, f64)> {
+    /// What a parallel region costs if its helpers stand by, and in general. `gain` is how many times faster the pool
+    /// computes than one thread: fewer than it has threads if others hold the cores, which is no matter of the launch.
+    pub(super) fn launch(&self, gain: f64) -> Result<(f64, f64)> {
         if self.threads == 1 {
             return Ok((0.0, 0.0));
         }
-        let (ready, asleep) = (self.pool_launch(|| ())?, self.pool_launch(fall_asleep)?);
+        let ready = self.pool_launch(gain, || ())?;
+        let asleep = self.pool_launch(gain, fall_asleep)?;
         // A plan cannot know whether the helpers will stand by. The geometric mean is wrong by the same factor either way.
         Ok((ready, (ready * asleep.max(ready)).sqrt()))
     }
 
-    /// What a parallel region costs on top of its share of the work, after `before`.
-    fn pool_launch(&self, before: fn()) -> Result<f64> {
+    /// What a parallel region costs on top of its work, after `before`.
+    fn pool_launch(&self, gain: f64, before: fn()) -> Result<f64> {
         let rounds = self.rounds_for(self.effort.sample_seconds / 2.0)?;
         let tasks = self.threads * PIECES;
         let (one, all) = self.effort.compare(3, || {
@@ -137,7 +139,7 @@ impl<'a> CpuBench<'a> {
             before();
             self.chains(tasks, self.threads, 0)
         })?;
-        Ok((all - one / self.threads as f64).max(empty))
+        Ok((all - one / gain).max(empty))
     }
 
     /// How many rounds of arithmetic one thread does in that time.
@@ -317,4 +319,3 @@ impl WithSimd for Chains {
         }
     }
 }
-

@@ -148,9 +148,7 @@ impl<'a> GpuBench<'a> {
         // Of at least half that time, if the adapter computes that much at all: the last step may be four times too long.
         let (items, rounds) = self.rounds_for(launch, seconds / 4.0)?;
         let times = (seconds / self.run(1, items, rounds)?).clamp(1.0, MOST) as usize;
-        Ok(Box::new(move || {
-            self.run(times, items, rounds).map(drop)
-        }))
+        Ok(Box::new(move || self.run(times, items, rounds).map(drop)))
     }
 
     /// Passes over the largest footprint, that take about so long.

@@ -243,7 +243,7 @@ pub(super) fn cpu(cpu: &Cpu, name: String, task: Task<'_>) -> Result<DeviceModel
     bench.settle()?;
     let (one_flops, pool_flops) = bench.flops()?;
     (task.note)("launch");
-    let (ready, launch) = bench.launch()?;
+    let (ready, launch) = bench.launch(pool_flops / one_flops)?;
     (task.note)("memory");
     let (one_rates, pool_rates) = bench.bandwidths(ready)?;
     let mut engines = vec![engine(1, 0.0, one_flops, one_rates)];
@@ -333,12 +333,13 @@ fn link(mut times: Vec<[f64; 2]>) -> Link {
 
 /// Four digits: more would only pretend, and the profile is for people too.
 fn rounded(value: f64) -> f64 {
-    let scale = 10f64.powi(3 - value.abs().log10().floor() as i32);
+    let scale = 10f64.powf(3.0 - value.abs().log10().floor());
     // Not of 0, nor of what is next to it.
-    if value == 0.0 || !scale.is_finite() {
-        return value;
+    if scale.is_finite() {
+        (value * scale).round() / scale
+    } else {
+        value
     }
-    (value * scale).round() / scale
 }
 
 /// The clock.
@@ -380,6 +381,26 @@ fn quantile(mut samples: Vec<f64>, share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cost::SECONDS;
+    use proptest::prelude::*;
+    use std::cell::Cell;
+
+    thread_local! {
+        /// The time at which the clock of this thread stands still.
+        pub(super) static STOPPED: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+
+    fn measured_cpu(threads: usize) -> (DeviceModel, Vec<String>) {
+        let pool = Cpu::new(threads).expect("as many threads");
+        let mut heard = Vec::new();
+        let task = Task {
+            thoroughness: Thoroughness::First,
+            devices: 1,
+            note: &mut |what| heard.push(what.to_owned()),
+        };
+        let model = cpu(&pool, "here".into(), task).expect("there is memory");
+        (model, heard)
+    }
 
     #[test]
     fn numbers_are_rounded_to_four_digits() {
@@ -389,6 +410,7 @@ mod tests {
             (98765.4, 98770.0),
             (1.0, 1.0),
             (9.99999e10, 1e11),
+            (5e-324, 5e-324),
         ] {
             assert_eq!(rounded(value), short);
         }
@@ -403,8 +425,8 @@ mod tests {
 
     #[test]
     fn the_cpu_is_measured_in_ranges_that_any_machine_is_in() {
-        let pool = Cpu::new(2).expect("two threads");
-        let model = cpu(&pool, "here".into()).expect("there is memory");
+        let (model, heard) = measured_cpu(2);
+        assert_eq!(heard.len(), CPU_STEPS);
         assert_eq!(
             model.engines.iter().map(|e| e.threads).collect::<Vec<_>>(),
             [1, 2]
@@ -415,6 +437,47 @@ mod tests {
             for [_, rate] in engine.bandwidth.points() {
                 assert!((1e8..1e13).contains(rate), "{engine:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_does_not_move_gives_figures_that_a_plan_can_use() {
+        STOPPED.set(Some(Instant::now()));
+        let (model, _) = measured_cpu(2);
+        STOPPED.set(None);
+        for engine in &model.engines {
+            assert!(SECONDS.contains(&engine.launch_seconds), "{engine:?}");
+            assert!(RATE.contains(&engine.flops_per_second), "{engine:?}");
+            for [_, rate] in engine.bandwidth.points() {
+                assert!(RATE.contains(rate), "{engine:?}");
+            }
+        }
+        let still = link(TRANSFERS.iter().map(|bytes| [*bytes as f64, 0.0]).collect());
+        assert_eq!(still.seconds(4096.0), 0.0);
+        assert!(still.bytes_per_second().is_finite());
+    }
+
+    #[test]
+    fn a_longer_transfer_that_took_less_tells_of_the_shorter() {
+        let noisy = vec![
+            [256.0, 2e-5],
+            [4096.0, 1e-5],
+            [65536.0, 9e-4],
+            [1048576.0, 5e-4],
+        ];
+        let clean = link(noisy);
+        let times: Vec<f64> = clean.points().iter().map(|[_, seconds]| *seconds).collect();
+        assert_eq!(times[..3], [1e-5, 1e-5, 5e-4]);
+        assert!(times[3] > 5e-4 && times[3] < 5.01e-4);
+    }
+
+    proptest! {
+        #[test]
+        fn links_ascend_whatever_was_measured(times in prop::collection::vec(0.0f64..10.0, 1..10)) {
+            let points = times.iter().enumerate().map(|(i, time)| [64.0 * 4f64.powi(i as i32), *time]);
+            let link = link(points.collect());
+            prop_assert!(link.points().is_sorted_by(|a, b| a[1] <= b[1]));
+            prop_assert!(link.points().len() == 1 || link.bytes_per_second().is_finite());
         }
     }
 }

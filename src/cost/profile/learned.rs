@@ -180,7 +180,10 @@ impl Profile {
             Some(name.clone())
         };
         let entries = records.iter().filter_map(|record| {
-            let sizes = record.classes.iter().filter(|class| !class.recent.is_empty());
+            let sizes = record
+                .classes
+                .iter()
+                .filter(|class| !class.recent.is_empty());
             let entry = LearnedEntry {
                 kernel: record.kernel.clone(),
                 element_type: record.element_type,

@@ -137,7 +137,11 @@ impl DeviceKey {
                     }
                     short.push_str(&word.to_ascii_lowercase());
                 }
-                if short.is_empty() { "gpu".into() } else { short }
+                if short.is_empty() {
+                    "gpu".into()
+                } else {
+                    short
+                }
             }
         }
     }
@@ -426,7 +430,8 @@ impl Profile {
 
     fn replace_corun(&mut self, entry: CoRunEntry) {
         let [one, other] = &entry.devices;
-        let same = |known: &CoRunEntry| known.devices.contains(one) && known.devices.contains(other);
+        let same =
+            |known: &CoRunEntry| known.devices.contains(one) && known.devices.contains(other);
         self.corun.retain(|known| !same(known));
         self.corun.push(entry);
     }
@@ -484,8 +489,11 @@ impl Profile {
         let mut translated = Vec::new();
         for mut entry in other.learned {
             let device = here(&entry.device);
-            let beside: Option<Vec<String>> =
-                entry.beside.iter().map(|name| Some(here(name)?.0)).collect();
+            let beside: Option<Vec<String>> = entry
+                .beside
+                .iter()
+                .map(|name| Some(here(name)?.0))
+                .collect();
             match (device, beside) {
                 (Some((device, _)), Some(beside)) => {
                     (entry.device, entry.beside) = (device, beside);
@@ -524,3 +532,6 @@ impl Profile {
         entries.map(|entry| &*entry.label).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -263,11 +263,23 @@ mod tests {
     #[test]
     fn what_fits_a_line_is_not_broken() {
         let long: Vec<f64> = (0..60).map(f64::from).collect();
-        let json = serde_json::json!({"a": [1, {"b": "x, [\"{:"}], "c": [long, [[]], {}]}).to_string();
+        let json =
+            serde_json::json!({"a": [1, {"b": "x, [\"{:"}], "c": [long, [[]], {}]}).to_string();
         let text = readable(&json);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[..4], ["{", "  \"a\": [1, {\"b\": \"x, [\\\"{:\"}],", "  \"c\": [", "    ["]);
-        assert_eq!(lines[lines.len() - 5..], ["    ],", "    [[]],", "    {}", "  ]", "}"]);
+        assert_eq!(
+            lines[..4],
+            [
+                "{",
+                "  \"a\": [1, {\"b\": \"x, [\\\"{:\"}],",
+                "  \"c\": [",
+                "    ["
+            ]
+        );
+        assert_eq!(
+            lines[lines.len() - 5..],
+            ["    ],", "    [[]],", "    {}", "  ]", "}"]
+        );
         let [from, to]: [Value; 2] = [&json, &text].map(|t| serde_json::from_str(t).expect("JSON"));
         assert_eq!(from, to);
     }

@@ -79,7 +79,9 @@ fn describe(adapter: &wgpu::Adapter) -> GpuInfo {
             max_buffer_bytes: limits.max_buffer_size / 256 * 256,
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
-            memory_bytes: memory_bytes(adapter),
+            // A software adapter has the host's, whatever it says.
+            memory_bytes: memory_bytes(adapter)
+                .filter(|_| info.device_type != wgpu::DeviceType::Cpu),
         },
     }
 }
@@ -95,7 +97,10 @@ fn memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
     // SAFETY: the physical device was enumerated from this instance, which the adapter keeps alive.
     let memory =
         unsafe { instance.get_physical_device_memory_properties(adapter.raw_physical_device()) };
-    let heaps = memory.memory_heaps.iter().take(memory.memory_heap_count as usize);
+    let heaps = memory
+        .memory_heaps
+        .iter()
+        .take(memory.memory_heap_count as usize);
     let local = heaps.filter(|heap| heap.flags.as_raw() & DEVICE_LOCAL != 0);
     local.map(|heap| heap.size).max().filter(|bytes| *bytes > 0)
 }
