@@ -27,7 +27,8 @@ mod score;
 pub use score::{Case, Outcome, PartShare, Recovery, Row, Score, Sums, fleet};
 
 use super::placement::Placement;
-use super::plan::{Policy, plan};
+use super::plan::{Knowledge, Policy, plan};
+use crate::cost::learned::{Learner, Sample};
 use crate::device::sim::SimulatedMachine;
 use crate::error::Result;
 use crate::kernel::Outline;
@@ -105,12 +106,20 @@ pub fn replay(
     let epochs = machine.epochs();
     let mut truth = oracle::Best::new(&world, &jobs, &epochs);
     let mut auto = Track::new("auto", jobs.len(), options.calls);
+    let learner = Learner::new();
     for call in 0..options.calls {
         let slowness = world.slowness(call);
         for (at, job) in jobs.iter().enumerate() {
+            let key = &job.request.kernel;
+            let knowledge = Knowledge {
+                experience: learner.experience(key),
+                allowance_seconds: learner.allowance_seconds(),
+                ..Knowledge::default()
+            };
             let plan = plan(
                 &job.request,
                 world.planner(job),
+                &knowledge,
                 &Placement::Auto,
                 &options.policy,
             )?;
@@ -120,7 +129,29 @@ pub fn replay(
                 .map(|part| (world.position(part.device), part.range.len()))
                 .collect();
             let seconds = job.seconds(&world, &parts, &slowness);
-            auto.add(at, seconds, false);
+            let samples = plan.parts.iter().zip(job.parts(&world, &parts, &slowness));
+            let samples: Vec<Sample> = samples
+                .zip(&parts)
+                .map(|((planned, part), (device, _))| Sample {
+                    arm: planned.evidence.arm,
+                    size: planned.evidence.size,
+                    prior_seconds: planned.evidence.prior_seconds,
+                    seconds: part.run * noise(&world, job, *device, call, options.seed),
+                })
+                .collect();
+            learner.account(
+                samples
+                    .iter()
+                    .map(|sample| sample.seconds)
+                    .fold(0.0, f64::max),
+                plan.exploring,
+            );
+            learner.observe(key, samples);
+            learner.visit(
+                key,
+                plan.parts.first().map_or(0.0, |part| part.evidence.size),
+            );
+            auto.add(at, seconds, plan.exploring);
             auto.chose(at, parts);
         }
         round();

@@ -2,7 +2,7 @@
 
 use super::catalog::{self, Case, Check, Entry, Size};
 use crate::array::{Array, ElementType, Handle};
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
@@ -61,6 +61,10 @@ struct Params {
 impl Pass for Axpy {
     fn name(&self) -> &str {
         "axpy"
+    }
+
+    fn implementation(&self) -> u64 {
+        SHADER.hash()
     }
 
     fn outline(&self) -> Result<Outline> {
@@ -122,6 +126,7 @@ pub const ENTRY: Entry = Entry {
         let (x, mut y) = (Array::uninit(n)?, Array::uninit(n)?);
         catalog::outline_of(&axpy(1.0, &x, &mut y))
     },
+    audit_sizes: catalog::LINEAR_AUDIT_SIZES,
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (xs, ys) = (
@@ -161,6 +166,10 @@ impl Case for AxpyCase {
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&axpy(self.alpha, &self.x, &mut self.y).on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&axpy(self.alpha, &self.x, &mut self.y).on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {

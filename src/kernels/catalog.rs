@@ -3,7 +3,7 @@
 //! file, its shader, one line here and its name in `kernels`.
 
 use crate::array::{Array, Element, ElementType, Handle};
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::{Call, Kernel, Outline, Work};
 use crate::runtime::Runtime;
@@ -27,6 +27,9 @@ pub const CATALOG: &[Entry] = &[
     super::nbody::ENTRY,
     super::heat::ENTRY,
 ];
+
+/// [`Entry::audit_sizes`] of kernels whose time grows in proportion to `n`.
+pub const LINEAR_AUDIT_SIZES: &[usize] = &[1 << 10, 1 << 13, 1 << 16, 1 << 19, 1 << 22];
 
 /// The entry of the kernel named `name`.
 pub fn find(name: &str) -> Option<&'static Entry> {
@@ -55,6 +58,9 @@ pub struct Entry {
     pub bench_sizes: &'static [usize],
     /// The outline of the kernel at size `n`, over arrays that take no memory: for planning without running.
     pub outline: fn(n: usize, dtype: ElementType) -> Result<Outline>,
+    /// Sizes at which choices are audited, ascending: from where launching is all that counts to where computing is.
+    /// Smaller than those of benchmarks, since each is run in every way, also on adapters that are slow.
+    pub audit_sizes: &'static [usize],
     /// Binds the kernel to random arguments of size `n`, drawn from `seed`.
     pub case: fn(n: usize, dtype: ElementType, seed: u64) -> Result<Box<dyn Case>>,
 }
@@ -146,6 +152,9 @@ pub trait Case: Send {
 
     /// What `run` with this placement would do, and why.
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation>;
+
+    /// What `run` with this placement would do, without the reasons: what deciding costs a call.
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan>;
 
     /// The arrays the kernel reads, and those it writes (an array may be in both).
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>);

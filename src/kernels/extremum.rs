@@ -1,10 +1,10 @@
 //! The least and the greatest element of an array, and where they are: one pass that finds the best of each block of
 //! elements, then the best of those on the host. All by rank (`order`).
 
-use super::catalog::{self, Case, Check, Entry, Sample, Size, by_type};
+use super::catalog::{self, Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
 use super::order::{Ordered, Ranking};
 use crate::array::{Array, ElementType, Handle};
-use crate::dispatch::{Execution, Explanation, Placement, Report};
+use crate::dispatch::{Execution, Explanation, Placement, Plan, Report};
 use crate::error::Result;
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, Outline, Pass, Role, Work};
@@ -172,6 +172,10 @@ impl<T: Ordered, W: Wanted<T>> Kernel for Extremum<T, W> {
         W::NAME
     }
 
+    fn implementation(&self) -> u64 {
+        SHADER.hash()
+    }
+
     fn outline(&self) -> Result<Outline> {
         let n = self.x.len();
         let outline = Outline::new(n, [Binding::read(&self.x, Role::ITEM)], Self::work(n));
@@ -245,6 +249,10 @@ struct Params {
 impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
     fn name(&self) -> &str {
         W::NAME
+    }
+
+    fn implementation(&self) -> u64 {
+        SHADER.hash()
     }
 
     fn outline(&self) -> Result<Outline> {
@@ -395,6 +403,10 @@ where
         rt.explain(&self.call().on(placement))
     }
 
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&self.call().on(placement))
+    }
+
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
         (vec![self.x.handle().clone()], Vec::new())
     }
@@ -441,6 +453,7 @@ const fn entry(
         bitwise: true,
         bench_sizes,
         outline,
+        audit_sizes: LINEAR_AUDIT_SIZES,
         case,
     }
 }

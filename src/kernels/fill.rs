@@ -1,8 +1,8 @@
 //! One value in every element.
 
-use super::catalog::{self, Case, Check, Entry, Sample, Size, by_type};
+use super::catalog::{self, Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
 use crate::array::{Array, Element, ElementType, Handle};
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::Result;
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
@@ -54,6 +54,10 @@ impl<T: Element> Pass for Fill<T> {
         "fill"
     }
 
+    fn implementation(&self) -> u64 {
+        SHADER.hash()
+    }
+
     fn outline(&self) -> Result<Outline> {
         let n = self.x.len();
         let work = Work {
@@ -87,6 +91,7 @@ pub const ENTRY: Entry = Entry {
     bitwise: true,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
     outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&fill(T::default(), &mut Array::uninit(n)?))),
+    audit_sizes: LINEAR_AUDIT_SIZES,
     case: |n, dtype, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         by_type!(dtype, T => {
@@ -113,6 +118,10 @@ impl<T: Element + Sample> Case for FillCase<T> {
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&fill(self.value, &mut self.x).on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&fill(self.value, &mut self.x).on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {

@@ -4,7 +4,7 @@
 use super::catalog::{Case, Check, Sample};
 use super::tree::{self, Addend, BLOCK};
 use crate::array::{Array, ElementType, Handle};
-use crate::dispatch::{Execution, Explanation, Placement, Report};
+use crate::dispatch::{Execution, Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, Outline, Pass, Role, Work};
@@ -55,6 +55,10 @@ impl<T: Addend, Of: Term<T, N>, const N: usize> Kernel for Fold<T, Of, N> {
         Of::NAME
     }
 
+    fn implementation(&self) -> u64 {
+        shader::<T>().hash()
+    }
+
     fn outline(&self) -> Result<Outline> {
         let n = self.inputs[0].len();
         for (input, name) in self.inputs.iter().zip(Of::ARGUMENTS) {
@@ -94,6 +98,14 @@ static FLOATS: LazyLock<Shader> = LazyLock::new(|| Shader::builtin("fold", SOURC
 static INTEGERS: LazyLock<Shader> =
     LazyLock::new(|| Shader::typed("fold", SOURCE, ElementType::U32));
 
+fn shader<T: Addend>() -> &'static Shader {
+    if T::TYPE == ElementType::F32 {
+        &FLOATS
+    } else {
+        &INTEGERS
+    }
+}
+
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
@@ -107,6 +119,10 @@ struct Params {
 impl<T: Addend, Of: Term<T, N>, const N: usize> Pass for BlockSums<T, Of, N> {
     fn name(&self) -> &str {
         Of::NAME
+    }
+
+    fn implementation(&self) -> u64 {
+        shader::<T>().hash()
     }
 
     fn outline(&self) -> Result<Outline> {
@@ -137,13 +153,8 @@ impl<T: Addend, Of: Term<T, N>, const N: usize> Pass for BlockSums<T, Of, N> {
             lead: args[N].lead(),
             zero: 0,
         };
-        let shader = if T::TYPE == ElementType::F32 {
-            &FLOATS
-        } else {
-            &INTEGERS
-        };
         let groups = part.len().div_ceil(BLOCK) as u32;
-        part.dispatch_with(shader, Of::NAME, &[], &args, &params, groups)
+        part.dispatch_with(shader::<T>(), Of::NAME, &[], &args, &params, groups)
     }
 }
 
@@ -194,6 +205,10 @@ impl<T: Addend + Sample, Of: Term<T, N>, const N: usize> Case for FoldCase<T, Of
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&self.call().on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&self.call().on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {

@@ -8,7 +8,7 @@ use super::panels::{Panel, Product};
 use super::scale;
 use crate::array::{Array, ElementType, Handle, Matrix, MatrixMut, Operand};
 use crate::device::DeviceKind;
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, Outline, Pass, Role, Work};
@@ -141,6 +141,14 @@ pub(super) fn role_of_a(a: &Operand) -> Role {
 impl Pass for Gemm {
     fn name(&self) -> &str {
         "gemm"
+    }
+
+    fn implementation(&self) -> u64 {
+        if self.product_vanishes() {
+            return scale::SHADER.hash();
+        }
+        let transposed = [self.a.transposed, self.b.transposed].map(u64::from);
+        SHADER.variant(transposed[0] * 2 + transposed[1])
     }
 
     fn outline(&self) -> Result<Outline> {
@@ -407,6 +415,7 @@ pub const ENTRY: Entry = Entry {
         );
         catalog::outline_of(&gemm(1.0, a, b, 0.0, c))
     },
+    audit_sizes: &[32, 64, 128, 384, 1024],
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut random = || catalog::random_f32(n * n, &mut rng);
@@ -474,6 +483,10 @@ impl Case for GemmCase {
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&self.call()?.on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&self.call()?.on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {

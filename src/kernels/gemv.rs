@@ -8,7 +8,7 @@ use super::gemm::{role_of_a, window, window_elements, work};
 use super::panels::{Panel, Product};
 use super::scale;
 use crate::array::{Array, ElementType, Handle, Matrix, Operand};
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, Outline, Pass, Role, Work};
@@ -89,6 +89,14 @@ impl Gemv {
 impl Pass for Gemv {
     fn name(&self) -> &str {
         "gemv"
+    }
+
+    fn implementation(&self) -> u64 {
+        match self.a.transposed {
+            _ if self.product_vanishes() => scale::SHADER.hash(),
+            false => ROWS_SHADER.hash(),
+            true => COLUMNS_SHADER.hash(),
+        }
     }
 
     fn outline(&self) -> Result<Outline> {
@@ -452,6 +460,7 @@ pub const ENTRY: Entry = Entry {
         let (x, mut y) = (Array::uninit(n)?, Array::uninit(n)?);
         catalog::outline_of(&gemv(1.0, a.as_matrix(n, n)?, &x, 0.0, &mut y))
     },
+    audit_sizes: &[64, 192, 512, 1536, 4096],
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (a, x) = (
@@ -494,6 +503,10 @@ impl Case for GemvCase {
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&self.call()?.on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&self.call()?.on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {

@@ -4,7 +4,7 @@ mod rows;
 
 use super::catalog::{self, Case, Check, Entry, Size};
 use crate::array::{Array, ElementType, Handle};
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
@@ -124,6 +124,11 @@ impl HeatStep {
 impl Pass for HeatStep {
     fn name(&self) -> &str {
         "heat"
+    }
+
+    fn implementation(&self) -> u64 {
+        // Rows that begin at vectors are computed four cells at a time.
+        SHADER.variant(u64::from(self.cols.is_multiple_of(4)))
     }
 
     fn outline(&self) -> Result<Outline> {
@@ -257,6 +262,7 @@ pub const ENTRY: Entry = Entry {
         let (u, mut next) = (Array::uninit(cells)?, Array::uninit(cells)?);
         catalog::outline_of(&heat_step((n, n), 0.25, Border::Insulated, &u, &mut next))
     },
+    audit_sizes: &[64, 192, 512, 1024, 2048],
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let cells = catalog::squared("heat", n)?;
@@ -312,6 +318,10 @@ impl Case for HeatCase {
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&self.call().on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&self.call().on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {

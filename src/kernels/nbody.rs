@@ -8,7 +8,7 @@ pub use energy::{Energy, nbody_energy};
 use super::catalog::{self, Case, Check, Entry, Size};
 use crate::array::{Array, ElementType, Handle};
 use crate::device::DeviceKind;
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
@@ -179,6 +179,10 @@ impl Pass for NBody {
         "nbody"
     }
 
+    fn implementation(&self) -> u64 {
+        SHADER.variant(u64::from(self.softening.is_careful()))
+    }
+
     fn outline(&self) -> Result<Outline> {
         let len = self.bodies.len();
         let n = count_bodies("nbody", len)?;
@@ -276,6 +280,7 @@ pub const ENTRY: Entry = Entry {
         let (bodies, mut accelerations) = (Array::uninit(len)?, Array::uninit(len)?);
         catalog::outline_of(&nbody_accelerations(0.01, &bodies, &mut accelerations))
     },
+    audit_sizes: &[64, 256, 1024, 2048, 8192],
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let xs = random_bodies(n, &mut rng)?;
@@ -347,6 +352,10 @@ impl Case for NBodyCase {
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&self.call().on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&self.call().on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {

@@ -1,9 +1,9 @@
 //! Two arrays combined element by element.
 
-use super::catalog::{self, Case, Check, Entry, Sample, Size, by_type};
+use super::catalog::{self, Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
 use super::order::{Ordered, Ranking};
 use crate::array::{Array, Element, ElementType, Handle};
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
@@ -158,6 +158,14 @@ static F32: LazyLock<Shader> = LazyLock::new(|| Shader::typed("zip", SOURCE, Ele
 static U32: LazyLock<Shader> = LazyLock::new(|| Shader::typed("zip", SOURCE, ElementType::U32));
 static I32: LazyLock<Shader> = LazyLock::new(|| Shader::typed("zip", SOURCE, ElementType::I32));
 
+fn shader<T: Arithmetic>() -> &'static Shader {
+    match T::TYPE {
+        ElementType::F32 => &F32,
+        ElementType::U32 => &U32,
+        ElementType::I32 => &I32,
+    }
+}
+
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
@@ -195,6 +203,10 @@ impl<T: Arithmetic> Zip<T> {
 impl<T: Arithmetic> Pass for Zip<T> {
     fn name(&self) -> &str {
         "zip"
+    }
+
+    fn implementation(&self) -> u64 {
+        shader::<T>().variant(self.op as u64)
     }
 
     fn outline(&self) -> Result<Outline> {
@@ -260,10 +272,10 @@ impl<T: Arithmetic> Pass for Zip<T> {
     }
 
     fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
-        let (shader, guard_zero, guard_least) = match T::TYPE {
-            ElementType::F32 => (&F32, 0, 0),
-            ElementType::U32 => (&U32, 1, 0),
-            ElementType::I32 => (&I32, 1, 1),
+        let (guard_zero, guard_least) = match T::TYPE {
+            ElementType::F32 => (0, 0),
+            ElementType::U32 => (1, 0),
+            ElementType::I32 => (1, 1),
         };
         let vectors = part.len().div_ceil(4) as u32;
         let ranking = if self.op == Binary::Max {
@@ -279,7 +291,8 @@ impl<T: Arithmetic> Pass for Zip<T> {
         };
         let args = [part.arg(0), part.arg(1), part.arg(2)];
         let op = [("OP", f64::from(self.op as u8))];
-        part.dispatch_with(shader, "main", &op, &args, &params, vectors.div_ceil(64))
+        let groups = vectors.div_ceil(64);
+        part.dispatch_with(shader::<T>(), "main", &op, &args, &params, groups)
     }
 }
 
@@ -297,6 +310,7 @@ pub const ENTRY: Entry = Entry {
             catalog::outline_of(&zip(Binary::Add, &a, &b, &mut out))
         })
     },
+    audit_sizes: LINEAR_AUDIT_SIZES,
     case: |n, dtype, seed| by_type!(dtype, T => ZipCase::<T>::boxed(n, seed)),
 };
 
@@ -338,6 +352,10 @@ impl<T: Arithmetic + Sample> Case for ZipCase<T> {
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&zip(Binary::Add, &self.a, &self.b, &mut self.out).on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&zip(Binary::Add, &self.a, &self.b, &mut self.out).on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
