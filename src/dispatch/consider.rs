@@ -3,7 +3,7 @@
 //! The one place where predictions are put together: plans and explanations both come from here, so that an
 //! explanation cannot tell another story than the plan. Pure, like the planner it belongs to.
 
-use super::load::{Load, RuledOut};
+use super::load::{Load, RuledOut, size};
 use super::placement::Placement;
 use super::plan::{Evidence, Knowledge, Plan, PlannedPart, Policy, Request};
 use super::split::{self, Line};
@@ -96,11 +96,14 @@ pub(super) fn choose(
         policy,
     };
     if let Some(asked) = planner.asked(placement)? {
-        return Ok(asked.plan);
+        let mut plan = asked.plan;
+        plan.size = size(request, request.items);
+        return Ok(plan);
     }
     let mut found = Considered::default();
     planner.auto(Depth::Choice, &mut found)?;
     let mut plan = found.candidates.swap_remove(found.choice).plan;
+    plan.size = size(request, request.items);
     plan.exploring = found.why == Why::Exploring;
     plan.awaits = found.awaits;
     Ok(plan)
@@ -238,7 +241,11 @@ impl<'a> Planner<'a> {
             return Err(self.infeasible(&found.ruled_out));
         }
         found.choose(self.policy);
-        if let Some(tried) = found.worth_trying(self.policy, self.knowledge) {
+        if let Some(tried) = found.worth_trying(
+            self.policy,
+            self.knowledge,
+            size(self.request, self.request.items),
+        ) {
             (found.choice, found.why) = (tried, Why::Exploring);
         }
         Ok(())
@@ -724,8 +731,9 @@ impl Considered {
         (fastest, why)
     }
 
-    /// A candidate to try instead of the choice, because it may well be faster and enough calls will follow to profit.
-    fn worth_trying(&self, policy: &Policy, knowledge: &Knowledge) -> Option<usize> {
+    /// A candidate to try instead of the choice, because it may well be faster and enough calls of that size will follow
+    /// to profit.
+    fn worth_trying(&self, policy: &Policy, knowledge: &Knowledge, size: f64) -> Option<usize> {
         let allowance = knowledge.allowance_seconds;
         if self.why == Why::Compiling || allowance <= 0.0 {
             return None;
@@ -737,8 +745,8 @@ impl Considered {
                 && candidate.seconds() <= allowance
                 && candidate.seconds() <= policy.exploration_limit * chosen.seconds()
         };
-        let size = chosen.plan.parts.first()?.evidence.size;
-        let follow = f64::from(knowledge.experience.visits(size)).clamp(LEAST_CALLS, MOST_CALLS);
+        let visits = f64::from(knowledge.experience.visits(size));
+        let follow = visits.clamp(LEAST_CALLS, MOST_CALLS);
         self.candidates
             .iter()
             .enumerate()

@@ -148,8 +148,7 @@ impl Load {
                 + bytes_of_whole as f64 * (1.0 - share),
             footprint_bytes: bytes_of_all as f64,
         };
-        let work = load.demand.flops + sane(request.work.bytes()) * share;
-        load.size = (work + range.len() as f64).log2();
+        load.size = size(request, range.len());
         Ok(load)
     }
 
@@ -179,6 +178,13 @@ impl Load {
             }
         }
     }
+}
+
+/// How large so many of the request's items are to the learner: log2 of their operations, bytes and number.
+pub(super) fn size(request: &Request<'_>, items: usize) -> f64 {
+    let share = items as f64 / request.items.max(1) as f64;
+    let work = sane(request.work.flops) + sane(request.work.bytes());
+    (work * share + items as f64).max(1.0).log2()
 }
 
 /// Into how many pieces a part is cut because a dispatch cannot bind all of it.

@@ -162,6 +162,8 @@ pub struct Plan {
     pub predicted_seconds: f64,
     /// Of these, seconds to put the results of the parts together.
     pub combine_seconds: f64,
+    /// How large the call is to the learner: log2 of its operations, bytes and items.
+    pub size: f64,
     /// Whether it was chosen to find out how long it takes, rather than as the fastest known.
     pub exploring: bool,
     /// Devices that would have been chosen, were their pipelines compiled.

@@ -26,9 +26,10 @@ mod score;
 
 pub use score::{Case, Outcome, PartShare, Recovery, Row, Score, Sums, fleet};
 
+use super::learn::{Measured, learn};
 use super::placement::Placement;
 use super::plan::{Knowledge, Policy, plan};
-use crate::cost::learned::{Learner, Sample};
+use crate::cost::learned::Learner;
 use crate::device::sim::SimulatedMachine;
 use crate::error::Result;
 use crate::kernel::Outline;
@@ -110,9 +111,8 @@ pub fn replay(
     for call in 0..options.calls {
         let slowness = world.slowness(call);
         for (at, job) in jobs.iter().enumerate() {
-            let key = &job.request.kernel;
             let knowledge = Knowledge {
-                experience: learner.experience(key),
+                experience: learner.experience(&job.request.kernel),
                 allowance_seconds: learner.allowance_seconds(),
                 ..Knowledge::default()
             };
@@ -128,29 +128,14 @@ pub fn replay(
                 .iter()
                 .map(|part| (world.position(part.device), part.range.len()))
                 .collect();
+            let mut measured = Measured::default();
+            for ((device, _), part) in parts.iter().zip(job.parts(&world, &parts, &slowness)) {
+                let factor = noise(&world, job, *device, call, options.seed);
+                measured.part_seconds.push(Some(factor * part.run));
+                measured.seconds = measured.seconds.max(factor * part.seconds());
+            }
+            learn(&learner, &job.request.kernel, &plan, &measured);
             let seconds = job.seconds(&world, &parts, &slowness);
-            let samples = plan.parts.iter().zip(job.parts(&world, &parts, &slowness));
-            let samples: Vec<Sample> = samples
-                .zip(&parts)
-                .map(|((planned, part), (device, _))| Sample {
-                    arm: planned.evidence.arm,
-                    size: planned.evidence.size,
-                    prior_seconds: planned.evidence.prior_seconds,
-                    seconds: part.run * noise(&world, job, *device, call, options.seed),
-                })
-                .collect();
-            learner.account(
-                samples
-                    .iter()
-                    .map(|sample| sample.seconds)
-                    .fold(0.0, f64::max),
-                plan.exploring,
-            );
-            learner.observe(key, samples);
-            learner.visit(
-                key,
-                plan.parts.first().map_or(0.0, |part| part.evidence.size),
-            );
             auto.add(at, seconds, plan.exploring);
             auto.chose(at, parts);
         }

@@ -122,11 +122,11 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32],
     bitwise: false,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
+    audit_sizes: catalog::LINEAR_AUDIT_SIZES,
     outline: |n, _| {
         let (x, mut y) = (Array::uninit(n)?, Array::uninit(n)?);
         catalog::outline_of(&axpy(1.0, &x, &mut y))
     },
-    audit_sizes: catalog::LINEAR_AUDIT_SIZES,
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (xs, ys) = (

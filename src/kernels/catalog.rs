@@ -56,11 +56,11 @@ pub struct Entry {
     pub bitwise: bool,
     /// Sizes that benchmarks use, ascending.
     pub bench_sizes: &'static [usize],
-    /// The outline of the kernel at size `n`, over arrays that take no memory: for planning without running.
-    pub outline: fn(n: usize, dtype: ElementType) -> Result<Outline>,
     /// Sizes at which choices are audited, ascending: from where launching is all that counts to where computing is.
     /// Smaller than those of benchmarks, since each is run in every way, also on adapters that are slow.
     pub audit_sizes: &'static [usize],
+    /// The outline of the kernel at size `n`, over arrays that take no memory: for planning without running.
+    pub outline: fn(n: usize, dtype: ElementType) -> Result<Outline>,
     /// Binds the kernel to random arguments of size `n`, drawn from `seed`.
     pub case: fn(n: usize, dtype: ElementType, seed: u64) -> Result<Box<dyn Case>>,
 }

@@ -452,8 +452,8 @@ const fn entry(
         dtypes,
         bitwise: true,
         bench_sizes,
-        outline,
         audit_sizes: LINEAR_AUDIT_SIZES,
+        outline,
         case,
     }
 }

@@ -90,8 +90,8 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32, ElementType::U32, ElementType::I32],
     bitwise: true,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
-    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&fill(T::default(), &mut Array::uninit(n)?))),
     audit_sizes: LINEAR_AUDIT_SIZES,
+    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&fill(T::default(), &mut Array::uninit(n)?))),
     case: |n, dtype, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         by_type!(dtype, T => {

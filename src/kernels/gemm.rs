@@ -401,6 +401,7 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32],
     bitwise: false,
     bench_sizes: &[128, 256, 512, 1024, 2048],
+    audit_sizes: &[32, 64, 128, 384, 1024],
     outline: |n, _| {
         let squared = catalog::squared("gemm", n)?;
         let (a, b, mut c) = (
@@ -415,7 +416,6 @@ pub const ENTRY: Entry = Entry {
         );
         catalog::outline_of(&gemm(1.0, a, b, 0.0, c))
     },
-    audit_sizes: &[32, 64, 128, 384, 1024],
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut random = || catalog::random_f32(n * n, &mut rng);

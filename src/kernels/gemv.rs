@@ -455,12 +455,12 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32],
     bitwise: false,
     bench_sizes: &[256, 1024, 4096, 8192],
+    audit_sizes: &[64, 192, 512, 1536, 4096],
     outline: |n, _| {
         let a = Array::uninit(catalog::squared("gemv", n)?)?;
         let (x, mut y) = (Array::uninit(n)?, Array::uninit(n)?);
         catalog::outline_of(&gemv(1.0, a.as_matrix(n, n)?, &x, 0.0, &mut y))
     },
-    audit_sizes: &[64, 192, 512, 1536, 4096],
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (a, x) = (

@@ -257,12 +257,12 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32],
     bitwise: false,
     bench_sizes: &[256, 1024, 4096],
+    audit_sizes: &[64, 192, 512, 1024, 2048],
     outline: |n, _| {
         let cells = catalog::squared("heat", n)?;
         let (u, mut next) = (Array::uninit(cells)?, Array::uninit(cells)?);
         catalog::outline_of(&heat_step((n, n), 0.25, Border::Insulated, &u, &mut next))
     },
-    audit_sizes: &[64, 192, 512, 1024, 2048],
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let cells = catalog::squared("heat", n)?;

@@ -275,12 +275,12 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32],
     bitwise: false,
     bench_sizes: &[256, 1024, 4096, 16_384],
+    audit_sizes: &[64, 256, 1024, 2048, 8192],
     outline: |n, _| {
         let len = floats(n)?;
         let (bodies, mut accelerations) = (Array::uninit(len)?, Array::uninit(len)?);
         catalog::outline_of(&nbody_accelerations(0.01, &bodies, &mut accelerations))
     },
-    audit_sizes: &[64, 256, 1024, 2048, 8192],
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let xs = random_bodies(n, &mut rng)?;

@@ -308,8 +308,8 @@ pub const INCLUSIVE: Entry = Entry {
     dtypes: ALL,
     bitwise: true,
     bench_sizes: BENCH_SIZES,
-    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&inclusive_scan(&Array::<T>::uninit(n)?, &mut Array::uninit(n)?))),
     audit_sizes: LINEAR_AUDIT_SIZES,
+    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&inclusive_scan(&Array::<T>::uninit(n)?, &mut Array::uninit(n)?))),
     case: |n, dtype, seed| by_type!(dtype, T => ScanCase::<T>::boxed(Kind::Inclusive, n, seed)),
 };
 
@@ -321,8 +321,8 @@ pub const EXCLUSIVE: Entry = Entry {
     dtypes: ALL,
     bitwise: true,
     bench_sizes: BENCH_SIZES,
-    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&exclusive_scan(&Array::<T>::uninit(n)?, &mut Array::uninit(n)?))),
     audit_sizes: LINEAR_AUDIT_SIZES,
+    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&exclusive_scan(&Array::<T>::uninit(n)?, &mut Array::uninit(n)?))),
     case: |n, dtype, seed| by_type!(dtype, T => ScanCase::<T>::boxed(Kind::Exclusive, n, seed)),
 };
 

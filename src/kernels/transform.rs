@@ -242,11 +242,11 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32],
     bitwise: false,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
+    audit_sizes: catalog::LINEAR_AUDIT_SIZES,
     outline: |n, _| {
         let (x, mut y) = (Array::uninit(n)?, Array::uninit(n)?);
         catalog::outline_of(&transform(Unary::Exp, &x, &mut y))
     },
-    audit_sizes: catalog::LINEAR_AUDIT_SIZES,
     case: |n, _, seed| {
         let mut xs = catalog::random_f32(n, &mut fastrand::Rng::with_seed(seed));
         // Within what has a finite, normal exponential.

@@ -304,13 +304,13 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32, ElementType::U32, ElementType::I32],
     bitwise: true,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
+    audit_sizes: LINEAR_AUDIT_SIZES,
     outline: |n, dtype| {
         by_type!(dtype, T => {
             let (a, b, mut out) = (Array::<T>::uninit(n)?, Array::uninit(n)?, Array::uninit(n)?);
             catalog::outline_of(&zip(Binary::Add, &a, &b, &mut out))
         })
     },
-    audit_sizes: LINEAR_AUDIT_SIZES,
     case: |n, dtype, seed| by_type!(dtype, T => ZipCase::<T>::boxed(n, seed)),
 };
 

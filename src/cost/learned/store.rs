@@ -23,7 +23,7 @@ pub struct Learner {
     spent: Mutex<Spent>,
 }
 
-/// Seconds of all runs that were planned freely.
+/// Seconds of all calls.
 #[derive(Clone, Copy, Debug, Default)]
 struct Spent {
     all: f64,
@@ -45,7 +45,7 @@ struct Kernel {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Picture {
     arms: Vec<ArmPicture>,
-    /// How often calls of a class of sizes were planned, ascending.
+    /// How many calls of a class of sizes there were, ascending.
     visits: Vec<(i16, u32)>,
 }
 
@@ -77,29 +77,23 @@ impl Learner {
         Experience { picture }
     }
 
-    /// Takes in what a call's parts took, and that a call of `size` (log2 of its operations and bytes) was planned.
-    /// A time that is not positive, as from a clock that does not move, is ignored.
-    pub fn observe(&self, key: &KernelKey<'_>, samples: impl IntoIterator<Item = Sample>) {
+    /// Takes in that there was a call of `size` (log2 of its operations, bytes and items), and what its parts took. A
+    /// time that is not positive, as from a clock that does not move, is ignored.
+    pub fn observe(
+        &self,
+        key: &KernelKey<'_>,
+        size: f64,
+        samples: impl IntoIterator<Item = Sample>,
+    ) {
         let kernel = self.find_or_insert(key);
         let mut kernel = lock(&kernel);
+        kernel.visit(class_of(size));
         for sample in samples {
             kernel.add(&sample);
         }
     }
 
-    /// Counts a call of `size` that was planned freely.
-    pub fn visit(&self, key: &KernelKey<'_>, size: f64) {
-        let kernel = self.find_or_insert(key);
-        let mut kernel = lock(&kernel);
-        let visits = &mut Arc::make_mut(&mut kernel.picture).visits;
-        let class = class_of(size);
-        match visits.binary_search_by_key(&class, |(class, _)| *class) {
-            Ok(at) => visits[at].1 = visits[at].1.saturating_add(1),
-            Err(at) => visits.insert(at, (class, 1)),
-        }
-    }
-
-    /// Counts the seconds of a call that was planned freely.
+    /// Counts the seconds of a call, and whether it was chosen to find something out.
     pub fn account(&self, seconds: f64, exploring: bool) {
         if !(seconds > 0.0 && seconds.is_finite()) {
             return;
@@ -194,6 +188,14 @@ impl Kernel {
         }
     }
 
+    fn visit(&mut self, class: i16) {
+        let visits = &mut Arc::make_mut(&mut self.picture).visits;
+        match visits.binary_search_by_key(&class, |(class, _)| *class) {
+            Ok(at) => visits[at].1 = visits[at].1.saturating_add(1),
+            Err(at) => visits.insert(at, (class, 1)),
+        }
+    }
+
     fn add(&mut self, sample: &Sample) {
         let log_factor = (sample.seconds / sample.prior_seconds).ln();
         // Not for NaN either.
@@ -274,7 +276,7 @@ impl Kernel {
     }
 }
 
-/// Calls that were planned at about the size of a class.
+/// Calls of about the size of a class.
 fn visits_near(visits: &[(i16, u32)], class: i16) -> u32 {
     let first = visits.partition_point(|(known, _)| *known < class - 1);
     visits[first..]
@@ -349,7 +351,7 @@ impl Experience {
         picture.believe(arm, size, slowed).unwrap_or(slowed)
     }
 
-    /// How often calls of about that size were planned freely.
+    /// How many calls of about that size there were.
     pub fn visits(&self, size: f64) -> u32 {
         self.picture
             .as_ref()
@@ -433,7 +435,7 @@ mod tests {
     fn kernels_types_implementations_devices_and_threads_are_learned_apart() {
         let learner = Learner::new();
         for _ in 0..5 {
-            learner.observe(&key(), [sample(CPU, 20.0, 2.0)]);
+            learner.observe(&key(), 20.0, [sample(CPU, 20.0, 2.0)]);
         }
         assert!((factor(&learner, CPU, 20.0) - 2.0).abs() < 0.05);
         assert_eq!(factor(&learner, GPU, 20.0), 1.0);
@@ -458,11 +460,15 @@ mod tests {
     #[test]
     fn a_picture_does_not_change_while_others_learn() {
         let learner = Learner::new();
-        learner.observe(&key(), [sample(CPU, 20.0, 2.0)]);
+        learner.observe(&key(), 20.0, [sample(CPU, 20.0, 2.0)]);
         let before = learner.experience(&key());
         let estimate = before.estimate(&CPU, 20.0, &PLAIN);
         for _ in 0..20 {
-            learner.observe(&key(), [sample(CPU, 20.0, 4.0), sample(GPU, 20.0, 4.0)]);
+            learner.observe(
+                &key(),
+                20.0,
+                [sample(CPU, 20.0, 4.0), sample(GPU, 20.0, 4.0)],
+            );
         }
         assert_eq!(before.estimate(&CPU, 20.0, &PLAIN), estimate);
         assert!(factor(&learner, CPU, 20.0) > 3.5);
@@ -485,13 +491,13 @@ mod tests {
                 seconds,
                 ..sample(CPU, 20.0, 1.0)
             };
-            learner.observe(&key(), [sample]);
+            learner.observe(&key(), 20.0, [sample]);
             learner.account(seconds, true);
         }
         let mut nowhere = sample(CPU, f64::NAN, 1.0);
-        learner.observe(&key(), [nowhere]);
+        learner.observe(&key(), 20.0, [nowhere]);
         nowhere.size = f64::INFINITY;
-        learner.observe(&key(), [nowhere]);
+        learner.observe(&key(), 20.0, [nowhere]);
         assert_eq!(learner.records(), []);
         assert!(learner.allowance_seconds() >= 0.0 && learner.exploring_share() <= 1.0);
     }
@@ -500,7 +506,7 @@ mod tests {
     fn moving_and_resident_runs_and_runs_beside_others_tell_of_each_other() {
         let learner = Learner::new();
         for _ in 0..8 {
-            learner.observe(&key(), [sample(GPU, 20.0, 3.0)]);
+            learner.observe(&key(), 20.0, [sample(GPU, 20.0, 3.0)]);
         }
         let experience = learner.experience(&key());
         let moved = Arm { moved: true, ..GPU };
@@ -533,7 +539,7 @@ mod tests {
     fn what_was_not_measured_for_long_is_doubted() {
         let learner = Learner::new();
         for _ in 0..10 {
-            learner.observe(&key(), [sample(GPU, 20.0, 3.0)]);
+            learner.observe(&key(), 20.0, [sample(GPU, 20.0, 3.0)]);
         }
         let variance = || {
             learner
@@ -542,9 +548,9 @@ mod tests {
                 .variance
         };
         let fresh = variance();
-        (0..200).for_each(|_| learner.visit(&key(), 20.0));
+        (0..200).for_each(|_| learner.observe(&key(), 20.0, []));
         assert!(variance() > fresh + 0.05);
-        learner.observe(&key(), [sample(GPU, 20.0, 3.0)]);
+        learner.observe(&key(), 20.0, [sample(GPU, 20.0, 3.0)]);
         assert!(variance() <= fresh);
     }
 
@@ -571,13 +577,14 @@ mod tests {
             };
             learner.observe(
                 &key(),
+                size,
                 [sample(CPU, size, 2.0), sample(beside, size - 1.0, 3.0)],
             );
         }
         let records = learner.records();
         assert_eq!(records.len(), 2);
         let again = Learner::new();
-        again.observe(&key(), [sample(CPU, 10.0, 9.0)]);
+        again.observe(&key(), 10.0, [sample(CPU, 10.0, 9.0)]);
         again.restore(&records);
         assert_eq!(again.records(), records);
         let experience = |l: &Learner| l.experience(&key()).estimate(&CPU, 12.0, &PLAIN);
