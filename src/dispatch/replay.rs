@@ -128,19 +128,11 @@ pub fn replay(
                 .iter()
                 .map(|part| (world.position(part.device), part.range.len()))
                 .collect();
-            let true_seconds = job.part_seconds(&world, &parts, &slowness);
-            let noisy = parts
-                .iter()
-                .zip(true_seconds)
-                .map(|((device, items), seconds)| {
-                    let factor = noise(&world, job, *device, call, options.seed);
-                    let after = job.read_back_seconds(&world, *device, *items);
-                    (factor * (seconds - after), factor * seconds)
-                });
             let mut measured = Measured::default();
-            for (until_done, seconds) in noisy {
-                measured.part_seconds.push(Some(until_done));
-                measured.seconds = measured.seconds.max(seconds);
+            for ((device, _), part) in parts.iter().zip(job.parts(&world, &parts, &slowness)) {
+                let factor = noise(&world, job, *device, call, options.seed);
+                measured.part_seconds.push(Some(factor * part.run));
+                measured.seconds = measured.seconds.max(factor * part.seconds());
             }
             if std::env::var("DBG").is_ok_and(|d| {
                 d == format!("{}-{}-{}", job.kernel.name, job.n, job.residency.name())
