@@ -325,6 +325,10 @@ fn link(mut times: Vec<[f64; 2]>) -> Link {
     for [_, seconds] in &mut times {
         *seconds = rounded(*seconds);
     }
+    if let [[bytes, seconds]] = times[..] {
+        // Of one size only, as where little may be bound: others are taken to be in proportion.
+        times.push([2.0 * bytes, 2.0 * seconds]);
+    }
     if let [.., [before, least], [bytes, seconds]] = &mut times[..] {
         *seconds = seconds.max(*least + (*bytes - *before) / FASTEST);
     }
@@ -333,12 +337,15 @@ fn link(mut times: Vec<[f64; 2]>) -> Link {
 
 /// Four digits: more would only pretend, and the profile is for people too.
 fn rounded(value: f64) -> f64 {
-    let scale = 10f64.powf(3.0 - value.abs().log10().floor());
-    // Not of 0, nor of what is next to it.
-    if scale.is_finite() {
+    let digits = 3.0 - value.abs().log10().floor();
+    let scale = 10f64.powf(digits.abs());
+    if !scale.is_finite() {
+        // Of 0, or of what is next to it.
+        value
+    } else if digits >= 0.0 {
         (value * scale).round() / scale
     } else {
-        value
+        (value / scale).round() * scale
     }
 }
 
@@ -408,6 +415,7 @@ mod tests {
             (0.0, 0.0),
             (1.23456e-7, 1.235e-7),
             (98765.4, 98770.0),
+            (133_599_999.999, 133_600_000.0),
             (1.0, 1.0),
             (9.99999e10, 1e11),
             (5e-324, 5e-324),
@@ -477,7 +485,7 @@ mod tests {
             let points = times.iter().enumerate().map(|(i, time)| [64.0 * 4f64.powi(i as i32), *time]);
             let link = link(points.collect());
             prop_assert!(link.points().is_sorted_by(|a, b| a[1] <= b[1]));
-            prop_assert!(link.points().len() == 1 || link.bytes_per_second().is_finite());
+            prop_assert!(link.bytes_per_second().is_finite());
         }
     }
 }
