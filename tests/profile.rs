@@ -42,7 +42,7 @@ fn measured() -> (tempfile::TempDir, PathBuf) {
 fn learned(kernel: &str, device: &Value, samples: u64) -> Value {
     let size = json!({"size": 20.0, "samples": samples, "recent": [0.5, 0.25]});
     json!({
-        "kernel": kernel, "element_type": "f32", "implementation": "00ff", "device": device, "threads": 2, "beside": [],
+        "kernel": kernel, "element_type": "f32", "implementation": "00000000000000ff", "device": device, "threads": 2, "beside": [],
         "moved": false, "sizes": [size]
     })
 }

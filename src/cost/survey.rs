@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long the first call waits for measurements.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
+const FIRST_WAIT: Duration = Duration::from_millis(220);
 /// How often what is learned is kept.
 const KEEPING: Duration = Duration::from_secs(60);
 /// What is measured of a GPU that may bind or allocate less than this is not kept.
@@ -72,6 +72,7 @@ struct Shared {
 /// What was found out so far.
 #[derive(Default)]
 struct Findings {
+    /// What is known of devices; what was learned on them only until the learner has it.
     profile: Profile,
     /// With guesses for what is not measured.
     machine: Machine,
@@ -81,8 +82,8 @@ struct Findings {
     /// All was measured that can be, and kept.
     complete: bool,
     stopping: bool,
-    /// What was last kept.
-    kept: Vec<Record>,
+    /// How many measurements were last kept.
+    kept: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -285,7 +286,9 @@ impl Shared {
         };
         findings.unmeasured = missing.iter().map(|device| device.id).collect();
         let measured: Vec<Keyed> = self.measured(&findings).cloned().collect();
-        self.learner.restore(&findings.profile.records(&measured));
+        self.learner
+            .restore(&findings.profile.take_records(&measured));
+        findings.kept = self.learner.records();
         missing
     }
 
@@ -431,7 +434,7 @@ impl Shared {
             }
             // What was learned on top of figures like these.
             let known: Vec<Keyed> = self.measured(&findings).cloned().collect();
-            self.learner.restore(&findings.profile.records(&known));
+            self.learner.restore(&findings.profile.take_records(&known));
             findings.machine.corun = findings.profile.corun_of(&known);
             if self.known().is_some() {
                 self.publish(&findings);
@@ -543,11 +546,12 @@ impl Shared {
             let mut findings = lock(&self.findings);
             let changed = |id: &DeviceId| findings.changed.contains(*id);
             records.retain(|record| !changed(&record.device) && !record.beside.iter().any(changed));
-            if what == Keep::Learned && findings.kept == records {
+            let samples = samples(&records);
+            if what == Keep::Learned && findings.kept == samples {
                 return Ok(());
             }
             // Whether or not it succeeds: what fails now fails in a minute, too.
-            findings.kept.clone_from(&records);
+            findings.kept = samples;
             let corun = findings.profile.corun_of(&self.keyed);
             (findings.profile.devices().to_vec(), corun)
         };
@@ -571,6 +575,14 @@ impl Shared {
         })?;
         Ok(())
     }
+}
+
+/// How many measurements there are.
+fn samples(records: &[Record]) -> u64 {
+    let classes = records.iter().flat_map(|record| &record.classes);
+    classes
+        .map(|class| class.samples)
+        .fold(0, u64::saturating_add)
 }
 
 /// What there is to be kept.

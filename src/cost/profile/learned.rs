@@ -10,8 +10,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const MOST_ENTRIES: usize = 1 << 14;
 /// More sizes than any kernel is run at.
 const MOST_SIZES: usize = 512;
-/// Measurements of a size that are kept.
+/// Measurements of a size that are read.
 const MOST_RECENT: usize = 64;
+/// Measurements of a size that are written: the latest. More would make the file long and what follows from them little
+/// surer.
+const KEPT_RECENT: usize = 16;
 /// More bytes than a kernel's name should have.
 const LONGEST_NAME: usize = 1 << 10;
 /// Implementations of one kernel that are remembered, so that two programs may have kernels of the same name.
@@ -98,10 +101,22 @@ impl LearnedEntry {
     }
 
     /// Whether all its figures can be true, and no more than are wanted.
-    pub(super) fn is_sound(&self) -> bool {
-        let record = self.record(DeviceId::Cpu, Vec::new());
+    pub(super) fn is_sound(&mut self) -> bool {
+        // Moved there and back, since there may be many.
+        let record = Record {
+            kernel: String::new(),
+            element_type: None,
+            implementation: 0,
+            device: DeviceId::Cpu,
+            threads: 1,
+            beside: Vec::new(),
+            moved: false,
+            classes: std::mem::take(&mut self.sizes),
+        };
+        let sound = record.is_sound();
+        self.sizes = record.classes;
         let sizes = &self.sizes;
-        record.is_sound()
+        sound
             && (1..=LONGEST_NAME).contains(&self.kernel.len())
             && self.threads > 0
             && !sizes.is_empty()
@@ -112,16 +127,16 @@ impl LearnedEntry {
     }
 
     /// The same with the names that devices have in a runtime.
-    fn record(&self, device: DeviceId, beside: Vec<DeviceId>) -> Record {
+    fn into_record(self, device: DeviceId, beside: Vec<DeviceId>) -> Record {
         Record {
-            kernel: self.kernel.clone(),
+            kernel: self.kernel,
             element_type: self.element_type,
             implementation: self.implementation,
             device,
             threads: self.threads,
             beside,
             moved: self.moved,
-            classes: self.sizes.clone(),
+            classes: self.sizes,
         }
     }
 
@@ -155,18 +170,22 @@ impl LearnedEntry {
 }
 
 impl Profile {
-    /// What was learned on the devices of a runtime, and beside no others.
-    pub(crate) fn records(&self, devices: &[Keyed]) -> Vec<Record> {
+    /// Takes out what was learned on the devices of a runtime, and beside no others.
+    pub(crate) fn take_records(&mut self, devices: &[Keyed]) -> Vec<Record> {
         let named: Vec<(String, DeviceId)> = devices
             .iter()
             .filter_map(|device| Some((self.refer(device)?, device.id)))
             .collect();
         let id = |name: &String| named.iter().find(|(n, _)| n == name).map(|(_, id)| *id);
-        let records = self.learned.iter().filter_map(|entry| {
+        let mut records = Vec::with_capacity(self.learned.len());
+        for entry in std::mem::take(&mut self.learned) {
             let beside: Option<Vec<DeviceId>> = entry.beside.iter().map(id).collect();
-            Some(entry.record(id(&entry.device)?, beside?))
-        });
-        records.collect()
+            match (id(&entry.device), beside) {
+                (Some(device), Some(beside)) => records.push(entry.into_record(device, beside)),
+                _ => self.learned.push(entry),
+            }
+        }
+        records
     }
 
     /// Takes in what was learned on the devices of a runtime: of each size what rests on more samples.
@@ -184,7 +203,11 @@ impl Profile {
                 .classes
                 .iter()
                 .filter(|class| !class.recent.is_empty());
-            let entry = LearnedEntry {
+            let latest = |recent: &[f64]| -> Vec<f64> {
+                let skipped = recent.len().saturating_sub(KEPT_RECENT);
+                recent[skipped..].iter().copied().map(rounded).collect()
+            };
+            let mut entry = LearnedEntry {
                 kernel: record.kernel.clone(),
                 element_type: record.element_type,
                 implementation: record.implementation,
@@ -196,11 +219,11 @@ impl Profile {
                     .map(|class| ClassRecord {
                         size: rounded(class.size),
                         samples: class.samples,
-                        recent: class.recent.iter().copied().map(rounded).collect(),
+                        recent: latest(&class.recent),
                     })
                     .collect(),
             };
-            Some(entry).filter(LearnedEntry::is_sound)
+            entry.is_sound().then_some(entry)
         });
         let entries: Vec<LearnedEntry> = entries.collect();
         self.merge_learned(entries);

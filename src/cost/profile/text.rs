@@ -147,7 +147,7 @@ fn drop_unsound(Parsed { profile, ignored }: &mut Parsed) {
         ignored.push(format!("the slow-down of {one} and {other} is {problem}"));
         false
     });
-    learned.retain(|entry: &LearnedEntry| {
+    learned.retain_mut(|entry: &mut LearnedEntry| {
         let problem = if !entry.is_sound() {
             "has a figure out of range"
         } else if !is_known(&entry.device) || !entry.beside.iter().all(is_known) {
