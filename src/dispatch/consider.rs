@@ -201,6 +201,22 @@ struct Estimate<'a> {
 struct Member<'a> {
     device: &'a DeviceModel,
     line: Line,
+    /// The least and the most seconds that it takes for an item, in parts of whichever size.
+    per_item: [f64; 2],
+}
+
+impl<'a> Member<'a> {
+    fn new(device: &'a DeviceModel, lines: [Line; 2]) -> Self {
+        let [line, other] = lines;
+        Self {
+            device,
+            line,
+            per_item: [
+                line.per_item.min(other.per_item),
+                line.per_item.max(other.per_item),
+            ],
+        }
+    }
 }
 
 type Members<'a> = SmallVec<[Member<'a>; 8]>;
@@ -290,10 +306,12 @@ impl<'a> Planner<'a> {
         }
         // Its speed at half of the items tells more of its speed at its part than that at all of them would.
         let half = 0..(self.request.items / 2).max(1);
-        let of_half = self.fastest(device, &half, DeviceSet::EMPTY).ok();
-        let line = of_half.map(|estimate| estimate.line(half.len()));
-        let line = line.or_else(|| fastest.map(|estimate| estimate.line(all.len())));
-        members.extend(line.map(|line| Member { device, line }));
+        if let Some(fastest) = fastest {
+            let of_all = fastest.line(all.len());
+            let of_half = self.fastest(device, &half, DeviceSet::EMPTY);
+            let line = of_half.map_or(of_all, |estimate| estimate.line(half.len()));
+            members.push(Member::new(device, [line, of_all]));
+        }
     }
 
     /// What the placement says, unless it leaves the choice to the planner.
@@ -343,9 +361,9 @@ impl<'a> Planner<'a> {
     fn split(&self, mut members: Members<'_>, worth: Option<f64>) -> Option<Candidate> {
         let fastest = members
             .iter()
-            .map(|m| m.line.per_item)
+            .map(|m| m.per_item[1])
             .fold(f64::INFINITY, f64::min);
-        members.retain(|m| m.line.per_item <= self.policy.split_speed_ratio * fastest);
+        members.retain(|m| m.per_item[0] <= self.policy.split_speed_ratio * fastest);
         let mut best = self.balanced(&members, worth);
         // Devices that slow the others down may be better left out: the one that does least goes first, or each in turn
         // while that is few.
@@ -425,10 +443,7 @@ impl<'a> Planner<'a> {
     fn member_for_a_part(&self, device: &'a DeviceModel) -> Option<Member<'a>> {
         let least = 0..self.request.border_grain.min(self.request.items);
         let estimate = self.fastest(device, &least, DeviceSet::EMPTY).ok()?;
-        Some(Member {
-            device,
-            line: estimate.line(least.len()),
-        })
+        Some(Member::new(device, [estimate.line(least.len()); 2]))
     }
 
     fn load(&self, device: &DeviceModel, range: &Range<usize>) -> Result<Load, RuledOut> {
