@@ -9,7 +9,7 @@ use std::path::Path;
 
 const KERNELS: usize = 40;
 /// Ways to run each: alone and beside others, with data moved and without, by one thread and by all.
-const ARMS: usize = 11;
+const ARMS: usize = 8;
 /// Of these, the ones that are run often.
 const WINNERS: usize = 3;
 const SIZES: usize = 12;

@@ -286,9 +286,9 @@ impl Shared {
         };
         findings.unmeasured = missing.iter().map(|device| device.id).collect();
         let measured: Vec<Keyed> = self.measured(&findings).cloned().collect();
-        self.learner
-            .restore(&findings.profile.take_records(&measured));
-        findings.kept = self.learner.records();
+        let records = findings.profile.take_records(&measured);
+        self.learner.restore(&records);
+        findings.kept = samples(&records);
         missing
     }
 
