@@ -72,11 +72,14 @@ impl Runtime {
         let mut execution = Execution::new(&inner.devices, &plan);
         let value = call.kernel.execute(&mut execution)?;
         let moved = execution.moved();
-        let parts = plan.parts.iter().map(|part| PartReport {
+        let timings = execution.finish();
+        let parts = plan.parts.iter().zip(timings);
+        let parts = parts.map(|(part, timing)| PartReport {
             device: part.device,
             range: part.range.clone(),
             threads: part.threads,
             predicted_seconds: part.predicted.seconds(),
+            timing,
         });
         let report = Report {
             kernel: call.kernel.name().to_owned(),

@@ -9,7 +9,7 @@ mod id;
 mod kind;
 mod region;
 
-pub use gpu::{GpuInfo, GpuLimits};
+pub use gpu::{Clock, GpuInfo, GpuLimits, Reading};
 pub use id::DeviceId;
 pub use kind::DeviceKind;
 
@@ -47,5 +47,11 @@ impl Devices {
         } else {
             names.join(", ")
         }
+    }
+}
+
+impl Drop for Devices {
+    fn drop(&mut self) {
+        self.gpus.iter().for_each(|gpu| gpu.stop_compiling());
     }
 }

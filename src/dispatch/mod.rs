@@ -11,7 +11,9 @@ mod report;
 mod split;
 
 pub use execute::Execution;
+pub(crate) use execute::warm_up;
 pub use explain::{Explanation, explain};
 pub use placement::Placement;
 pub use plan::{Plan, PlannedPart, Policy, plan};
 pub use report::{PartReport, Report, Run};
+pub(crate) use report::{PartTiming, Timing};

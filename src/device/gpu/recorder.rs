@@ -5,11 +5,14 @@
 //! reach the GPU in a copy ahead of the recorded commands.
 
 use super::Gpu;
+use super::clock::Clock;
 use super::pipelines::{Pipeline, Window};
+use super::stamps::{Mark, StampSet};
+use super::timeline::{Batch, Timeline, duration};
 use super::transfer::{Direction, StagingBuffer};
 use crate::error::{Error, Result};
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Bytes of the parameter arena.
 pub(super) const ARENA_BYTES: usize = 64 << 10;
@@ -18,13 +21,15 @@ const SLOT: usize = 256;
 /// A submission is flushed after this many dispatches: long enough to share its cost, short enough that the GPU
 /// begins early.
 const DISPATCHES: u32 = 200;
-/// It is flushed also once this many seconds of work are predicted to be recorded.
-const SECONDS: f64 = 20e-3;
+/// It is flushed also once so much work is predicted to be recorded.
+const WORK: Duration = Duration::from_millis(20);
 /// Submissions that may be under way before recording waits for the oldest.
 const IN_FLIGHT: usize = 4;
+/// A transfer that belongs to no call and is at least so large is told apart from the calls' work around it, in whose
+/// time it would count otherwise.
+const NOTICEABLE_BYTES: u64 = 64 << 10;
 
-/// Commands that are recorded and not yet submitted, and the submissions that are under way.
-#[derive(Default)]
+/// Commands that are recorded and not yet submitted.
 pub(super) struct Recorder {
     /// Declared before the encoder: an open pass must end first.
     pass: Option<wgpu::ComputePass<'static>>,
@@ -35,11 +40,32 @@ pub(super) struct Recorder {
     /// What the arena holds once all submissions so far are done.
     uploaded: Vec<u8>,
     dispatches: u32,
-    /// What the recorded dispatches are predicted to take, as far as it was announced.
-    seconds: f64,
     /// Staging buffers to hand back after the next submission.
     staging: Vec<StagingBuffer>,
-    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    /// The calls whose work is recorded.
+    batch: Batch,
+    /// The call that is being recorded.
+    call: Option<OpenCall>,
+    /// Timestamps of the open encoder.
+    stamps: Option<StampSet>,
+}
+
+/// A call that is being recorded.
+struct OpenCall {
+    clock: Arc<Clock>,
+    /// What is predicted of it and not yet counted in a batch.
+    predicted: Duration,
+    /// Since when its recording has not been counted in a batch.
+    since: Instant,
+}
+
+/// Who waits for a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// Whoever submits it, next thing.
+    Now,
+    /// Nobody yet, and perhaps nobody ever.
+    NotYet,
 }
 
 /// How many workgroups to dispatch.
@@ -47,6 +73,21 @@ pub(super) struct Recorder {
 pub(super) struct Groups(pub(super) [u32; 3]);
 
 impl Recorder {
+    pub(super) fn new(timeline: &Timeline) -> Self {
+        Self {
+            pass: None,
+            encoder: None,
+            bound: None,
+            parameters: Vec::new(),
+            uploaded: Vec::new(),
+            dispatches: 0,
+            staging: Vec::new(),
+            batch: timeline.batch(),
+            call: None,
+            stamps: None,
+        }
+    }
+
     /// Records a dispatch.
     pub(super) fn dispatch(
         &mut self,
@@ -68,7 +109,10 @@ impl Recorder {
             });
         }
         if self.parameters.len() + room > ARENA_BYTES || self.dispatches >= DISPATCHES {
-            self.flush(gpu)?;
+            self.flush(gpu, Waiting::NotYet)?;
+        }
+        if pipeline.is_new() {
+            self.spoil();
         }
         let mut offsets = smallvec::SmallVec::<[u32; 2]>::new();
         for uniform in uniforms {
@@ -78,7 +122,7 @@ impl Recorder {
         let pass = match &mut self.pass {
             Some(pass) => pass,
             None => {
-                let encoder = Self::encoder(&mut self.encoder, gpu);
+                let encoder = Self::encoder(&mut self.encoder, &mut self.stamps, gpu);
                 let pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                 self.pass.insert(pass.forget_lifetime())
             }
@@ -98,14 +142,56 @@ impl Recorder {
         Ok(())
     }
 
-    /// Takes note that the dispatches recorded last are predicted to take so long, and submits what is recorded if that
-    /// is enough for the GPU to begin with.
-    pub(super) fn announce(&mut self, gpu: &Gpu, seconds: f64) -> Result<()> {
-        self.seconds += seconds;
-        if self.seconds >= SECONDS {
-            self.flush(gpu)?;
+    /// What is recorded until [`Recorder::announce`] belongs to a call that is predicted to take so many seconds.
+    pub(super) fn begin(&mut self, gpu: &Gpu, clock: &Arc<Clock>, seconds: f64) -> Result<()> {
+        if self.batch.unclaimed_bytes() >= NOTICEABLE_BYTES {
+            self.flush(gpu, Waiting::NotYet)?;
+        }
+        let since = Instant::now();
+        if let Some(other) = self.call.take() {
+            // Another thread is recording too; whose work is whose cannot be told.
+            other.clock.spoil();
+            clock.spoil();
+            let host = since.saturating_duration_since(other.since);
+            self.batch.add(&other.clock, other.predicted, host);
+        }
+        self.call = Some(OpenCall {
+            clock: Arc::clone(clock),
+            predicted: duration(seconds),
+            since,
+        });
+        Ok(())
+    }
+
+    /// The call that [`Recorder::begin`] began is recorded. Submits what is recorded if that is enough for the GPU to
+    /// begin with.
+    pub(super) fn announce(&mut self, gpu: &Gpu, clock: &Arc<Clock>) -> Result<()> {
+        match self.call.take() {
+            Some(call) if Arc::ptr_eq(&call.clock, clock) => {
+                self.batch.add(clock, call.predicted, call.since.elapsed());
+            }
+            other => {
+                // Another thread's call took its place.
+                clock.spoil();
+                if let Some(other) = &other {
+                    other.clock.spoil();
+                }
+                self.call = other;
+            }
+        }
+        if self.batch.predicted() >= WORK {
+            self.flush(gpu, Waiting::NotYet)?;
         }
         Ok(())
+    }
+
+    /// The call that is being recorded uses a pipeline for the first time, which drivers may still compile then: its
+    /// time, and that of the calls it shares a submission with, say nothing.
+    fn spoil(&mut self) {
+        self.batch.spoil();
+        if let Some(call) = &self.call {
+            call.clock.spoil();
+        }
     }
 
     /// Puts a uniform block into the arena. The block placed last is used again if it is the same, as in a chain of
@@ -134,7 +220,18 @@ impl Recorder {
         bytes: u64,
     ) {
         self.end_pass();
-        let encoder = Self::encoder(&mut self.encoder, gpu);
+        let encoder = Self::encoder(&mut self.encoder, &mut self.stamps, gpu);
+        if self.call.is_none() {
+            self.batch.add_unclaimed(bytes);
+            // What comes to the host belongs to whoever reads it there, not to the call that computed it.
+            if bytes >= NOTICEABLE_BYTES
+                && !self.batch.is_empty()
+                && let Some(stamps) = &mut self.stamps
+                && !stamps.calls_marked()
+            {
+                stamps.mark(encoder, Mark::Calls);
+            }
+        }
         encoder.copy_buffer_to_buffer(source.0, source.1, target.0, target.1, bytes);
     }
 
@@ -143,31 +240,65 @@ impl Recorder {
         self.staging.push(staging);
     }
 
-    /// Submits what is recorded, if anything, and returns the index of the latest submission.
-    pub(super) fn flush(&mut self, gpu: &Gpu) -> Result<Option<wgpu::SubmissionIndex>> {
+    /// Submits what is recorded, if anything, and returns the number of the latest submission that is under way.
+    pub(super) fn flush(&mut self, gpu: &Gpu, waiting: Waiting) -> Result<Option<u64>> {
         self.end_pass();
+        let mut latest = gpu.timeline.latest();
         if self.encoder.is_some() {
             // Before anything is given up: if it fails, the flush can be tried again.
             let prologue = self.upload_parameters(gpu)?;
+            let stamps = self.finish_stamps(gpu, waiting);
+            let now = Instant::now();
+            let batch = self.take_batch(gpu, now);
             let submitted = gpu.catch(|| {
                 let commands = self.encoder.take().map(wgpu::CommandEncoder::finish);
                 gpu.queue.submit(prologue.into_iter().chain(commands))
             });
             let index = submitted.map_err(|error| gpu.give_up(&error))?;
+            let number = gpu.timeline.submit(batch, index, now);
+            if let Some(stamps) = stamps {
+                gpu.stamps.read(gpu, stamps, number);
+            }
+            let timeline = Arc::clone(&gpu.timeline);
+            gpu.queue
+                .on_submitted_work_done(move || timeline.end(number));
             self.dispatches = 0;
-            self.seconds = 0.0;
             for staging in self.staging.drain(..) {
                 gpu.staging.give_back(staging);
             }
-            self.in_flight.push_back(index);
-            while self.in_flight.len() > IN_FLIGHT {
-                if let Some(oldest) = self.in_flight.pop_front() {
-                    gpu.wait(oldest)?;
-                }
+            latest = Some(number);
+            while let Some((oldest, under_way)) = gpu.timeline.oldest()
+                && under_way > IN_FLIGHT
+            {
+                gpu.wait(oldest)?;
             }
         }
         gpu.check()?;
-        Ok(self.in_flight.back().cloned())
+        Ok(latest)
+    }
+
+    /// The calls of the submission that is about to be made. One that is still being recorded goes on in the next.
+    fn take_batch(&mut self, gpu: &Gpu, now: Instant) -> Batch {
+        if let Some(call) = &mut self.call {
+            let predicted = std::mem::take(&mut call.predicted);
+            let host = now.saturating_duration_since(call.since);
+            self.batch.add(&call.clock, predicted, host);
+            call.since = now;
+        }
+        std::mem::replace(&mut self.batch, gpu.timeline.batch())
+    }
+
+    /// Ends the timestamps of the open encoder, if they will tell anything that waiting for it does not.
+    fn finish_stamps(&mut self, gpu: &Gpu, waiting: Waiting) -> Option<StampSet> {
+        let has_calls = self.call.is_some() || !self.batch.is_empty();
+        let marked = self.stamps.as_ref().is_some_and(StampSet::calls_marked);
+        let useful = waiting == Waiting::NotYet || marked || gpu.timeline.wants_latency();
+        if !(has_calls && useful) {
+            return None;
+        }
+        let mut stamps = self.stamps.take()?;
+        stamps.resolve(self.encoder.as_mut()?);
+        Some(stamps)
     }
 
     /// The command that copies the parameters recorded so far into the arena, unless it holds them already, as in a
@@ -197,11 +328,18 @@ impl Recorder {
 
     fn encoder<'e>(
         slot: &'e mut Option<wgpu::CommandEncoder>,
+        stamps: &mut Option<StampSet>,
         gpu: &Gpu,
     ) -> &'e mut wgpu::CommandEncoder {
         slot.get_or_insert_with(|| {
-            gpu.device
-                .create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+            let mut encoder = gpu
+                .device
+                .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            *stamps = stamps.take().or_else(|| gpu.stamps.take(gpu));
+            if let Some(stamps) = stamps {
+                stamps.mark(&mut encoder, Mark::Begin);
+            }
+            encoder
         })
     }
 }

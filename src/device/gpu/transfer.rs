@@ -5,6 +5,7 @@
 
 use super::Gpu;
 use super::pool::DeviceBuffer;
+use super::recorder::Waiting;
 use crate::error::{Error, Result};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -177,7 +178,7 @@ impl Gpu {
             recorder.recycle(staging);
             if source.len() as u64 > PIECE {
                 // Let the copy of this piece overlap with filling the next.
-                recorder.flush(self)?;
+                recorder.flush(self, Waiting::NotYet)?;
             }
             at += bytes;
         }
@@ -193,7 +194,7 @@ impl Gpu {
     ) -> Result<()> {
         let mut at = offset;
         let mut pieces = target.chunks_mut(PIECE as usize);
-        let mut under_way: VecDeque<(StagingBuffer, wgpu::SubmissionIndex, &mut [u8])> =
+        let mut under_way: VecDeque<(StagingBuffer, u64, &mut [u8])> =
             VecDeque::with_capacity(DOWNLOADS);
         loop {
             while under_way.len() < DOWNLOADS {
@@ -202,20 +203,20 @@ impl Gpu {
                 let staging = self.staging.take(self, Direction::ToHost, bytes)?;
                 let mut recorder = self.recorder();
                 recorder.copy(self, (source.raw(), at), (staging.raw(), 0), bytes);
-                let index = recorder
-                    .flush(self)?
+                let number = recorder
+                    .flush(self, Waiting::Now)?
                     .ok_or_else(|| mapping_failed(&"nothing was submitted"))?;
                 drop(recorder);
                 staging
                     .raw()
                     .map_async(wgpu::MapMode::Read, ..bytes, |_| {});
-                under_way.push_back((staging, index, piece));
+                under_way.push_back((staging, number, piece));
                 at += bytes;
             }
-            let Some((staging, index, piece)) = under_way.pop_front() else {
+            let Some((staging, number, piece)) = under_way.pop_front() else {
                 return Ok(());
             };
-            self.wait(index)?;
+            self.wait(number)?;
             self.check()?;
             let view = staging
                 .raw()
