@@ -284,7 +284,7 @@ impl<'r> Execution<'r> {
             None => (Clock::new(), seconds),
         };
         self.timers[index].clock = Some(Arc::clone(&clock));
-        gpu.begin(&clock, predicted)?;
+        gpu.begin(&clock, predicted);
         let ran = self.run_on_gpu(pass, outline, items, gpu);
         // Whatever came of it, what is recorded next belongs to another call.
         let announced = gpu.announce(&clock);

@@ -262,8 +262,8 @@ impl Gpu {
 
     /// What is recorded from now until [`Gpu::announce`] belongs to one call, predicted to keep this GPU busy for so
     /// many seconds; `clock` will show how long it took. A call may begin and be announced several times.
-    pub(crate) fn begin(&self, clock: &Arc<Clock>, predicted_seconds: f64) -> Result<()> {
-        self.recorder().begin(self, clock, predicted_seconds)
+    pub(crate) fn begin(&self, clock: &Arc<Clock>, predicted_seconds: f64) {
+        self.recorder().begin(clock, predicted_seconds);
     }
 
     /// The call that began is recorded; a GPU with enough to do begins with it.

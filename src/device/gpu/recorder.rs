@@ -7,7 +7,7 @@
 use super::Gpu;
 use super::clock::Clock;
 use super::pipelines::{Pipeline, Window};
-use super::stamps::{Mark, StampSet};
+use super::stamps::StampSet;
 use super::timeline::{Batch, Timeline, duration};
 use super::transfer::{Direction, StagingBuffer};
 use crate::error::{Error, Result};
@@ -25,8 +25,8 @@ const DISPATCHES: u32 = 200;
 const WORK: Duration = Duration::from_millis(20);
 /// Submissions that may be under way before recording waits for the oldest.
 const IN_FLIGHT: usize = 4;
-/// A transfer that belongs to no call and is at least so large is told apart from the calls' work around it, in whose
-/// time it would count otherwise.
+/// A transfer that belongs to no call and is at least so large is not recorded together with calls as long as it is not
+/// known how long transfers take, and so what they add to the calls' time.
 const NOTICEABLE_BYTES: u64 = 64 << 10;
 
 /// Commands that are recorded and not yet submitted.
@@ -46,8 +46,6 @@ pub(super) struct Recorder {
     batch: Batch,
     /// The call that is being recorded.
     call: Option<OpenCall>,
-    /// Timestamps of the open encoder.
-    stamps: Option<StampSet>,
 }
 
 /// A call that is being recorded.
@@ -84,7 +82,6 @@ impl Recorder {
             staging: Vec::new(),
             batch: timeline.batch(),
             call: None,
-            stamps: None,
         }
     }
 
@@ -114,6 +111,10 @@ impl Recorder {
         if pipeline.is_new() {
             self.spoil();
         }
+        if self.call.is_none() {
+            // Nobody knows how long it takes.
+            self.batch.spoil();
+        }
         let mut offsets = smallvec::SmallVec::<[u32; 2]>::new();
         for uniform in uniforms {
             offsets.push(self.place(uniform));
@@ -122,7 +123,7 @@ impl Recorder {
         let pass = match &mut self.pass {
             Some(pass) => pass,
             None => {
-                let encoder = Self::encoder(&mut self.encoder, &mut self.stamps, gpu);
+                let encoder = Self::encoder(&mut self.encoder, gpu);
                 let pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                 self.pass.insert(pass.forget_lifetime())
             }
@@ -143,10 +144,7 @@ impl Recorder {
     }
 
     /// What is recorded until [`Recorder::announce`] belongs to a call that is predicted to take so many seconds.
-    pub(super) fn begin(&mut self, gpu: &Gpu, clock: &Arc<Clock>, seconds: f64) -> Result<()> {
-        if self.batch.unclaimed_bytes() >= NOTICEABLE_BYTES {
-            self.flush(gpu, Waiting::NotYet)?;
-        }
+    pub(super) fn begin(&mut self, clock: &Arc<Clock>, seconds: f64) {
         let since = Instant::now();
         if let Some(other) = self.call.take() {
             // Another thread is recording too; whose work is whose cannot be told.
@@ -160,7 +158,6 @@ impl Recorder {
             predicted: duration(seconds),
             since,
         });
-        Ok(())
     }
 
     /// The call that [`Recorder::begin`] began is recorded. Submits what is recorded if that is enough for the GPU to
@@ -218,21 +215,18 @@ impl Recorder {
         source: (&wgpu::Buffer, u64),
         target: (&wgpu::Buffer, u64),
         bytes: u64,
-    ) {
-        self.end_pass();
-        let encoder = Self::encoder(&mut self.encoder, &mut self.stamps, gpu);
+    ) -> Result<()> {
         if self.call.is_none() {
-            self.batch.add_unclaimed(bytes);
-            // What comes to the host belongs to whoever reads it there, not to the call that computed it.
-            if bytes >= NOTICEABLE_BYTES
-                && !self.batch.is_empty()
-                && let Some(stamps) = &mut self.stamps
-                && !stamps.calls_marked()
-            {
-                stamps.mark(encoder, Mark::Calls);
+            let timeline = &gpu.timeline;
+            if bytes >= NOTICEABLE_BYTES && !self.batch.is_empty() && !timeline.knows_copies() {
+                self.flush(gpu, Waiting::NotYet)?;
             }
+            self.batch.add_unclaimed(bytes);
         }
+        self.end_pass();
+        let encoder = Self::encoder(&mut self.encoder, gpu);
         encoder.copy_buffer_to_buffer(source.0, source.1, target.0, target.1, bytes);
+        Ok(())
     }
 
     /// Hands a staging buffer back once the commands recorded so far are done.
@@ -247,12 +241,14 @@ impl Recorder {
         if self.encoder.is_some() {
             // Before anything is given up: if it fails, the flush can be tried again.
             let prologue = self.upload_parameters(gpu)?;
-            let stamps = self.finish_stamps(gpu, waiting);
+            let stamps = self.take_stamps(gpu, waiting);
+            let begin = stamps.as_ref().map(|stamps| stamps.begin(gpu));
             let now = Instant::now();
             let batch = self.take_batch(gpu, now);
             let submitted = gpu.catch(|| {
                 let commands = self.encoder.take().map(wgpu::CommandEncoder::finish);
-                gpu.queue.submit(prologue.into_iter().chain(commands))
+                gpu.queue
+                    .submit(begin.into_iter().chain(prologue).chain(commands))
             });
             let index = submitted.map_err(|error| gpu.give_up(&error))?;
             let number = gpu.timeline.submit(batch, index, now);
@@ -288,16 +284,15 @@ impl Recorder {
         std::mem::replace(&mut self.batch, gpu.timeline.batch())
     }
 
-    /// Ends the timestamps of the open encoder, if they will tell anything that waiting for it does not.
-    fn finish_stamps(&mut self, gpu: &Gpu, waiting: Waiting) -> Option<StampSet> {
+    /// Room for timestamps of the submission that is about to be made, if they will tell what waiting for it does not.
+    fn take_stamps(&mut self, gpu: &Gpu, waiting: Waiting) -> Option<StampSet> {
         let has_calls = self.call.is_some() || !self.batch.is_empty();
-        let marked = self.stamps.as_ref().is_some_and(StampSet::calls_marked);
-        let useful = waiting == Waiting::NotYet || marked || gpu.timeline.wants_latency();
+        let useful = waiting == Waiting::NotYet || gpu.timeline.wants_latency();
         if !(has_calls && useful) {
             return None;
         }
-        let mut stamps = self.stamps.take()?;
-        stamps.resolve(self.encoder.as_mut()?);
+        let stamps = gpu.stamps.take(gpu)?;
+        stamps.end(self.encoder.as_mut()?);
         Some(stamps)
     }
 
@@ -328,18 +323,11 @@ impl Recorder {
 
     fn encoder<'e>(
         slot: &'e mut Option<wgpu::CommandEncoder>,
-        stamps: &mut Option<StampSet>,
         gpu: &Gpu,
     ) -> &'e mut wgpu::CommandEncoder {
         slot.get_or_insert_with(|| {
-            let mut encoder = gpu
-                .device
-                .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            *stamps = stamps.take().or_else(|| gpu.stamps.take(gpu));
-            if let Some(stamps) = stamps {
-                stamps.mark(&mut encoder, Mark::Begin);
-            }
-            encoder
+            gpu.device
+                .create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
         })
     }
 }

@@ -1,7 +1,8 @@
 //! The GPU's own clock: timestamps at the begin and the end of submissions, read back when these are done.
 //!
 //! For submissions that nobody waits for, whose end would otherwise be known only as having been before somebody
-//! looked. Adapters that cannot write timestamps between passes have none.
+//! looked; not for others, for it costs: on lavapipe each timestamp takes longer than a small dispatch. Adapters that
+//! cannot write timestamps between passes have none.
 
 use super::Gpu;
 use super::timeline::Timeline;
@@ -9,22 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Sets of timestamps that may be in use at once; a submission that finds none free goes without.
 const SETS: usize = 8;
-const BYTES: u64 = 3 * size_of::<u64>() as u64;
+const BYTES: u64 = 2 * size_of::<u64>() as u64;
 
 /// What an adapter must offer for it.
 pub(super) const FEATURES: wgpu::Features =
     wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS);
-
-/// A place in a submission that is timed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mark {
-    /// Before the first command.
-    Begin,
-    /// After the work of its calls, before whatever follows.
-    Calls,
-    /// After the last command.
-    End,
-}
 
 /// Room for the timestamps of one submission.
 #[derive(Debug)]
@@ -32,7 +22,6 @@ pub(super) struct StampSet {
     queries: wgpu::QuerySet,
     resolved: wgpu::Buffer,
     readable: wgpu::Buffer,
-    calls_marked: bool,
 }
 
 /// The sets of a GPU.
@@ -73,11 +62,10 @@ impl Stamps {
                 queries: gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
                     label: Some("divvy timestamps"),
                     ty: wgpu::QueryType::Timestamp,
-                    count: 3,
+                    count: 2,
                 }),
                 resolved: buffer(wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC),
                 readable: buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
-                calls_marked: false,
             }
         });
         made.inspect_err(|error| tracing::warn!(gpu = gpu.name(), %error, "no timestamps"))
@@ -85,7 +73,7 @@ impl Stamps {
     }
 
     /// Reads a set, once the submission that it was resolved in is done, and frees it.
-    pub(super) fn read(&self, gpu: &Gpu, mut set: StampSet, number: u64) {
+    pub(super) fn read(&self, gpu: &Gpu, set: StampSet, number: u64) {
         let (free, timeline) = (Arc::clone(&self.free), Arc::clone(&gpu.timeline));
         let period = f64::from(gpu.queue.get_timestamp_period());
         let readable = set.readable.clone();
@@ -94,7 +82,6 @@ impl Stamps {
                 return;
             }
             set.readable.unmap();
-            set.calls_marked = false;
             let mut free = free.lock().unwrap_or_else(PoisonError::into_inner);
             free.sets.push(set);
         });
@@ -102,31 +89,26 @@ impl Stamps {
 }
 
 impl StampSet {
-    /// Records a timestamp.
-    pub(super) fn mark(&mut self, encoder: &mut wgpu::CommandEncoder, mark: Mark) {
-        self.calls_marked |= mark == Mark::Calls;
-        encoder.write_timestamp(&self.queries, mark as u32);
+    /// The command that writes the first timestamp. By itself, since only when a submission is made it is known whether
+    /// it must be timed.
+    pub(super) fn begin(&self, gpu: &Gpu) -> wgpu::CommandBuffer {
+        let descriptor = wgpu::CommandEncoderDescriptor::default();
+        let mut encoder = gpu.device.create_command_encoder(&descriptor);
+        encoder.write_timestamp(&self.queries, 0);
+        encoder.finish()
     }
 
-    /// Whether whatever follows the work of the calls is timed by itself.
-    pub(super) fn calls_marked(&self) -> bool {
-        self.calls_marked
-    }
-
-    /// Records the last timestamp, and the copies that let the host read all of them.
-    pub(super) fn resolve(&mut self, encoder: &mut wgpu::CommandEncoder) {
-        if !self.calls_marked {
-            encoder.write_timestamp(&self.queries, Mark::Calls as u32);
-        }
-        encoder.write_timestamp(&self.queries, Mark::End as u32);
-        encoder.resolve_query_set(&self.queries, 0..3, &self.resolved, 0);
+    /// Records the last timestamp, and the copies that let the host read both.
+    pub(super) fn end(&self, encoder: &mut wgpu::CommandEncoder) {
+        encoder.write_timestamp(&self.queries, 1);
+        encoder.resolve_query_set(&self.queries, 0..2, &self.resolved, 0);
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.readable, 0, BYTES);
     }
 
     /// Tells the timeline what the GPU wrote.
     fn report(&self, timeline: &Timeline, number: u64, period: f64) -> Option<()> {
         let view = self.readable.slice(..).get_mapped_range().ok()?;
-        let ticks: &[[u64; 3]] = bytemuck::try_cast_slice(&view).ok()?;
+        let ticks: &[[u64; 2]] = bytemuck::try_cast_slice(&view).ok()?;
         let stamps = ticks
             .first()?
             .map(|ticks| (ticks as f64 * period).round() as u64);

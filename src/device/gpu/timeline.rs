@@ -13,6 +13,9 @@
 //!    at earlier work counts for nothing.
 //! 3. Otherwise its end was no later than when it was seen. That is worth knowing if it is less than was predicted.
 //!
+//! Transfers that belong to no call, such as those for a caller who reads a result, may share a submission with calls.
+//! Their time is taken off, at the rate at which submissions of nothing else were done.
+//!
 //! The calls of a submission share its time in proportion to their predictions. A lone call is so timed from end to
 //! end, as the model predicts it: launch, upload and computation.
 
@@ -25,7 +28,12 @@ use std::time::{Duration, Instant};
 /// A begin that is uncertain by no more than this share of the submission's time is known well enough.
 const UNCERTAINTY: f64 = 0.1;
 /// Submissions that are waited for are timed by the GPU too until so many have shown the latency.
-const LATENCIES: u32 = 16;
+const LATENCIES: u32 = 8;
+/// What is estimated follows what is measured at this rate where it grows; where it falls, at once: whatever disturbs
+/// can only prolong things.
+const FOLLOW: f64 = 1.0 / 16.0;
+/// Transfers that are no smaller tell the rate of transfers.
+const TELLING_BYTES: u64 = 64 << 10;
 /// Lists of calls kept for reuse; more submissions are seldom under way.
 const SPARE_LISTS: usize = 8;
 /// A prediction that is longer counts as this, so that sums of them stay numbers.
@@ -45,7 +53,11 @@ struct State {
     /// The submissions for whose end somebody waits right now.
     watched: Vec<u64>,
     last: End,
-    latency: Latency,
+    /// Seconds of a submission that the GPU does not see: from handing it over to its first command, and from its last
+    /// one to somebody's seeing that it is done.
+    latency: Estimate,
+    /// Seconds to transfer a byte.
+    copying: Estimate,
     spare: Vec<Vec<Call>>,
     /// When wgpu last looked for what is done.
     looked: Instant,
@@ -59,8 +71,8 @@ struct Submission {
     batch: Batch,
     /// When it was handed to the driver.
     submitted: Instant,
-    /// When the GPU began it, finished the work of its calls, and finished all of it, in nanoseconds of its own clock.
-    stamps: Option<[u64; 3]>,
+    /// When the GPU began and ended it, in nanoseconds of its own clock.
+    stamps: Option<[u64; 2]>,
 }
 
 /// The end of a submission.
@@ -127,11 +139,6 @@ impl Batch {
     /// Takes note of a transfer that belongs to no call.
     pub(super) fn add_unclaimed(&mut self, bytes: u64) {
         self.unclaimed_bytes += bytes;
-    }
-
-    /// Bytes of transfers that belong to no call.
-    pub(super) fn unclaimed_bytes(&self) -> u64 {
-        self.unclaimed_bytes
     }
 
     /// Tells every call its share of `seconds`.
@@ -219,22 +226,20 @@ pub(super) fn duration(seconds: f64) -> Duration {
         .min(LONGEST)
 }
 
-/// Seconds of a submission that the GPU does not see: from handing it over to its first command, and from its last
-/// one to somebody's seeing that it is done.
+/// An undisturbed time, estimated from measured ones.
 #[derive(Debug, Default)]
-struct Latency {
+struct Estimate {
     seconds: f64,
     samples: u32,
 }
 
-impl Latency {
+impl Estimate {
     fn learn(&mut self, sample: f64) {
         let sample = sample.max(0.0);
-        // Down at once and up slowly: whatever disturbs can only prolong it.
         if self.samples == 0 || sample < self.seconds {
             self.seconds = sample;
         } else {
-            self.seconds += (sample - self.seconds) / f64::from(LATENCIES);
+            self.seconds += (sample - self.seconds) * FOLLOW;
         }
         self.samples = self.samples.saturating_add(1);
     }
@@ -258,7 +263,8 @@ impl Default for Timeline {
                 exact: true,
                 stamp: None,
             },
-            latency: Latency::default(),
+            latency: Estimate::default(),
+            copying: Estimate::default(),
             spare: Vec::new(),
             looked: now,
         };
@@ -295,6 +301,11 @@ impl Timeline {
     /// Whether the latency must still be learned, from a submission that is waited for.
     pub(super) fn wants_latency(&self) -> bool {
         self.state().latency.samples < LATENCIES
+    }
+
+    /// Whether it is known how long transfers take.
+    pub(super) fn knows_copies(&self) -> bool {
+        self.state().copying.samples > 0
     }
 
     /// A batch has been submitted; returns the submission's number, to tell [`Timeline::end`].
@@ -393,11 +404,11 @@ impl Timeline {
     }
 
     /// The GPU's own times of a submission, in nanoseconds of its clock.
-    pub(super) fn stamp(&self, number: u64, stamps: [u64; 3]) {
+    pub(super) fn stamp(&self, number: u64, stamps: [u64; 2]) {
         let mut state = self.state();
         let mut in_flight = state.in_flight.iter_mut();
         if let Some(submission) = in_flight.find(|submission| submission.number == number) {
-            submission.stamps = Some(stamps).filter(|[a, b, c]| a < b && b <= c);
+            submission.stamps = Some(stamps).filter(|[begin, end]| begin < end);
         }
     }
 
@@ -417,7 +428,7 @@ impl State {
         self.last = End {
             seen: now,
             exact,
-            stamp: stamps.map(|[_, _, end]| end),
+            stamp: stamps.map(|[_, end]| end),
         };
         let seconds = self.seconds(&submission, last, now, exact);
         let batch = &mut submission.batch;
@@ -440,46 +451,52 @@ impl State {
     ) -> Option<f64> {
         let batch = &submission.batch;
         let since = |then: Instant| now.saturating_duration_since(then).as_secs_f64();
+        let span = |from: u64, to: u64| to.saturating_sub(from) as f64 * 1e-9;
         let recorded = submission
             .submitted
             .checked_sub(batch.host)
             .unwrap_or(submission.submitted);
-        // It began at the earliest, and at the latest, so long ago.
-        let earliest = since(if last.exact {
-            recorded.max(last.seen)
-        } else {
-            recorded
-        });
+        // It began so long ago at the most, and at the least.
         let latest = since(recorded.max(last.seen));
-        let span = |from: u64, to: u64| to.saturating_sub(from) as f64 * 1e-9;
-        // What follows the calls' own work does not count.
-        let trailing = submission
-            .stamps
-            .map_or(0.0, |[_, calls, end]| span(calls, end));
-        if exact {
-            if let Some([begin, _, end]) = submission.stamps
-                && last.seen <= recorded
-            {
-                let sample = since(submission.submitted) - span(begin, end);
-                self.latency.learn(sample);
-            }
-            if earliest - latest <= UNCERTAINTY * earliest {
-                return Some((earliest + latest) / 2.0 - trailing);
-            }
+        let earliest = if last.exact { latest } else { since(recorded) };
+        let is_idle_before = last.seen <= recorded;
+        if exact && is_idle_before {
+            self.learn(submission, since(submission.submitted));
         }
-        if let Some([begin, calls, _]) = submission.stamps {
+        let copies = batch.unclaimed_bytes as f64 * self.copying.seconds;
+        let seconds = if exact && earliest - latest <= UNCERTAINTY * earliest {
+            (earliest + latest) / 2.0
+        } else if let Some([begin, end]) = submission.stamps {
             let mut lead = batch.host.as_secs_f64() + self.latency.seconds;
-            if let Some(end) = last.stamp {
-                lead = lead.min(span(end, begin));
+            if let Some(last) = last.stamp {
+                lead = lead.min(span(last, begin));
             } else if last.exact {
-                lead -= last
-                    .seen
-                    .saturating_duration_since(recorded)
-                    .as_secs_f64()
-                    .min(lead);
+                let overlap = last.seen.saturating_duration_since(recorded);
+                lead = (lead - overlap.as_secs_f64()).max(0.0);
             }
-            return Some((lead + span(begin, calls)).min(earliest));
+            (lead + span(begin, end)).min(earliest)
+        } else if earliest < batch.predicted.as_secs_f64() {
+            earliest
+        } else {
+            return None;
+        };
+        // What is mostly a difference of larger numbers says nothing.
+        Some(seconds - copies).filter(|calls| *calls >= seconds / 4.0)
+    }
+
+    /// Learns from a submission that nothing delayed and that took so many seconds from being handed over.
+    fn learn(&mut self, submission: &Submission, seconds: f64) {
+        let batch = &submission.batch;
+        if batch.spoiled {
+            return;
         }
-        (earliest < batch.predicted.as_secs_f64()).then_some(earliest)
+        if let Some([begin, end]) = submission.stamps {
+            self.latency
+                .learn(seconds - end.saturating_sub(begin) as f64 * 1e-9);
+        }
+        if batch.is_empty() && batch.unclaimed_bytes >= TELLING_BYTES {
+            let transfer = (seconds - self.latency.seconds).max(0.0);
+            self.copying.learn(transfer / batch.unclaimed_bytes as f64);
+        }
     }
 }

@@ -174,7 +174,7 @@ impl Gpu {
             let staging = self.staging.take(self, Direction::ToDevice, bytes)?;
             self.staging.fill(&staging, piece)?;
             let mut recorder = self.recorder();
-            recorder.copy(self, (staging.raw(), 0), (target.raw(), at), bytes);
+            recorder.copy(self, (staging.raw(), 0), (target.raw(), at), bytes)?;
             recorder.recycle(staging);
             if source.len() as u64 > PIECE {
                 // Let the copy of this piece overlap with filling the next.
@@ -202,7 +202,7 @@ impl Gpu {
                 let bytes = piece.len() as u64;
                 let staging = self.staging.take(self, Direction::ToHost, bytes)?;
                 let mut recorder = self.recorder();
-                recorder.copy(self, (source.raw(), at), (staging.raw(), 0), bytes);
+                recorder.copy(self, (source.raw(), at), (staging.raw(), 0), bytes)?;
                 let number = recorder
                     .flush(self, Waiting::Now)?
                     .ok_or_else(|| mapping_failed(&"nothing was submitted"))?;
@@ -242,7 +242,7 @@ impl Gpu {
             (source.0.raw(), source.1),
             (target.0.raw(), target.1),
             bytes,
-        );
+        )?;
         self.check()
     }
 }
