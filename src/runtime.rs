@@ -1,6 +1,7 @@
 //! The runtime: owns the devices, what is known of their speed, and the policy; runs calls.
 
 use crate::array::{Array, Element, Handle};
+use crate::cost::learned::Learner;
 use crate::cost::profile::Location;
 use crate::cost::{self, Machine};
 use crate::device::cpu::Cpu;
@@ -8,10 +9,11 @@ use crate::device::gpu::{Discovery, GpuInfo, GpuOptions, discover};
 use crate::device::{DeviceId, Devices};
 use crate::dispatch::plan::{Request, Residency};
 use crate::dispatch::{
-    Execution, Explanation, PartReport, Placement, Policy, Report, Run, explain, plan,
+    Execution, Explanation, Knowledge, PartReport, Placement, Plan, Policy, Report, Run, explain,
+    plan,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Call, Kernel};
+use crate::kernel::{Call, Kernel, Outline};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
@@ -44,6 +46,7 @@ struct Inner {
     profile: Location,
     placement: Placement,
     policy: Policy,
+    learner: Learner,
 }
 
 impl Runtime {
@@ -97,23 +100,74 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::run`], before anything runs.
     pub fn explain<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Explanation> {
-        let outline = call.kernel.outline()?;
-        outline.check(call.kernel.name())?;
-        let request = Request::new(call.kernel.name(), &outline, |array| self.residency(array));
+        let outline = self.outline(call)?;
+        let request = self.request(call, &outline);
         explain(
             &request,
             self.machine()?,
-            call.placement.as_ref().unwrap_or(&self.inner.placement),
+            &self.knowledge(&request),
+            self.placement_of(call),
             &self.inner.policy,
         )
     }
 
-    fn plan<K: Kernel>(&self, call: &Call<'_, K>) -> Result<crate::dispatch::Plan> {
+    /// What [`Runtime::run`] would do with a call, without doing it: which items on which device, and the predicted time.
+    ///
+    /// # Errors
+    /// As [`Runtime::run`], before anything runs.
+    ///
+    /// ```
+    /// # fn main() -> divvy::Result<()> {
+    /// use divvy::prelude::*;
+    ///
+    /// let rt = Runtime::builder().cpu_only().no_profile().build()?;
+    /// let x = rt.filled(1000, 1.0f32)?;
+    /// let plan = rt.plan(&sum(&x))?;
+    /// assert_eq!(plan.parts[0].range, 0..1000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn plan<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Plan> {
+        let outline = self.outline(call)?;
+        let request = self.request(call, &outline);
+        plan(
+            &request,
+            self.machine()?,
+            &self.knowledge(&request),
+            self.placement_of(call),
+            &self.inner.policy,
+        )
+    }
+
+    fn outline<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Outline> {
         let outline = call.kernel.outline()?;
         outline.check(call.kernel.name())?;
-        let request = Request::new(call.kernel.name(), &outline, |array| self.residency(array));
-        let placement = call.placement.as_ref().unwrap_or(&self.inner.placement);
-        plan(&request, self.machine()?, placement, &self.inner.policy)
+        Ok(outline)
+    }
+
+    fn request<'a, K: Kernel>(&self, call: &'a Call<'_, K>, outline: &Outline) -> Request<'a> {
+        let kernel = &call.kernel;
+        let residency = |array: &Handle| self.residency(array);
+        Request::new(
+            kernel.name(),
+            kernel.implementation(),
+            outline,
+            residency,
+            |_| 0.0,
+        )
+    }
+
+    fn knowledge(&self, request: &Request<'_>) -> Knowledge {
+        let learner = &self.inner.learner;
+        Knowledge {
+            experience: learner.experience(&request.kernel),
+            allowance_seconds: learner.allowance_seconds(),
+            ..Knowledge::default()
+        }
+    }
+
+    fn placement_of<'a, K: Kernel>(&'a self, call: &'a Call<'_, K>) -> &'a Placement {
+        call.placement.as_ref().unwrap_or(&self.inner.placement)
     }
 
     /// Makes all of an array present on a device ahead of the calls that will need it there: the host for
@@ -243,6 +297,7 @@ pub struct RuntimeBuilder {
     devices: Option<Allowed>,
     adapter: Option<String>,
     profile: Option<Location>,
+    machine: Option<Machine>,
     placement: Placement,
     policy: Policy,
     gpu: GpuOptions,
@@ -294,6 +349,13 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Takes these to be the speeds of the devices, instead of measuring them or reading them from the profile. Nothing
+    /// is placed on a device that it does not list.
+    pub fn machine(mut self, machine: Machine) -> Self {
+        self.machine = Some(machine);
+        self
+    }
+
     /// Where calls run that do not say it themselves; otherwise [`Placement::Auto`].
     pub fn placement(mut self, placement: Placement) -> Self {
         self.placement = placement;
@@ -335,7 +397,8 @@ impl RuntimeBuilder {
     ///
     /// # Errors
     /// [`Error::Setting`] if a value cannot be used, or if only GPUs are allowed and there is none;
-    /// [`Error::Placement`] if the default placement cannot be used.
+    /// [`Error::Placement`] if the default placement cannot be used; [`Error::NoSuchDevice`] and [`Error::Setting`] if
+    /// the machine that was given is not of these devices.
     pub fn build(self) -> Result<Runtime> {
         let threads = match self.threads {
             Some(threads) => Some(threads),
@@ -396,19 +459,40 @@ impl RuntimeBuilder {
             place_on_cpu: allowed != Allowed::Gpu,
             gpus,
         };
+        if let Some(machine) = &self.machine {
+            check_machine(machine, &devices)?;
+        }
         let inner = Inner {
             devices,
             problems,
-            machine: OnceLock::new(),
+            machine: self.machine.map_or_else(OnceLock::new, OnceLock::from),
             measuring: Mutex::new(()),
             profile: self.profile.unwrap_or_else(Location::from_environment),
             placement: self.placement,
             policy: self.policy,
+            learner: Learner::new(),
         };
         Ok(Runtime {
             inner: Arc::new(inner),
         })
     }
+}
+
+/// Refuses a machine with devices that are not there, or of which nothing is known.
+fn check_machine(machine: &Machine, devices: &Devices) -> Result<()> {
+    for model in &machine.devices {
+        if let DeviceId::Gpu(index) = model.id {
+            devices.gpu(index)?;
+        }
+        if model.engines.is_empty() {
+            return Err(Error::Setting {
+                setting: "machine".into(),
+                given: format!("{} without engines", model.id),
+                expected: "at least one engine for each device".into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// More threads than any machine has cores are a mistake.

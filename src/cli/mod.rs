@@ -13,6 +13,7 @@ mod measure;
 mod output;
 mod progress;
 mod run;
+mod simulate;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -47,6 +48,7 @@ enum Command {
     Run(run::Args),
     Bench(bench::Args),
     Explain(explain::Args),
+    Simulate(simulate::Args),
     Completions(completions::Args),
 }
 
@@ -59,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
     match done {

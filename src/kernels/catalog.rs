@@ -3,9 +3,9 @@
 //! file, its shader, one line here and its name in `kernels`.
 
 use crate::array::{Array, Element, ElementType, Handle};
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
-use crate::kernel::Work;
+use crate::kernel::{Call, Kernel, Outline, Work};
 use crate::runtime::Runtime;
 
 /// Every built-in kernel, in the order in which they are listed to users.
@@ -28,9 +28,17 @@ pub const CATALOG: &[Entry] = &[
     super::heat::ENTRY,
 ];
 
+/// [`Entry::audit_sizes`] of kernels whose time grows in proportion to `n`.
+pub const LINEAR_AUDIT_SIZES: &[usize] = &[1 << 10, 1 << 13, 1 << 16, 1 << 19, 1 << 22];
+
 /// The entry of the kernel named `name`.
 pub fn find(name: &str) -> Option<&'static Entry> {
     CATALOG.iter().find(|entry| entry.name == name)
+}
+
+/// The outline of the kernel named `name` at size `n`, of its first element type, or `None` if there is no such kernel.
+pub fn outline(name: &str, n: usize) -> Option<Result<Outline>> {
+    find(name).map(|entry| (entry.outline)(n, entry.dtypes[0]))
 }
 
 /// A built-in kernel as the catalog knows it.
@@ -48,6 +56,11 @@ pub struct Entry {
     pub bitwise: bool,
     /// Sizes that benchmarks use, ascending.
     pub bench_sizes: &'static [usize],
+    /// Sizes at which choices are audited, ascending: from where launching is all that counts to where computing is.
+    /// Smaller than those of benchmarks, since each is run in every way, also on adapters that are slow.
+    pub audit_sizes: &'static [usize],
+    /// The outline of the kernel at size `n`, over arrays that take no memory: for planning without running.
+    pub outline: fn(n: usize, dtype: ElementType) -> Result<Outline>,
     /// Binds the kernel to random arguments of size `n`, drawn from `seed`.
     pub case: fn(n: usize, dtype: ElementType, seed: u64) -> Result<Box<dyn Case>>,
 }
@@ -103,6 +116,20 @@ impl Entry {
     }
 }
 
+/// The outline of a call, for [`Entry::outline`].
+pub(super) fn outline_of<K: Kernel>(call: &Call<'_, K>) -> Result<Outline> {
+    call.kernel.outline()
+}
+
+/// `n * n`, for kernels whose size is a side.
+pub(super) fn squared(kernel: &str, n: usize) -> Result<usize> {
+    n.checked_mul(n).ok_or_else(|| Error::TooLarge {
+        what: format!("{kernel}: a square"),
+        given: format!("{n} rows of {n}"),
+        limit: format!("{} elements", usize::MAX),
+    })
+}
+
 /// What the size `n` of a kernel counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
@@ -125,6 +152,9 @@ pub trait Case: Send {
 
     /// What `run` with this placement would do, and why.
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation>;
+
+    /// What `run` with this placement would do, without the reasons: what deciding costs a call.
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan>;
 
     /// The arrays the kernel reads, and those it writes (an array may be in both).
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>);

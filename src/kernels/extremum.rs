@@ -1,10 +1,10 @@
 //! The least and the greatest element of an array, and where they are: one pass that finds the best of each block of
 //! elements, then the best of those on the host. All by rank (`order`).
 
-use super::catalog::{Case, Check, Entry, Sample, Size, by_type};
+use super::catalog::{self, Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
 use super::order::{Ordered, Ranking};
 use crate::array::{Array, ElementType, Handle};
-use crate::dispatch::{Execution, Explanation, Placement, Report};
+use crate::dispatch::{Execution, Explanation, Placement, Plan, Report};
 use crate::error::Result;
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, Outline, Pass, Role, Work};
@@ -403,6 +403,10 @@ where
         rt.explain(&self.call().on(placement))
     }
 
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&self.call().on(placement))
+    }
+
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
         (vec![self.x.handle().clone()], Vec::new())
     }
@@ -437,6 +441,7 @@ const fn entry(
     name: &'static str,
     about: &'static str,
     dtypes: &'static [ElementType],
+    outline: fn(usize, ElementType) -> Result<Outline>,
     case: fn(usize, ElementType, u64) -> Result<Box<dyn Case>>,
 ) -> Entry {
     let bench_sizes = &[1 << 10, 1 << 16, 1 << 20, 1 << 24];
@@ -447,6 +452,8 @@ const fn entry(
         dtypes,
         bitwise: true,
         bench_sizes,
+        audit_sizes: LINEAR_AUDIT_SIZES,
+        outline,
         case,
     }
 }
@@ -456,6 +463,7 @@ pub const MIN: Entry = entry(
     "min",
     "the least element",
     ALL,
+    |n, dtype| by_type!(dtype, T => catalog::outline_of(&min(&Array::<T>::uninit(n)?))),
     |n, dtype, seed| by_type!(dtype, T => ExtremumCase::<T, Min>::boxed(n, seed)),
 );
 
@@ -464,6 +472,7 @@ pub const MAX: Entry = entry(
     "max",
     "the greatest element",
     ALL,
+    |n, dtype| by_type!(dtype, T => catalog::outline_of(&max(&Array::<T>::uninit(n)?))),
     |n, dtype, seed| by_type!(dtype, T => ExtremumCase::<T, Max>::boxed(n, seed)),
 );
 
@@ -472,6 +481,7 @@ pub const ARGMIN: Entry = entry(
     "argmin",
     "where the least element is",
     &[ElementType::F32],
+    |n, _| catalog::outline_of(&argmin(&Array::uninit(n)?)),
     |n, _, seed| ExtremumCase::<f32, ArgMin>::boxed(n, seed),
 );
 
@@ -480,5 +490,6 @@ pub const ARGMAX: Entry = entry(
     "argmax",
     "where the greatest element is",
     &[ElementType::F32],
+    |n, _| catalog::outline_of(&argmax(&Array::uninit(n)?)),
     |n, _, seed| ExtremumCase::<f32, ArgMax>::boxed(n, seed),
 );

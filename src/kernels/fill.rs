@@ -1,8 +1,8 @@
 //! One value in every element.
 
-use super::catalog::{Case, Check, Entry, Sample, Size, by_type};
+use super::catalog::{self, Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
 use crate::array::{Array, Element, ElementType, Handle};
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::Result;
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
@@ -90,6 +90,8 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32, ElementType::U32, ElementType::I32],
     bitwise: true,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
+    audit_sizes: LINEAR_AUDIT_SIZES,
+    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&fill(T::default(), &mut Array::uninit(n)?))),
     case: |n, dtype, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         by_type!(dtype, T => {
@@ -116,6 +118,10 @@ impl<T: Element + Sample> Case for FillCase<T> {
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&fill(self.value, &mut self.x).on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&fill(self.value, &mut self.x).on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {

@@ -8,7 +8,7 @@ use super::panels::{Panel, Product};
 use super::scale;
 use crate::array::{Array, ElementType, Handle, Matrix, MatrixMut, Operand};
 use crate::device::DeviceKind;
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, Outline, Pass, Role, Work};
@@ -401,6 +401,21 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32],
     bitwise: false,
     bench_sizes: &[128, 256, 512, 1024, 2048],
+    audit_sizes: &[32, 64, 128, 384, 1024],
+    outline: |n, _| {
+        let squared = catalog::squared("gemm", n)?;
+        let (a, b, mut c) = (
+            Array::uninit(squared)?,
+            Array::uninit(squared)?,
+            Array::uninit(squared)?,
+        );
+        let (a, b, c) = (
+            a.as_matrix(n, n)?,
+            b.as_matrix(n, n)?,
+            c.as_matrix_mut(n, n)?,
+        );
+        catalog::outline_of(&gemm(1.0, a, b, 0.0, c))
+    },
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut random = || catalog::random_f32(n * n, &mut rng);
@@ -468,6 +483,10 @@ impl Case for GemmCase {
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&self.call()?.on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&self.call()?.on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {

@@ -8,7 +8,7 @@ use super::gemm::{role_of_a, window, window_elements, work};
 use super::panels::{Panel, Product};
 use super::scale;
 use crate::array::{Array, ElementType, Handle, Matrix, Operand};
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, Outline, Pass, Role, Work};
@@ -455,6 +455,12 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32],
     bitwise: false,
     bench_sizes: &[256, 1024, 4096, 8192],
+    audit_sizes: &[64, 192, 512, 1536, 4096],
+    outline: |n, _| {
+        let a = Array::uninit(catalog::squared("gemv", n)?)?;
+        let (x, mut y) = (Array::uninit(n)?, Array::uninit(n)?);
+        catalog::outline_of(&gemv(1.0, a.as_matrix(n, n)?, &x, 0.0, &mut y))
+    },
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (a, x) = (
@@ -497,6 +503,10 @@ impl Case for GemvCase {
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&self.call()?.on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&self.call()?.on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {

@@ -4,7 +4,7 @@ mod rows;
 
 use super::catalog::{self, Case, Check, Entry, Size};
 use crate::array::{Array, ElementType, Handle};
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
@@ -257,13 +257,15 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32],
     bitwise: false,
     bench_sizes: &[256, 1024, 4096],
+    audit_sizes: &[64, 192, 512, 1024, 2048],
+    outline: |n, _| {
+        let cells = catalog::squared("heat", n)?;
+        let (u, mut next) = (Array::uninit(cells)?, Array::uninit(cells)?);
+        catalog::outline_of(&heat_step((n, n), 0.25, Border::Insulated, &u, &mut next))
+    },
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let cells = n.checked_mul(n).ok_or_else(|| Error::TooLarge {
-            what: "heat: a grid".into(),
-            given: format!("{n} rows of {n}"),
-            limit: format!("{} cells", usize::MAX),
-        })?;
+        let cells = catalog::squared("heat", n)?;
         let us = catalog::random_f32(cells, &mut rng);
         let border = if rng.bool() {
             Border::Insulated
@@ -316,6 +318,10 @@ impl Case for HeatCase {
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&self.call().on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&self.call().on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {

@@ -1,11 +1,11 @@
 //! Prefix sums, in three passes: the totals of tiles, the prefix sums of those (this kernel again, on less), and the
 //! prefix sums of each tile on top of what carries into it. By one fixed tree (`prefix`).
 
-use super::catalog::{Case, Check, Entry, Sample, Size, by_type};
+use super::catalog::{self, Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
 use super::prefix::{self, Kind, TILE};
 use super::tree::Addend;
 use crate::array::{Array, ElementType, Handle};
-use crate::dispatch::{Execution, Explanation, Placement, Report};
+use crate::dispatch::{Execution, Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, Kernel, Outline, Pass, Role, Work};
@@ -308,6 +308,8 @@ pub const INCLUSIVE: Entry = Entry {
     dtypes: ALL,
     bitwise: true,
     bench_sizes: BENCH_SIZES,
+    audit_sizes: LINEAR_AUDIT_SIZES,
+    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&inclusive_scan(&Array::<T>::uninit(n)?, &mut Array::uninit(n)?))),
     case: |n, dtype, seed| by_type!(dtype, T => ScanCase::<T>::boxed(Kind::Inclusive, n, seed)),
 };
 
@@ -319,6 +321,8 @@ pub const EXCLUSIVE: Entry = Entry {
     dtypes: ALL,
     bitwise: true,
     bench_sizes: BENCH_SIZES,
+    audit_sizes: LINEAR_AUDIT_SIZES,
+    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&exclusive_scan(&Array::<T>::uninit(n)?, &mut Array::uninit(n)?))),
     case: |n, dtype, seed| by_type!(dtype, T => ScanCase::<T>::boxed(Kind::Exclusive, n, seed)),
 };
 
@@ -360,6 +364,10 @@ impl<T: Addend + Sample> Case for ScanCase<T> {
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&self.call().on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&self.call().on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {

@@ -3,7 +3,7 @@
 use super::catalog::{self, Case, Check, Entry, Size};
 use super::math;
 use crate::array::{Array, ElementType, Handle};
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
@@ -242,6 +242,11 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32],
     bitwise: false,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
+    audit_sizes: catalog::LINEAR_AUDIT_SIZES,
+    outline: |n, _| {
+        let (x, mut y) = (Array::uninit(n)?, Array::uninit(n)?);
+        catalog::outline_of(&transform(Unary::Exp, &x, &mut y))
+    },
     case: |n, _, seed| {
         let mut xs = catalog::random_f32(n, &mut fastrand::Rng::with_seed(seed));
         // Within what has a finite, normal exponential.
@@ -274,6 +279,10 @@ impl Case for TransformCase {
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&transform(CASE, &self.x, &mut self.y).on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&transform(CASE, &self.x, &mut self.y).on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {

@@ -1,9 +1,9 @@
 //! Two arrays combined element by element.
 
-use super::catalog::{Case, Check, Entry, Sample, Size, by_type};
+use super::catalog::{self, Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
 use super::order::{Ordered, Ranking};
 use crate::array::{Array, Element, ElementType, Handle};
-use crate::dispatch::{Explanation, Placement, Report};
+use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
@@ -304,6 +304,13 @@ pub const ENTRY: Entry = Entry {
     dtypes: &[ElementType::F32, ElementType::U32, ElementType::I32],
     bitwise: true,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
+    audit_sizes: LINEAR_AUDIT_SIZES,
+    outline: |n, dtype| {
+        by_type!(dtype, T => {
+            let (a, b, mut out) = (Array::<T>::uninit(n)?, Array::uninit(n)?, Array::uninit(n)?);
+            catalog::outline_of(&zip(Binary::Add, &a, &b, &mut out))
+        })
+    },
     case: |n, dtype, seed| by_type!(dtype, T => ZipCase::<T>::boxed(n, seed)),
 };
 
@@ -345,6 +352,10 @@ impl<T: Arithmetic + Sample> Case for ZipCase<T> {
 
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
         rt.explain(&zip(Binary::Add, &self.a, &self.b, &mut self.out).on(placement))
+    }
+
+    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
+        rt.plan(&zip(Binary::Add, &self.a, &self.b, &mut self.out).on(placement))
     }
 
     fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
