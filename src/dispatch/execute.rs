@@ -416,3 +416,6 @@ fn piece_items(name: &str, outline: &Outline, limits: &GpuLimits) -> Result<usiz
         pieces => Ok(pieces),
     }
 }
+
+#[cfg(test)]
+mod tests;

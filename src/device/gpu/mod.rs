@@ -12,6 +12,8 @@ mod pool;
 mod readiness;
 mod recorder;
 mod stamps;
+#[cfg(test)]
+mod tests;
 mod timeline;
 mod transfer;
 
@@ -124,14 +126,17 @@ impl Gpu {
     ) -> Result<Arc<Self>> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let fault = Arc::new(Mutex::new(Fault::default()));
-        let errors = Arc::clone(&fault);
+        let timeline = Arc::new(Timeline::default());
+        let (errors, timed) = (Arc::clone(&fault), Arc::clone(&timeline));
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             tracing::error!(%error, "wgpu");
+            timed.spoil();
             let mut fault = errors.lock().unwrap_or_else(PoisonError::into_inner);
             fault.error.get_or_insert(error.to_string());
         }));
-        let losses = Arc::clone(&fault);
+        let (losses, timed) = (Arc::clone(&fault), Arc::clone(&timeline));
         device.set_device_lost_callback(move |reason, message| {
+            timed.give_up();
             let mut fault = losses.lock().unwrap_or_else(PoisonError::into_inner);
             fault.lost.get_or_insert(format!("{reason:?}: {message}"));
         });
@@ -141,7 +146,6 @@ impl Gpu {
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let timeline = Arc::new(Timeline::default());
         let gpu = Arc::new_cyclic(|this| Self {
             id: GpuId(NEXT.fetch_add(1, Ordering::Relaxed)),
             this: this.clone(),
@@ -283,6 +287,12 @@ impl Gpu {
             let _ = self.device.poll(wgpu::PollType::Poll);
             self.timeline.looked();
         }
+    }
+
+    /// How many pipelines have been compiled.
+    #[cfg(test)]
+    pub(crate) fn compiled(&self) -> u64 {
+        self.pipelines.compiled()
     }
 
     /// Submits everything recorded.

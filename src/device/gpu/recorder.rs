@@ -55,6 +55,8 @@ struct OpenCall {
     predicted: Duration,
     /// Since when its recording has not been counted in a batch.
     since: Instant,
+    /// Whether any of it is recorded in the open batch.
+    has_begun: bool,
 }
 
 /// Who waits for a submission.
@@ -111,9 +113,10 @@ impl Recorder {
         if pipeline.is_new() {
             self.spoil();
         }
-        if self.call.is_none() {
+        match &mut self.call {
+            Some(call) => call.has_begun = true,
             // Nobody knows how long it takes.
-            self.batch.spoil();
+            None => self.batch.spoil(),
         }
         let mut offsets = smallvec::SmallVec::<[u32; 2]>::new();
         for uniform in uniforms {
@@ -157,6 +160,7 @@ impl Recorder {
             clock: Arc::clone(clock),
             predicted: duration(seconds),
             since,
+            has_begun: false,
         });
     }
 
@@ -165,7 +169,9 @@ impl Recorder {
     pub(super) fn announce(&mut self, gpu: &Gpu, clock: &Arc<Clock>) -> Result<()> {
         match self.call.take() {
             Some(call) if Arc::ptr_eq(&call.clock, clock) => {
-                self.batch.add(clock, call.predicted, call.since.elapsed());
+                if call.has_begun {
+                    self.batch.add(clock, call.predicted, call.since.elapsed());
+                }
             }
             other => {
                 // Another thread's call took its place.
@@ -216,7 +222,9 @@ impl Recorder {
         target: (&wgpu::Buffer, u64),
         bytes: u64,
     ) -> Result<()> {
-        if self.call.is_none() {
+        if let Some(call) = &mut self.call {
+            call.has_begun = true;
+        } else {
             let timeline = &gpu.timeline;
             if bytes >= NOTICEABLE_BYTES && !self.batch.is_empty() && !timeline.knows_copies() {
                 self.flush(gpu, Waiting::NotYet)?;
@@ -275,18 +283,22 @@ impl Recorder {
 
     /// The calls of the submission that is about to be made. One that is still being recorded goes on in the next.
     fn take_batch(&mut self, gpu: &Gpu, now: Instant) -> Batch {
-        if let Some(call) = &mut self.call {
+        if let Some(call) = &mut self.call
+            && call.has_begun
+        {
             let predicted = std::mem::take(&mut call.predicted);
             let host = now.saturating_duration_since(call.since);
             self.batch.add(&call.clock, predicted, host);
             call.since = now;
+            call.has_begun = false;
         }
         std::mem::replace(&mut self.batch, gpu.timeline.batch())
     }
 
     /// Room for timestamps of the submission that is about to be made, if they will tell what waiting for it does not.
     fn take_stamps(&mut self, gpu: &Gpu, waiting: Waiting) -> Option<StampSet> {
-        let has_calls = self.call.is_some() || !self.batch.is_empty();
+        let has_begun = self.call.as_ref().is_some_and(|call| call.has_begun);
+        let has_calls = has_begun || !self.batch.is_empty();
         let useful = waiting == Waiting::NotYet || gpu.timeline.wants_latency();
         if !(has_calls && useful) {
             return None;

@@ -61,6 +61,7 @@ struct State {
     spare: Vec<Vec<Call>>,
     /// When wgpu last looked for what is done.
     looked: Instant,
+    is_lost: bool,
 }
 
 /// A submission under way.
@@ -267,6 +268,7 @@ impl Default for Timeline {
             copying: Estimate::default(),
             spare: Vec::new(),
             looked: now,
+            is_lost: false,
         };
         Self {
             backlog: Arc::new(backlog),
@@ -324,6 +326,9 @@ impl Timeline {
         state.looked = Instant::now();
         let number = state.next;
         state.next += 1;
+        if state.is_lost {
+            return number;
+        }
         if state.in_flight.is_empty() {
             self.backlog.begin(submitted);
         }
@@ -412,9 +417,17 @@ impl Timeline {
         }
     }
 
-    /// Nothing will be known any more of what is under way: the GPU is lost.
+    /// Something went wrong: what is under way may have done less than it should, and its time says nothing.
+    pub(super) fn spoil(&self) {
+        for submission in &mut self.state().in_flight {
+            submission.batch.spoil();
+        }
+    }
+
+    /// Nothing will be known of what is under way, nor of what comes: the GPU is lost.
     pub(super) fn give_up(&self) {
         let mut state = self.state();
+        state.is_lost = true;
         state.in_flight.clear();
         state.watched.clear();
     }
