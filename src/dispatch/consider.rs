@@ -164,6 +164,8 @@ enum Depth {
 const FINISH_TOGETHER: f64 = 1.03;
 /// How often a split is balanced anew by what its parts are predicted to take.
 const BALANCING_ROUNDS: usize = 3;
+/// How many times as long as the fastest device a split may be predicted to take to be tried.
+const WORTH_TRYING: f64 = 1.5;
 /// Runs of a software adapter before it is known to be as fast as it seems.
 const SOFTWARE_SAMPLES: u64 = 3;
 /// A part that spends a larger share of its time on moving data is learned apart from those that move none.
@@ -199,6 +201,22 @@ struct Estimate<'a> {
 struct Member<'a> {
     device: &'a DeviceModel,
     line: Line,
+    /// The least and the most seconds that it takes for an item, in parts of whichever size.
+    per_item: [f64; 2],
+}
+
+impl<'a> Member<'a> {
+    fn new(device: &'a DeviceModel, lines: [Line; 2]) -> Self {
+        let [line, other] = lines;
+        Self {
+            device,
+            line,
+            per_item: [
+                line.per_item.min(other.per_item),
+                line.per_item.max(other.per_item),
+            ],
+        }
+    }
 }
 
 type Members<'a> = SmallVec<[Member<'a>; 8]>;
@@ -230,15 +248,14 @@ impl<'a> Planner<'a> {
         }
         members.retain(|member| member.device.kind != DeviceKind::Software);
         // Worth a look is what could be chosen, or tried.
-        let gain = if self.knowledge.allowance_seconds > 0.0 {
-            0.0
-        } else {
-            self.policy.split_gain
-        };
-        let worth = found
-            .fastest_alone(|_| true)
-            .map(|at| (1.0 - gain) * found.candidates[at].seconds())
-            .filter(|_| depth == Depth::Choice);
+        let fastest = found.fastest_alone(|_| true);
+        let worth = fastest.map(|at| {
+            let alone = found.candidates[at].seconds();
+            let chosen = (1.0 - self.policy.split_gain) * alone;
+            let tried = f64::min(WORTH_TRYING * alone, self.knowledge.allowance.seconds);
+            f64::max(chosen, tried)
+        });
+        let worth = worth.filter(|_| depth == Depth::Choice);
         let split = self.split(members, worth);
         found.candidates.extend(split);
         if found.candidates.is_empty() {
@@ -287,10 +304,14 @@ impl<'a> Planner<'a> {
                 fastest = Some(estimate);
             }
         }
-        members.extend(fastest.map(|fastest| Member {
-            device,
-            line: fastest.line(all.len()),
-        }));
+        // Its speed at half of the items tells more of its speed at its part than that at all of them would.
+        let half = 0..(self.request.items / 2).max(1);
+        if let Some(fastest) = fastest {
+            let of_all = fastest.line(all.len());
+            let of_half = self.fastest(device, &half, DeviceSet::EMPTY);
+            let line = of_half.map_or(of_all, |estimate| estimate.line(half.len()));
+            members.push(Member::new(device, [line, of_all]));
+        }
     }
 
     /// What the placement says, unless it leaves the choice to the planner.
@@ -340,9 +361,9 @@ impl<'a> Planner<'a> {
     fn split(&self, mut members: Members<'_>, worth: Option<f64>) -> Option<Candidate> {
         let fastest = members
             .iter()
-            .map(|m| m.line.per_item)
+            .map(|m| m.per_item[1])
             .fold(f64::INFINITY, f64::min);
-        members.retain(|m| m.line.per_item <= self.policy.split_speed_ratio * fastest);
+        members.retain(|m| m.per_item[0] <= self.policy.split_speed_ratio * fastest);
         let mut best = self.balanced(&members, worth);
         // Devices that slow the others down may be better left out: the one that does least goes first, or each in turn
         // while that is few.
@@ -422,10 +443,7 @@ impl<'a> Planner<'a> {
     fn member_for_a_part(&self, device: &'a DeviceModel) -> Option<Member<'a>> {
         let least = 0..self.request.border_grain.min(self.request.items);
         let estimate = self.fastest(device, &least, DeviceSet::EMPTY).ok()?;
-        Some(Member {
-            device,
-            line: estimate.line(least.len()),
-        })
+        Some(Member::new(device, [estimate.line(least.len()); 2]))
     }
 
     fn load(&self, device: &DeviceModel, range: &Range<usize>) -> Result<Load, RuledOut> {
@@ -740,15 +758,15 @@ impl Considered {
     /// A candidate to try instead of the choice, because it may well be faster and enough calls of that size will follow
     /// to profit.
     fn worth_trying(&self, policy: &Policy, knowledge: &Knowledge, size: f64) -> Option<usize> {
-        let allowance = knowledge.allowance_seconds;
-        if self.why == Why::Compiling || allowance <= 0.0 {
+        let allowance = knowledge.allowance;
+        if self.why == Why::Compiling || allowance.seconds <= 0.0 {
             return None;
         }
         let chosen = &self.candidates[self.choice];
         let affordable = |candidate: &Candidate| {
             candidate.eligible
                 && candidate.compiling.is_empty()
-                && candidate.seconds() <= allowance
+                && candidate.seconds() <= allowance.seconds
                 && candidate.seconds() <= policy.exploration_limit * chosen.seconds()
         };
         let visits = f64::from(knowledge.experience.visits(size));
@@ -758,7 +776,7 @@ impl Considered {
             .enumerate()
             .filter(|(at, candidate)| *at != self.choice && affordable(candidate))
             .map(|(at, candidate)| (at, candidate.profit_of_trying(chosen, follow)))
-            .filter(|(_, profit)| *profit > 0.0)
+            .filter(|(at, profit)| *profit > allowance.price * self.candidates[*at].seconds())
             .max_by(|(_, a), (_, b)| a.total_cmp(b))
             .map(|(at, _)| at)
     }
