@@ -13,7 +13,7 @@ use crate::dispatch::{
     plan,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Call, Kernel, Outline};
+use crate::kernel::{Call, Kernel, Outline, identity};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
@@ -75,7 +75,7 @@ impl Runtime {
         let mut execution = Execution::new(&inner.devices, &plan);
         let value = call.kernel.execute(&mut execution)?;
         let moved = execution.moved();
-        let timings = execution.finish();
+        let timings = execution.finish(identity(&call.kernel));
         let parts = plan.parts.iter().zip(timings);
         let parts = parts.map(|(part, timing)| PartReport {
             device: part.device,

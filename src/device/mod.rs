@@ -10,7 +10,8 @@ mod kind;
 mod region;
 pub mod sim;
 
-pub use gpu::{Clock, GpuInfo, GpuLimits, Reading};
+pub(crate) use gpu::{Clock, Reading};
+pub use gpu::{GpuInfo, GpuLimits};
 pub use id::DeviceId;
 pub use kind::DeviceKind;
 pub use sim::SimulatedMachine;

@@ -94,8 +94,18 @@ impl<'r> Execution<'r> {
     }
 
     /// How long each part of the plan took, in the plan's order: all launches of the kernel together, except for small
-    /// follow-up passes of a split, which are nobody's part. Nothing can be launched afterwards.
-    pub(crate) fn finish(self) -> SmallVec<[PartTiming; 2]> {
+    /// follow-up passes of a split, which are nobody's part. Nothing can be launched afterwards. Its GPUs are ready for the
+    /// kernel, of which this is the [`identity`](crate::kernel::identity), from now on.
+    pub(crate) fn finish(self, identity: u64) -> SmallVec<[PartTiming; 2]> {
+        if let Task::Run { devices, plan } = self.task {
+            for part in &plan.parts {
+                if let DeviceId::Gpu(index) = part.device
+                    && let Ok(gpu) = devices.gpu(index)
+                {
+                    gpu.set_ready(identity);
+                }
+            }
+        }
         let finish = |timer: Timer| PartTiming {
             timing: match timer.clock {
                 Some(clock) => {

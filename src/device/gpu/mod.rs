@@ -18,7 +18,7 @@ mod timeline;
 mod transfer;
 
 pub(crate) use adapter::{Discovery, discover};
-pub use clock::{Clock, Reading};
+pub(crate) use clock::{Clock, Reading};
 pub use part::{GpuArg, GpuPart};
 pub(crate) use pool::DeviceBuffer;
 pub(crate) use readiness::Readiness;

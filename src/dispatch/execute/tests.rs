@@ -66,7 +66,7 @@ fn planned(parts: &[(DeviceId, Range<usize>)]) -> Plan {
 fn run<K: Kernel>(devices: &Devices, plan: &Plan, kernel: &K) -> SmallVec<[PartTiming; 2]> {
     let mut execution = Execution::new(devices, plan);
     kernel.execute(&mut execution).map(drop).expect("it runs");
-    execution.finish()
+    execution.finish(identity(kernel))
 }
 
 /// Returns once the GPU says that it is ready for a kernel, for which nobody but a thread in the background cares.
@@ -125,6 +125,7 @@ fn all_launches_of_a_kernel_are_one_part() {
     let kernel = inclusive_scan(&x, &mut out).kernel;
     let on_gpu = planned(&[(GPU, 0..N)]);
     let first = run(&devices, &on_gpu, &kernel);
+    assert_eq!(gpu.readiness(identity(&kernel)), Readiness::Ready);
     gpu.wait_for_all().expect("done");
     assert_eq!(first[0].timing.reading(), Reading::Unknown, "it compiled");
     for _ in 0..20 {
