@@ -64,7 +64,10 @@ impl Rules<'_> {
         let seconds = |device: &usize| job.seconds(self.world, &all(*device), &fresh);
         let devices = (0..self.world.machine.devices.len()).filter(able);
         let fastest = devices.min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
-        fastest.map_or_else(|| super::oracle::best(self.world, job, &fresh).1, all)
+        match fastest {
+            Some(device) => all(device),
+            None => super::oracle::best(self.world, job, &fresh).1,
+        }
     }
 
     /// Even shares for the CPU and the first GPU, or for all devices if there are more than two; what cannot be shared
