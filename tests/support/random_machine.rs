@@ -160,6 +160,10 @@ impl Gpu {
             "integrated" => rng.log_between(0.3, 5.0),
             _ => rng.log_between(0.8, 60.0),
         };
+        if kind == "software" {
+            // It computes on the same cores, behind the same caches.
+            return Self::software(rng, cpu, faster);
+        }
         let (floor, half) = (rng.log_between(4e-7, 2e-5), rng.log_between(1e5, 3e7));
         let mut cliffs = Vec::new();
         if rng.chance(0.4) {
@@ -184,6 +188,23 @@ impl Gpu {
             links: (!free).then(|| [(); 2].map(|()| link(rng))),
             memory: rng.log_between(3e8, 1e11).round(),
             binding: 1 << rng.0.u32(27..32),
+        }
+    }
+
+    fn software(rng: &mut Random, cpu: &Speed, slower: f64) -> Self {
+        Self {
+            kind: "software",
+            launch: rng.log_between(2e-5, 2e-4),
+            speed: Speed {
+                flops: cpu.flops * slower,
+                bytes: cpu.bytes * slower,
+                floor: rng.log_between(4e-6, 2e-5),
+                half: cpu.half,
+                cliffs: cpu.cliffs.clone(),
+            },
+            links: Some([(); 2].map(|()| link(rng))),
+            memory: 1e10,
+            binding: 1 << 27,
         }
     }
 
