@@ -209,3 +209,6 @@ fn noise(world: &World<'_>, job: &Job<'_>, device: usize, call: usize, seed: u64
         .noise
         .factor(&mut fastrand::Rng::with_seed(hash))
 }
+
+#[cfg(test)]
+mod tests;
