@@ -226,7 +226,8 @@ fn a_kernel_that_is_unknown_is_passed_over_with_one_warning() {
 fn arguments_that_cannot_be_used_are_refused() {
     let file = shipped("lavapipe");
     let cases: &[(&[&str], &str)] = &[
-        (&["--calls", "0"], "--calls"),
+        (&["--calls", "0"], "1..=10000"),
+        (&["--calls", "10001"], "1..=10000"),
         (&["--calls", "-5"], "'-5'"),
         (&["--sizes", "0"], "at least 1"),
         (&["--sizes", "64,many"], "expected a number"),

@@ -48,7 +48,7 @@ pub struct Args {
     machines: Vec<PathBuf>,
 
     /// Calls of each kernel and size
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     calls: u32,
 
     /// These sizes instead of up to six of each kernel's own table, separated by commas

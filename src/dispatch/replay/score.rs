@@ -4,6 +4,7 @@ use super::job::{Job, Parts, World};
 use super::oracle::Best;
 use super::{COLD_CALLS, Options, Residency};
 use crate::device::DeviceId;
+use crate::device::sim::Change;
 
 /// The calls after a change from which on, and up to which, recovery is judged.
 const RECOVERY: [usize; 2] = [20, 40];
@@ -172,10 +173,10 @@ pub(super) struct Track {
 }
 
 impl Track {
-    pub fn new(policy: &'static str, jobs: usize, calls: usize) -> Self {
+    pub fn new(policy: &'static str, jobs: usize) -> Self {
         Self {
             policy,
-            seconds: vec![Vec::with_capacity(calls); jobs],
+            seconds: vec![Vec::new(); jobs],
             exploring_seconds: vec![0.0; jobs],
             chosen: vec![Parts::new(); jobs],
         }
@@ -268,11 +269,13 @@ pub(super) fn outcome(
 
 /// For every change to the worse, the planner's regret a while later.
 fn recovery(world: &World<'_>, best: &Best, tracks: &[Track], options: &Options) -> Vec<Recovery> {
-    let worse = world
-        .machine
-        .changes
-        .iter()
-        .filter(|change| change.factor > 1.0);
+    let before = |change: &Change| {
+        let device = world.position(change.device);
+        let call = change.after_call.checked_sub(1);
+        call.map_or(1.0, |call| world.machine.slowness(device, call))
+    };
+    let changes = world.machine.changes.iter();
+    let worse = changes.filter(|change| change.factor > before(change));
     let judged = worse.filter_map(|change| {
         let [from, to] =
             RECOVERY.map(|calls| change.after_call.saturating_add(calls).min(options.calls));
