@@ -33,6 +33,7 @@ Examples:
   divvy run gemm --n 1024 --placement gpu --residency device --json
   divvy bench --kernels sum,gemm
   divvy explain axpy --n 64Ki
+  divvy simulate benches/machines/*.json
 
 Environment:
   DIVVY_DEVICES  cpu, gpu or all: which devices may be used
