@@ -13,7 +13,7 @@ use crate::dispatch::{
     plan,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Call, Kernel, Outline};
+use crate::kernel::{Call, Kernel, Outline, identity};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -73,11 +73,14 @@ impl Runtime {
         let mut execution = Execution::new(&inner.devices, &plan);
         let value = call.kernel.execute(&mut execution)?;
         let moved = execution.moved();
-        let parts = plan.parts.iter().map(|part| PartReport {
+        let timings = execution.finish(identity(&call.kernel));
+        let parts = plan.parts.iter().zip(timings);
+        let parts = parts.map(|(part, timing)| PartReport {
             device: part.device,
             range: part.range.clone(),
             threads: part.threads,
             predicted_seconds: part.predicted.seconds(),
+            timing,
         });
         let report = Report {
             kernel: call.kernel.name().to_owned(),

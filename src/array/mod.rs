@@ -8,12 +8,14 @@ mod element;
 mod host;
 mod matrix;
 mod range_set;
+mod rehearsal;
 mod residency;
 
 pub use element::{Element, ElementType};
 pub(crate) use matrix::Operand;
 pub use matrix::{Matrix, MatrixMut};
 pub use range_set::RangeSet;
+pub(crate) use rehearsal::Rehearsal;
 pub(crate) use residency::{DeviceView, Moved};
 
 use crate::error::{Error, Result};
@@ -97,6 +99,7 @@ impl<T: Element> Array<T> {
                 storage: Arc::new(Storage {
                     len,
                     ty: T::TYPE,
+                    rehearsed: rehearsal::is_under_way(),
                     residency,
                 }),
             },
@@ -255,6 +258,8 @@ pub struct Handle {
 struct Storage {
     len: usize,
     ty: ElementType,
+    /// Whether it was made in a rehearsal, and not by or for the caller.
+    rehearsed: bool,
     residency: Mutex<Residency>,
 }
 
@@ -308,6 +313,9 @@ impl Handle {
         fetch: bool,
         write: bool,
     ) -> Result<(*mut u8, HostBorrow<'_>)> {
+        if !self.storage.rehearsed && rehearsal::is_under_way() {
+            return Err(rehearsal::refusal());
+        }
         let mut residency = self.residency();
         residency.borrow(write)?;
         let borrow = HostBorrow {

@@ -38,6 +38,7 @@ Examples:
   divvy explain axpy --n 64Ki
   divvy calibrate --quick
   divvy profile show
+  divvy simulate benches/machines/*.json
 
 Environment:
   DIVVY_DEVICES  cpu, gpu or all: which devices may be used

@@ -10,6 +10,7 @@ mod kind;
 mod region;
 pub mod sim;
 
+pub(crate) use gpu::{Clock, Reading};
 pub use gpu::{GpuInfo, GpuLimits};
 pub use id::DeviceId;
 pub use kind::DeviceKind;
@@ -49,5 +50,11 @@ impl Devices {
         } else {
             names.join(", ")
         }
+    }
+}
+
+impl Drop for Devices {
+    fn drop(&mut self) {
+        self.gpus.iter().for_each(|gpu| gpu.stop_compiling());
     }
 }

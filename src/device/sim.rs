@@ -238,3 +238,32 @@ impl Noise {
         (self.sigma * normal).exp() * spike
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_is_log_normal_with_spikes_and_repeats() {
+        let noise = Noise {
+            sigma: 0.1,
+            spike_probability: 0.01,
+            spike_factor: 20.0,
+        };
+        let mut rng = fastrand::Rng::with_seed(3);
+        let mut drawn: Vec<f64> = (0..20_000).map(|_| noise.factor(&mut rng)).collect();
+        drawn.sort_by(f64::total_cmp);
+        let quantile = |share: f64| drawn[(share * drawn.len() as f64) as usize];
+        assert!((quantile(0.5) - 1.0).abs() < 0.01, "{}", quantile(0.5));
+        assert!(
+            (quantile(0.16).ln() + 0.1).abs() < 0.01,
+            "{}",
+            quantile(0.16)
+        );
+        let spikes = drawn.iter().filter(|factor| **factor > 10.0).count();
+        assert!((120..280).contains(&spikes), "{spikes}");
+        let again = || noise.factor(&mut fastrand::Rng::with_seed(9));
+        assert_eq!(again(), again());
+        assert_eq!(Noise::NONE.factor(&mut rng), 1.0);
+    }
+}

@@ -13,8 +13,10 @@ mod report;
 mod split;
 
 pub use execute::Execution;
+pub(crate) use execute::warm_up;
 pub use explain::{Alternative, AlternativePart, Exclusion, Explanation, explain};
 pub use learn::{Measured, learn};
 pub use placement::Placement;
 pub use plan::{Evidence, Knowledge, Objective, Plan, PlannedPart, Policy, plan};
 pub use report::{PartReport, Report, Run};
+pub(crate) use report::{PartTiming, Timing};

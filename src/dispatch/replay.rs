@@ -94,7 +94,7 @@ impl Residency {
 /// Kernels of the machine that `outlines` does not know are passed over with a warning.
 ///
 /// # Errors
-/// [`Error::MachineFile`] if no kernel is left, [`Error::TooLarge`] for sizes that no array can have, and whatever the
+/// [`Error::MachineFile`](crate::Error::MachineFile) if no kernel is left, [`Error::TooLarge`](crate::Error::TooLarge) for sizes that no array can have, and whatever the
 /// planner refuses.
 pub fn replay(
     machine: &SimulatedMachine,
@@ -106,7 +106,7 @@ pub fn replay(
     let jobs = world.jobs(outlines, options)?;
     let epochs = machine.epochs();
     let mut truth = oracle::Best::new(&world, &jobs, &epochs);
-    let mut auto = Track::new("auto", jobs.len(), options.calls);
+    let mut auto = Track::new("auto", jobs.len());
     let learner = Learner::new();
     for call in 0..options.calls {
         let slowness = world.slowness(call);
@@ -209,3 +209,6 @@ fn noise(world: &World<'_>, job: &Job<'_>, device: usize, call: usize, seed: u64
         .noise
         .factor(&mut fastrand::Rng::with_seed(hash))
 }
+
+#[cfg(test)]
+mod tests;

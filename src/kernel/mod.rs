@@ -152,6 +152,16 @@ impl<'a, K: Kernel> Call<'a, K> {
     }
 }
 
+/// A hash of a kernel's name and implementation.
+pub(crate) fn identity<K: Kernel + ?Sized>(kernel: &K) -> u64 {
+    let bytes = kernel.name().bytes();
+    // FNV-1a: names are short.
+    let name = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    shader::mixed(name, kernel.implementation())
+}
+
 /// The elements of an array that a range of items stands for, when `num` elements belong to every `den` items. Items
 /// at the end that are fewer than `den` own `num` all the same.
 pub(crate) fn scaled(items: &Range<usize>, num: usize, den: usize) -> Range<usize> {

@@ -18,7 +18,9 @@ const NORMAL: f32 = 1.4826;
 /// The variance of a median over that of a mean, of as many normal samples.
 const MEDIAN_VARIANCE: f32 = 1.57;
 /// What is added to the variance if the device may have changed.
-const DOUBT: f32 = 0.3;
+const DOUBT: f32 = 0.1;
+/// The logarithm of more than any device changes by.
+const LARGEST_SHIFT: f32 = 5.0;
 /// The deviation of single measurements until enough of them tell.
 const USUAL_DEVIATION: f32 = 0.15;
 
@@ -43,8 +45,8 @@ pub(super) struct Class {
     total: u64,
     /// The mean of the sizes measured.
     size: f64,
-    /// Whether the device changed since, by what was measured at another size.
-    doubted: bool,
+    /// By how much the device's log factors changed since, going by those at another size.
+    shift: Option<f32>,
 }
 
 /// What is believed of a class.
@@ -77,10 +79,18 @@ impl Class {
         class
     }
 
-    /// Takes a measurement in, unless it is an outlier and not one of many. Returns whether those are a new truth.
-    pub(super) fn add(&mut self, size: f64, log_factor: f32) -> bool {
+    /// Takes a measurement in, unless it is an outlier and not one of many. If those are a new truth, returns by how much
+    /// it differs from the old.
+    pub(super) fn add(&mut self, size: f64, log_factor: f32) -> Option<f32> {
         self.total = self.total.saturating_add(1);
-        self.doubted = false;
+        if let Some(shift) = self.shift.take() {
+            let (median, _) = self.median_and_deviation();
+            let distance = |expected: f32| (log_factor - expected).abs();
+            if distance(median + shift) < distance(median) {
+                // So it did change here too.
+                (self.len, self.next, self.outlying) = (0, 0, 0);
+            }
+        }
         let weight = 1.0 / (self.total.min(RING as u64) as f64);
         self.size += weight * (size - self.size);
         if self.len >= JUDGED {
@@ -92,19 +102,21 @@ impl Class {
                     (self.len, self.next, self.outlying) = (0, 0, 0);
                     let truth = self.outliers;
                     truth.into_iter().for_each(|factor| self.push(factor));
-                    return true;
+                    return Some(self.median_and_deviation().0 - median);
                 }
-                return false;
+                return None;
             }
         }
         self.outlying = 0;
         self.push(log_factor);
-        false
+        None
     }
 
-    /// Takes note that the device may have changed since this was measured.
-    pub(super) fn doubt(&mut self) {
-        self.doubted = true;
+    /// Takes note that the device's log factors changed by so much at another size: perhaps here too, until it is
+    /// measured.
+    pub(super) fn doubt(&mut self, shift: f32) {
+        let both = self.shift.unwrap_or(0.0) + shift;
+        self.shift = Some(both.clamp(-LARGEST_SHIFT, LARGEST_SHIFT));
     }
 
     fn push(&mut self, log_factor: f32) {
@@ -137,10 +149,10 @@ impl Class {
         } else {
             measured.max(USUAL_DEVIATION)
         };
-        let doubt = if self.doubted { DOUBT } else { 0.0 };
+        let doubt = self.shift.map_or(0.0, |_| DOUBT);
         Summary {
             size: self.size as f32,
-            median,
+            median: median + self.shift.unwrap_or(0.0),
             variance: deviation * deviation * MEDIAN_VARIANCE.min(count) / count + doubt,
             recent: self.len as u8,
             total: self.total,

@@ -234,22 +234,22 @@ impl Kernel {
         }
         let (arm, at) = self.class(sample.arm, class_of(sample.size));
         let class = &mut self.arms[arm].1[at].1;
-        if class.add(sample.size, log_factor as f32) {
+        if let Some(shift) = class.add(sample.size, log_factor as f32) {
             let changed = class.clone();
-            self.doubt(sample.arm.device);
+            self.doubt(sample.arm.device, shift);
             self.arms[arm].1[at].1 = changed;
         }
         self.draw(arm, at);
     }
 
     /// Casts doubt on whatever is known of a device: it turned out to have changed at one size.
-    fn doubt(&mut self, device: DeviceId) {
+    fn doubt(&mut self, device: DeviceId, shift: f32) {
         for arm in 0..self.arms.len() {
             if self.arms[arm].0.device != device {
                 continue;
             }
             for at in 0..self.arms[arm].1.len() {
-                self.arms[arm].1[at].1.doubt();
+                self.arms[arm].1[at].1.doubt(shift);
                 let summary = self.arms[arm].1[at].1.summary();
                 Arc::make_mut(&mut self.picture).arms[arm].classes[at] = summary;
             }
@@ -387,7 +387,11 @@ impl Experience {
         // Alone a device is not slower than beside others.
         let beside = picture.beside(&alone, size);
         let solo = match beside {
-            Some(beside) if beside.log_factor < solo.log_factor => beside,
+            Some(beside)
+                if beside.log_factor < solo.log_factor && beside.variance < solo.variance =>
+            {
+                beside
+            }
             _ => solo,
         };
         if arm.beside.is_empty() {

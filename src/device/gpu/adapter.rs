@@ -112,7 +112,7 @@ fn memory_bytes(_: &wgpu::Adapter) -> Option<u64> {
 
 /// Opens a device with all that the adapter offers and a kernel, built in or a user's own, may have a use for.
 fn open(adapter: &wgpu::Adapter, mut info: GpuInfo, options: &GpuOptions) -> Result<Arc<Gpu>> {
-    let useful = wgpu::Features::TIMESTAMP_QUERY
+    let useful = super::stamps::FEATURES
         | wgpu::Features::SUBGROUP
         | wgpu::Features::SHADER_F16
         | wgpu::Features::SHADER_INT64

@@ -5,24 +5,39 @@
 //! the next operation.
 
 mod adapter;
+mod clock;
 mod part;
 mod pipelines;
 mod pool;
+mod readiness;
 mod recorder;
+mod stamps;
+#[cfg(test)]
+mod tests;
+mod timeline;
 mod transfer;
 
 pub(crate) use adapter::{Discovery, discover};
+pub(crate) use clock::{Clock, Reading};
 pub use part::{GpuArg, GpuPart};
 pub(crate) use pool::DeviceBuffer;
+pub(crate) use readiness::Readiness;
 
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use pipelines::Pipelines;
 use pool::{BUFFER_GRAIN, BufferPool};
-use recorder::Recorder;
+use readiness::KnownImplementations;
+use recorder::{Recorder, Waiting};
+use stamps::Stamps;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use timeline::Timeline;
 use transfer::Staging;
+
+/// What is done is looked for before waiting, unless it was just looked for.
+const RECENT: Duration = Duration::from_micros(5);
 
 /// Identifies an opened GPU within the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +101,9 @@ pub(crate) struct Gpu {
     fault: Arc<Mutex<Fault>>,
     // Declared before the device: what is recorded goes before what it is recorded for.
     recorder: Mutex<Recorder>,
+    timeline: Arc<Timeline>,
+    stamps: Stamps,
+    known: KnownImplementations,
     pipelines: Pipelines,
     arena: wgpu::Buffer,
     pool: BufferPool,
@@ -110,14 +128,17 @@ impl Gpu {
     ) -> Result<Arc<Self>> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let fault = Arc::new(Mutex::new(Fault::default()));
-        let errors = Arc::clone(&fault);
+        let timeline = Arc::new(Timeline::default());
+        let (errors, timed) = (Arc::clone(&fault), Arc::clone(&timeline));
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             tracing::error!(%error, "wgpu");
+            timed.spoil();
             let mut fault = errors.lock().unwrap_or_else(PoisonError::into_inner);
             fault.error.get_or_insert(error.to_string());
         }));
-        let losses = Arc::clone(&fault);
+        let (losses, timed) = (Arc::clone(&fault), Arc::clone(&timeline));
         device.set_device_lost_callback(move |reason, message| {
+            timed.give_up();
             let mut fault = losses.lock().unwrap_or_else(PoisonError::into_inner);
             fault.lost.get_or_insert(format!("{reason:?}: {message}"));
         });
@@ -133,7 +154,10 @@ impl Gpu {
             info,
             checked,
             fault,
-            recorder: Mutex::default(),
+            recorder: Mutex::new(Recorder::new(&timeline)),
+            timeline,
+            stamps: Stamps::default(),
+            known: KnownImplementations::default(),
             pipelines: Pipelines::default(),
             arena,
             pool: BufferPool::default(),
@@ -236,6 +260,7 @@ impl Gpu {
 
     /// Gives this GPU up for good after work was dropped that arrays count on: better an error than stale elements.
     fn give_up(&self, error: &wgpu::Error) -> Error {
+        self.timeline.give_up();
         let message = format!("work that was recorded could not be submitted: {error}");
         tracing::error!(gpu = self.name(), message);
         let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
@@ -246,34 +271,82 @@ impl Gpu {
         }
     }
 
-    /// Takes note that what was recorded last is predicted to take so long; a GPU with enough to do begins.
-    pub(crate) fn announce(&self, seconds: f64) -> Result<()> {
-        self.recorder().announce(self, seconds)
+    /// What is recorded from now until [`Gpu::announce`] belongs to one call, predicted to keep this GPU busy for so
+    /// many seconds; `clock` will show how long it took. A call may begin and be announced several times.
+    pub(crate) fn begin(&self, clock: &Arc<Clock>, predicted_seconds: f64) {
+        self.recorder().begin(clock, predicted_seconds);
+    }
+
+    /// The call that began is recorded; a GPU with enough to do begins with it.
+    pub(crate) fn announce(&self, clock: &Arc<Clock>) -> Result<()> {
+        self.recorder().announce(self, clock)
+    }
+
+    /// Predicted seconds until this GPU is done with everything it was given so far. Never negative.
+    pub(crate) fn backlog_seconds(&self) -> f64 {
+        self.timeline.backlog_seconds()
+    }
+
+    /// Sets the clocks of what is done, without waiting; for a caller who goes by clocks and uses this GPU no more.
+    pub(crate) fn look(&self) {
+        if self.timeline.latest().is_some() && self.timeline.since_look() > RECENT {
+            // An error shows in the next operation.
+            let _ = self.device.poll(wgpu::PollType::Poll);
+            self.timeline.looked();
+        }
+    }
+
+    /// How many pipelines have been compiled.
+    #[cfg(test)]
+    pub(crate) fn compiled(&self) -> u64 {
+        self.pipelines.compiled()
     }
 
     /// Submits everything recorded.
     pub(crate) fn flush(&self) -> Result<()> {
-        self.recorder().flush(self).map(drop)
+        self.recorder().flush(self, Waiting::NotYet).map(drop)
     }
 
     /// Submits everything recorded and waits until all work is done.
     pub(crate) fn wait_for_all(&self) -> Result<()> {
-        let latest = self.recorder().flush(self)?;
-        if let Some(index) = latest {
-            self.wait(index)?;
+        let latest = self.recorder().flush(self, Waiting::Now)?;
+        if let Some(number) = latest {
+            self.wait(number)?;
         }
         self.check()
     }
 
-    fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
-        let wait = wgpu::PollType::Wait {
-            submission_index: Some(index),
-            timeout: None,
-        };
-        self.device
-            .poll(wait)
-            .map_err(|e| self.error(e.to_string()))?;
+    /// Waits for a submission, and before it for each before it, so that it is known when each was done.
+    fn wait(&self, number: u64) -> Result<()> {
+        // What is done already must not be taken for what ends just now.
+        let mut looked = self.timeline.since_look() > RECENT;
+        if looked {
+            self.poll(wgpu::PollType::Poll)?;
+            self.timeline.looked();
+        }
+        while let Some((oldest, index)) = self.timeline.watch(number) {
+            looked = true;
+            self.poll(wgpu::PollType::Wait {
+                submission_index: Some(index),
+                timeout: None,
+            })?;
+            self.timeline.watched(oldest);
+        }
+        // Somebody else may have seen the submission done before mappings were asked for that wait for it.
+        if !looked {
+            self.poll(wgpu::PollType::Poll)?;
+        }
         Ok(())
+    }
+
+    fn poll(&self, poll: wgpu::PollType) -> Result<()> {
+        match self.device.poll(poll) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.timeline.give_up();
+                Err(self.error(error.to_string()))
+            }
+        }
     }
 
     /// The error that wgpu reported out of band, if any. A loss is reported for good, other errors once.

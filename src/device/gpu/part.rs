@@ -22,13 +22,15 @@ pub struct GpuPart<'a> {
     gpu: &'a Gpu,
     outline: &'a Outline,
     items: Range<usize>,
-    views: &'a [DeviceView],
+    /// Where the arrays are; nowhere if nothing is to be dispatched, only compiled.
+    views: Option<&'a [DeviceView]>,
 }
 
 /// A window of an array's buffer, as an argument of a dispatch.
 #[derive(Clone, Debug)]
 pub struct GpuArg {
-    window: Window,
+    /// None where nothing is to be dispatched.
+    window: Option<Window>,
     lead: u32,
 }
 
@@ -51,7 +53,17 @@ impl<'a> GpuPart<'a> {
             gpu,
             outline,
             items,
-            views,
+            views: Some(views),
+        }
+    }
+
+    /// A part whose dispatches compile their pipelines and do nothing else.
+    pub(crate) fn to_compile(gpu: &'a Gpu, outline: &'a Outline, items: Range<usize>) -> Self {
+        Self {
+            gpu,
+            outline,
+            items,
+            views: None,
         }
     }
 
@@ -113,10 +125,11 @@ impl<'a> GpuPart<'a> {
         debug_assert!(all.start <= elements.start && elements.end <= all.end);
         debug_assert!(matches!(binding.role, Role::WholeWindowed) || !binding.access.writes());
         let arg = self.locate(index, elements, true);
-        if arg.window.bytes > self.limits().max_binding_bytes {
+        let bytes = arg.window.as_ref().map_or(0, |window| window.bytes);
+        if bytes > self.limits().max_binding_bytes {
             return Err(Error::TooLarge {
                 what: format!("a window of binding {index}"),
-                given: format!("{} bytes", arg.window.bytes),
+                given: format!("{bytes} bytes"),
                 limit: format!(
                     "{} bytes on {}",
                     self.limits().max_binding_bytes,
@@ -128,8 +141,13 @@ impl<'a> GpuPart<'a> {
     }
 
     fn locate(&self, index: usize, elements: Range<usize>, padded: bool) -> GpuArg {
-        let view = &self.views[index];
         let size = self.outline.bindings[index].array.element_type().size() as u64;
+        let Some(views) = self.views else {
+            let start = elements.start as u64 * size;
+            let lead = (start % OFFSET_ALIGN / size) as u32;
+            return GpuArg { window: None, lead };
+        };
+        let view = &views[index];
         let start = (elements.start - view.first) as u64 * size;
         let end = (elements.end - view.first) as u64 * size;
         let offset = start / OFFSET_ALIGN * OFFSET_ALIGN;
@@ -146,7 +164,7 @@ impl<'a> GpuPart<'a> {
             bytes,
         };
         GpuArg {
-            window,
+            window: Some(window),
             lead: ((start - offset) / size) as u32,
         }
     }
@@ -232,7 +250,11 @@ impl<'a> GpuPart<'a> {
                 uniforms.len()
             )));
         }
-        let windows: SmallVec<[Window; 4]> = args.iter().map(|arg| arg.window.clone()).collect();
+        if self.views.is_none() {
+            return Ok(());
+        }
+        let windows: SmallVec<[Window; 4]> =
+            args.iter().flat_map(|arg| arg.window.clone()).collect();
         gpu.recorder()
             .dispatch(gpu, &pipeline, uniforms, &windows, Groups(grid))
     }

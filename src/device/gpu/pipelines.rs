@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernel::shader::{BindingKind, Shader};
 use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Bind groups kept; beyond it all are dropped and made anew as they are used.
@@ -20,6 +20,7 @@ pub(super) struct Pipeline {
     id: u64,
     /// The bindings of group 0, in the order in which a dispatch names its arguments.
     bindings: Vec<BindingKind>,
+    used: AtomicBool,
 }
 
 /// What identifies a pipeline: the shader, its entry point and its override constants.
@@ -37,8 +38,8 @@ type BindGroupKey = (u64, SmallVec<[(u64, u64, u64); 4]>);
 #[derive(Default)]
 pub(super) struct Pipelines {
     made: RwLock<HashMap<PipelineKey, Arc<Pipeline>>>,
-    /// Held while one is compiled, so that two threads do not compile the same.
-    compiling: Mutex<()>,
+    /// For each that is being compiled a lock that its compiler holds, so that two threads do not compile the same.
+    compiling: Mutex<HashMap<PipelineKey, Arc<Mutex<()>>>>,
     bind_groups: Mutex<HashMap<BindGroupKey, wgpu::BindGroup>>,
     next_id: AtomicU64,
 }
@@ -74,17 +75,31 @@ impl Pipelines {
         if let Some(pipeline) = find() {
             return Ok(pipeline);
         }
-        let _compiling = self
-            .compiling
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let turn = Arc::clone(self.compiling().entry(key.clone()).or_default());
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = find() {
             return Ok(pipeline);
         }
-        let pipeline = Arc::new(self.compile(device, name, shader, entry, constants, checked)?);
-        let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
-        made.insert(key, Arc::clone(&pipeline));
-        Ok(pipeline)
+        // Nothing else is locked meanwhile, for it may take long.
+        let compiled = self.compile(device, name, shader, entry, constants, checked);
+        let made = compiled.map(|pipeline| {
+            let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(made.entry(key.clone()).or_insert(Arc::new(pipeline)))
+        });
+        self.compiling().remove(&key);
+        made
+    }
+
+    fn compiling(&self) -> MutexGuard<'_, HashMap<PipelineKey, Arc<Mutex<()>>>> {
+        self.compiling
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many pipelines have been compiled.
+    #[cfg(test)]
+    pub(super) fn compiled(&self) -> u64 {
+        self.next_id.load(Ordering::Relaxed)
     }
 
     fn compile(
@@ -182,6 +197,7 @@ impl Pipelines {
             layout,
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             bindings,
+            used: AtomicBool::new(false),
         })
     }
 
@@ -262,6 +278,11 @@ impl Pipelines {
 }
 
 impl Pipeline {
+    /// Whether no dispatch has used it before this was asked.
+    pub(super) fn is_new(&self) -> bool {
+        !self.used.load(Ordering::Relaxed) && !self.used.swap(true, Ordering::Relaxed)
+    }
+
     /// How many arrays and how many uniforms a dispatch must give.
     pub(super) fn arity(&self) -> (usize, usize) {
         let uniforms = self

@@ -5,11 +5,14 @@
 //! reach the GPU in a copy ahead of the recorded commands.
 
 use super::Gpu;
+use super::clock::Clock;
 use super::pipelines::{Pipeline, Window};
+use super::stamps::StampSet;
+use super::timeline::{Batch, Timeline, duration};
 use super::transfer::{Direction, StagingBuffer};
 use crate::error::{Error, Result};
-use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Bytes of the parameter arena.
 pub(super) const ARENA_BYTES: usize = 64 << 10;
@@ -18,13 +21,15 @@ const SLOT: usize = 256;
 /// A submission is flushed after this many dispatches: long enough to share its cost, short enough that the GPU
 /// begins early.
 const DISPATCHES: u32 = 200;
-/// It is flushed also once this many seconds of work are predicted to be recorded.
-const SECONDS: f64 = 20e-3;
+/// It is flushed also once so much work is predicted to be recorded.
+const WORK: Duration = Duration::from_millis(20);
 /// Submissions that may be under way before recording waits for the oldest.
 const IN_FLIGHT: usize = 4;
+/// A transfer that belongs to no call and is at least so large is not recorded together with calls as long as it is not
+/// known how long transfers take, and so what they add to the calls' time.
+const NOTICEABLE_BYTES: u64 = 64 << 10;
 
-/// Commands that are recorded and not yet submitted, and the submissions that are under way.
-#[derive(Default)]
+/// Commands that are recorded and not yet submitted.
 pub(super) struct Recorder {
     /// Declared before the encoder: an open pass must end first.
     pass: Option<wgpu::ComputePass<'static>>,
@@ -35,11 +40,32 @@ pub(super) struct Recorder {
     /// What the arena holds once all submissions so far are done.
     uploaded: Vec<u8>,
     dispatches: u32,
-    /// What the recorded dispatches are predicted to take, as far as it was announced.
-    seconds: f64,
     /// Staging buffers to hand back after the next submission.
     staging: Vec<StagingBuffer>,
-    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    /// The calls whose work is recorded.
+    batch: Batch,
+    /// The call that is being recorded.
+    call: Option<OpenCall>,
+}
+
+/// A call that is being recorded.
+struct OpenCall {
+    clock: Arc<Clock>,
+    /// What is predicted of it and not yet counted in a batch.
+    predicted: Duration,
+    /// Since when its recording has not been counted in a batch.
+    since: Instant,
+    /// Whether any of it is recorded in the open batch.
+    has_begun: bool,
+}
+
+/// Who waits for a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// Whoever submits it, next thing.
+    Now,
+    /// Nobody yet, and perhaps nobody ever.
+    NotYet,
 }
 
 /// How many workgroups to dispatch.
@@ -47,6 +73,20 @@ pub(super) struct Recorder {
 pub(super) struct Groups(pub(super) [u32; 3]);
 
 impl Recorder {
+    pub(super) fn new(timeline: &Timeline) -> Self {
+        Self {
+            pass: None,
+            encoder: None,
+            bound: None,
+            parameters: Vec::new(),
+            uploaded: Vec::new(),
+            dispatches: 0,
+            staging: Vec::new(),
+            batch: timeline.batch(),
+            call: None,
+        }
+    }
+
     /// Records a dispatch.
     pub(super) fn dispatch(
         &mut self,
@@ -68,7 +108,15 @@ impl Recorder {
             });
         }
         if self.parameters.len() + room > ARENA_BYTES || self.dispatches >= DISPATCHES {
-            self.flush(gpu)?;
+            self.flush(gpu, Waiting::NotYet)?;
+        }
+        if pipeline.is_new() {
+            self.spoil();
+        }
+        match &mut self.call {
+            Some(call) => call.has_begun = true,
+            // Nobody knows how long it takes.
+            None => self.batch.spoil(),
         }
         let mut offsets = smallvec::SmallVec::<[u32; 2]>::new();
         for uniform in uniforms {
@@ -98,14 +146,55 @@ impl Recorder {
         Ok(())
     }
 
-    /// Takes note that the dispatches recorded last are predicted to take so long, and submits what is recorded if that
-    /// is enough for the GPU to begin with.
-    pub(super) fn announce(&mut self, gpu: &Gpu, seconds: f64) -> Result<()> {
-        self.seconds += seconds;
-        if self.seconds >= SECONDS {
-            self.flush(gpu)?;
+    /// What is recorded until [`Recorder::announce`] belongs to a call that is predicted to take so many seconds.
+    pub(super) fn begin(&mut self, clock: &Arc<Clock>, seconds: f64) {
+        let since = Instant::now();
+        if let Some(other) = self.call.take() {
+            // Another thread is recording too; whose work is whose cannot be told.
+            other.clock.spoil();
+            clock.spoil();
+            let host = since.saturating_duration_since(other.since);
+            self.batch.add(&other.clock, other.predicted, host);
+        }
+        self.call = Some(OpenCall {
+            clock: Arc::clone(clock),
+            predicted: duration(seconds),
+            since,
+            has_begun: false,
+        });
+    }
+
+    /// The call that [`Recorder::begin`] began is recorded. Submits what is recorded if that is enough for the GPU to
+    /// begin with.
+    pub(super) fn announce(&mut self, gpu: &Gpu, clock: &Arc<Clock>) -> Result<()> {
+        match self.call.take() {
+            Some(call) if Arc::ptr_eq(&call.clock, clock) => {
+                if call.has_begun {
+                    self.batch.add(clock, call.predicted, call.since.elapsed());
+                }
+            }
+            other => {
+                // Another thread's call took its place.
+                clock.spoil();
+                if let Some(other) = &other {
+                    other.clock.spoil();
+                }
+                self.call = other;
+            }
+        }
+        if self.batch.predicted() >= WORK {
+            self.flush(gpu, Waiting::NotYet)?;
         }
         Ok(())
+    }
+
+    /// The call that is being recorded uses a pipeline for the first time, which drivers may still compile then: its
+    /// time, and that of the calls it shares a submission with, say nothing.
+    fn spoil(&mut self) {
+        self.batch.spoil();
+        if let Some(call) = &self.call {
+            call.clock.spoil();
+        }
     }
 
     /// Puts a uniform block into the arena. The block placed last is used again if it is the same, as in a chain of
@@ -132,10 +221,20 @@ impl Recorder {
         source: (&wgpu::Buffer, u64),
         target: (&wgpu::Buffer, u64),
         bytes: u64,
-    ) {
+    ) -> Result<()> {
+        if let Some(call) = &mut self.call {
+            call.has_begun = true;
+        } else {
+            let timeline = &gpu.timeline;
+            if bytes >= NOTICEABLE_BYTES && !self.batch.is_empty() && !timeline.knows_copies() {
+                self.flush(gpu, Waiting::NotYet)?;
+            }
+            self.batch.add_unclaimed(bytes);
+        }
         self.end_pass();
         let encoder = Self::encoder(&mut self.encoder, gpu);
         encoder.copy_buffer_to_buffer(source.0, source.1, target.0, target.1, bytes);
+        Ok(())
     }
 
     /// Hands a staging buffer back once the commands recorded so far are done.
@@ -143,31 +242,70 @@ impl Recorder {
         self.staging.push(staging);
     }
 
-    /// Submits what is recorded, if anything, and returns the index of the latest submission.
-    pub(super) fn flush(&mut self, gpu: &Gpu) -> Result<Option<wgpu::SubmissionIndex>> {
+    /// Submits what is recorded, if anything, and returns the number of the latest submission that is under way.
+    pub(super) fn flush(&mut self, gpu: &Gpu, waiting: Waiting) -> Result<Option<u64>> {
         self.end_pass();
+        let mut latest = gpu.timeline.latest();
         if self.encoder.is_some() {
             // Before anything is given up: if it fails, the flush can be tried again.
             let prologue = self.upload_parameters(gpu)?;
+            let stamps = self.take_stamps(gpu, waiting);
+            let begin = stamps.as_ref().map(|stamps| stamps.begin(gpu));
+            let now = Instant::now();
+            let batch = self.take_batch(gpu, now);
             let submitted = gpu.catch(|| {
                 let commands = self.encoder.take().map(wgpu::CommandEncoder::finish);
-                gpu.queue.submit(prologue.into_iter().chain(commands))
+                gpu.queue
+                    .submit(begin.into_iter().chain(prologue).chain(commands))
             });
             let index = submitted.map_err(|error| gpu.give_up(&error))?;
+            let number = gpu.timeline.submit(batch, index, now);
+            if let Some(stamps) = stamps {
+                gpu.stamps.read(gpu, stamps, number);
+            }
+            let timeline = Arc::clone(&gpu.timeline);
+            gpu.queue
+                .on_submitted_work_done(move || timeline.end(number));
             self.dispatches = 0;
-            self.seconds = 0.0;
             for staging in self.staging.drain(..) {
                 gpu.staging.give_back(staging);
             }
-            self.in_flight.push_back(index);
-            while self.in_flight.len() > IN_FLIGHT {
-                if let Some(oldest) = self.in_flight.pop_front() {
-                    gpu.wait(oldest)?;
-                }
+            latest = Some(number);
+            while let Some((oldest, under_way)) = gpu.timeline.oldest()
+                && under_way > IN_FLIGHT
+            {
+                gpu.wait(oldest)?;
             }
         }
         gpu.check()?;
-        Ok(self.in_flight.back().cloned())
+        Ok(latest)
+    }
+
+    /// The calls of the submission that is about to be made. One that is still being recorded goes on in the next.
+    fn take_batch(&mut self, gpu: &Gpu, now: Instant) -> Batch {
+        if let Some(call) = &mut self.call
+            && call.has_begun
+        {
+            let predicted = std::mem::take(&mut call.predicted);
+            let host = now.saturating_duration_since(call.since);
+            self.batch.add(&call.clock, predicted, host);
+            call.since = now;
+            call.has_begun = false;
+        }
+        std::mem::replace(&mut self.batch, gpu.timeline.batch())
+    }
+
+    /// Room for timestamps of the submission that is about to be made, if they will tell what waiting for it does not.
+    fn take_stamps(&mut self, gpu: &Gpu, waiting: Waiting) -> Option<StampSet> {
+        let has_begun = self.call.as_ref().is_some_and(|call| call.has_begun);
+        let has_calls = has_begun || !self.batch.is_empty();
+        let useful = waiting == Waiting::NotYet || gpu.timeline.wants_latency();
+        if !(has_calls && useful) {
+            return None;
+        }
+        let stamps = gpu.stamps.take(gpu)?;
+        stamps.end(self.encoder.as_mut()?);
+        Some(stamps)
     }
 
     /// The command that copies the parameters recorded so far into the arena, unless it holds them already, as in a

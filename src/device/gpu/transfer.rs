@@ -5,6 +5,7 @@
 
 use super::Gpu;
 use super::pool::DeviceBuffer;
+use super::recorder::Waiting;
 use crate::error::{Error, Result};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -173,11 +174,11 @@ impl Gpu {
             let staging = self.staging.take(self, Direction::ToDevice, bytes)?;
             self.staging.fill(&staging, piece)?;
             let mut recorder = self.recorder();
-            recorder.copy(self, (staging.raw(), 0), (target.raw(), at), bytes);
+            recorder.copy(self, (staging.raw(), 0), (target.raw(), at), bytes)?;
             recorder.recycle(staging);
             if source.len() as u64 > PIECE {
                 // Let the copy of this piece overlap with filling the next.
-                recorder.flush(self)?;
+                recorder.flush(self, Waiting::NotYet)?;
             }
             at += bytes;
         }
@@ -193,7 +194,7 @@ impl Gpu {
     ) -> Result<()> {
         let mut at = offset;
         let mut pieces = target.chunks_mut(PIECE as usize);
-        let mut under_way: VecDeque<(StagingBuffer, wgpu::SubmissionIndex, &mut [u8])> =
+        let mut under_way: VecDeque<(StagingBuffer, u64, &mut [u8])> =
             VecDeque::with_capacity(DOWNLOADS);
         loop {
             while under_way.len() < DOWNLOADS {
@@ -201,21 +202,21 @@ impl Gpu {
                 let bytes = piece.len() as u64;
                 let staging = self.staging.take(self, Direction::ToHost, bytes)?;
                 let mut recorder = self.recorder();
-                recorder.copy(self, (source.raw(), at), (staging.raw(), 0), bytes);
-                let index = recorder
-                    .flush(self)?
+                recorder.copy(self, (source.raw(), at), (staging.raw(), 0), bytes)?;
+                let number = recorder
+                    .flush(self, Waiting::Now)?
                     .ok_or_else(|| mapping_failed(&"nothing was submitted"))?;
                 drop(recorder);
                 staging
                     .raw()
                     .map_async(wgpu::MapMode::Read, ..bytes, |_| {});
-                under_way.push_back((staging, index, piece));
+                under_way.push_back((staging, number, piece));
                 at += bytes;
             }
-            let Some((staging, index, piece)) = under_way.pop_front() else {
+            let Some((staging, number, piece)) = under_way.pop_front() else {
                 return Ok(());
             };
-            self.wait(index)?;
+            self.wait(number)?;
             self.check()?;
             let view = staging
                 .raw()
@@ -241,7 +242,7 @@ impl Gpu {
             (source.0.raw(), source.1),
             (target.0.raw(), target.1),
             bytes,
-        );
+        )?;
         self.check()
     }
 }

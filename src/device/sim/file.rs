@@ -387,3 +387,334 @@ impl<'a> Field<'a> {
         format!("{place}: expected {what}, it is {given}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A file with everything in it.
+    fn full() -> Value {
+        json!({
+            "name": "two", "source": "made up", "comment": "passed over",
+            "devices": [
+                {"id": "cpu", "kind": "cpu"},
+                {"id": "gpu0", "kind": "discrete", "launch_s": 2e-5, "upload": [[4096, 1e-5], [1e6, 6e-5]],
+                 "download": [[4096, 1e-5]], "memory_bytes": 8e9, "max_binding_bytes": 2147483647,
+                 "calibration": {"flops_per_second": 1e12, "bandwidth": [[1e6, 1e11]]}}],
+            "kernels": {"axpy": {"cpu": [[1024, 1e-7], [1048576, 9e-5]], "gpu0": [[1024, 4e-6]]},
+                        "sum": {"cpu": [[1024, 1e-7]]}},
+            "corun": {"gpu0+cpu": {"compute": [1.1, 1.2]}},
+            "noise": {"sigma": 0.1, "spike_probability": 0.01, "spike_factor": 20},
+            "changes": [{"after_call": 100, "device": "gpu0", "factor": 3}, {"after_call": 50, "device": "cpu", "factor": 0.5},
+                        {"after_call": 100, "device": "gpu0", "factor": 2}],
+        })
+    }
+
+    fn read(value: &Value) -> Result<SimulatedMachine, Problem> {
+        machine(&value.to_string())
+    }
+
+    #[test]
+    fn a_whole_file_is_read() {
+        let machine = read(&full()).expect("valid");
+        assert_eq!(
+            (machine.name.as_str(), machine.source.as_str()),
+            ("two", "made up")
+        );
+        let gpu = &machine.devices[1];
+        assert_eq!((gpu.id, gpu.kind), (DeviceId::Gpu(0), DeviceKind::Discrete));
+        assert_eq!(
+            (gpu.launch_seconds, gpu.memory_bytes),
+            (2e-5, Some(8_000_000_000))
+        );
+        assert_eq!(gpu.calibration.bandwidth, Some(vec![[1e6, 1e11]]));
+        assert_eq!(gpu.upload_seconds(0.0), 0.0);
+        assert_eq!(gpu.upload_seconds(10.0), 1e-5);
+        assert_eq!(machine.devices[0].download_seconds(1e9), 0.0);
+        assert_eq!(
+            machine.kernels[1]
+                .tables
+                .iter()
+                .filter(|t| t.is_some())
+                .count(),
+            1
+        );
+        assert_eq!(machine.corun[0].devices, [DeviceId::Gpu(0), DeviceId::Cpu]);
+        assert_eq!(
+            (machine.corun[0].compute, machine.corun[0].memory),
+            ([1.1, 1.2], [1.0, 1.0])
+        );
+        assert_eq!(machine.epochs(), [0, 50, 100]);
+        for (call, cpu, gpu) in [
+            (0, 1.0, 1.0),
+            (49, 1.0, 1.0),
+            (50, 0.5, 1.0),
+            (99, 0.5, 1.0),
+            (100, 0.5, 2.0),
+        ] {
+            assert_eq!(
+                (machine.slowness(0, call), machine.slowness(1, call)),
+                (cpu, gpu),
+                "{call}"
+            );
+        }
+    }
+
+    /// The value at a path such as `devices.1.launch_s`, which need not be there yet.
+    fn at<'a>(mut value: &'a mut Value, path: &str) -> &'a mut Value {
+        for name in path.split('.') {
+            value = match name.parse::<usize>() {
+                Ok(index) => &mut value[index],
+                Err(_) => &mut value[name],
+            };
+        }
+        value
+    }
+
+    #[test]
+    fn every_mistake_is_told_by_its_field() {
+        for (path, given, expected) in [
+            ("name", json!(null), "name: it is missing"),
+            ("name", json!(7), "name: expected a text, it is 7"),
+            ("devices", json!(null), "devices: it is missing"),
+            ("devices", json!({}), "devices: expected a list"),
+            (
+                "devices",
+                json!([]),
+                "devices: expected from 1 to 8 devices, there are 0",
+            ),
+            (
+                "devices.0",
+                json!(3),
+                "devices[0]: expected an object, it is 3",
+            ),
+            (
+                "devices.0.id",
+                json!("host"),
+                "devices[0].id: expected `cpu`, or `gpu0`",
+            ),
+            ("devices.1.id", json!("gpu99"), "devices[1].id: expected"),
+            (
+                "devices.1.id",
+                json!("cpu"),
+                "devices[1].kind: expected `cpu` for the device `cpu`",
+            ),
+            (
+                "devices.0.kind",
+                json!("discrete"),
+                "devices[0].kind: expected `cpu` for the device `cpu`",
+            ),
+            (
+                "devices.1.kind",
+                json!("quantum"),
+                "devices[1].kind: expected `cpu`, `discrete`",
+            ),
+            (
+                "devices.1.launch_s",
+                json!(-1e-6),
+                "devices[1].launch_s: expected a number from 0e0",
+            ),
+            (
+                "devices.1.launch_s",
+                json!("fast"),
+                "devices[1].launch_s: expected a number",
+            ),
+            (
+                "devices.1.launch_s",
+                json!(1e300),
+                "devices[1].launch_s: expected a number",
+            ),
+            (
+                "devices.1.upload",
+                json!([]),
+                "devices[1].upload: expected at least one point",
+            ),
+            (
+                "devices.1.upload",
+                json!([[1, 2, 3]]),
+                "devices[1].upload[0]: expected a pair",
+            ),
+            (
+                "devices.1.upload",
+                json!([[1, -2]]),
+                "devices[1].upload[0][1]: expected a number",
+            ),
+            (
+                "devices.1.upload",
+                json!([[5, 1], [5, 2]]),
+                "devices[1].upload[1][0]: expected a size larger",
+            ),
+            (
+                "devices.1.memory_bytes",
+                json!(1.5),
+                "devices[1].memory_bytes: expected a whole number",
+            ),
+            (
+                "devices.1.calibration.flops_per_second",
+                json!(0),
+                "flops_per_second: expected a number from 1e0",
+            ),
+            (
+                "devices.1.calibration",
+                json!([]),
+                "devices[1].calibration: expected an object",
+            ),
+            (
+                "kernels",
+                json!({}),
+                "kernels: expected at least one kernel",
+            ),
+            ("kernels", json!([]), "kernels: expected an object"),
+            (
+                "kernels.axpy",
+                json!({}),
+                "kernels.axpy: expected a table for at least one device",
+            ),
+            (
+                "kernels.axpy.gpu1",
+                json!([[1, 1]]),
+                "kernels.axpy.gpu1: there is no device \"gpu1\"; expected one of cpu, gpu0",
+            ),
+            (
+                "kernels.axpy.gpu:0",
+                json!([[1, 1]]),
+                "kernels.axpy: gpu:0 is there twice",
+            ),
+            (
+                "kernels.axpy.cpu",
+                json!([]),
+                "kernels.axpy.cpu: expected at least one point",
+            ),
+            (
+                "kernels.axpy.cpu",
+                json!([[2, 1], [1, 1]]),
+                "kernels.axpy.cpu[1][0]: expected a size larger",
+            ),
+            (
+                "kernels.axpy.cpu",
+                json!([[0, 1]]),
+                "kernels.axpy.cpu[0][0]: expected a number from 1e0",
+            ),
+            (
+                "kernels.axpy.cpu",
+                json!([[1, 0]]),
+                "kernels.axpy.cpu[0][1]: expected a number from 1e-15",
+            ),
+            (
+                "kernels.axpy.cpu",
+                json!([[1, null]]),
+                "kernels.axpy.cpu[0][1]: expected a number",
+            ),
+            ("corun", json!([]), "corun: expected an object"),
+            ("corun.cpu", json!({}), "corun.cpu: expected a pair such as"),
+            (
+                "corun.cpu+gpu7",
+                json!({}),
+                "corun.cpu+gpu7: there is no device \"gpu7\"",
+            ),
+            (
+                "corun.cpu+cpu",
+                json!({}),
+                "corun.cpu+cpu: expected two different devices",
+            ),
+            ("corun.cpu+gpu0", json!({}), "the pair is there twice"),
+            (
+                "corun.gpu0+cpu.memory",
+                json!([1]),
+                "corun.gpu0+cpu.memory: expected two factors",
+            ),
+            (
+                "corun.gpu0+cpu.memory",
+                json!([1, 0]),
+                "corun.gpu0+cpu.memory[1]: expected a number from 1e-6",
+            ),
+            ("noise.sigma", json!(-0.1), "noise.sigma: expected a number"),
+            (
+                "noise.spike_probability",
+                json!(1.1),
+                "noise.spike_probability: expected a number",
+            ),
+            ("changes", json!({}), "changes: expected a list"),
+            (
+                "changes.0.device",
+                json!("gpu1"),
+                "changes[0].device: there is no device \"gpu1\"",
+            ),
+            (
+                "changes.0.factor",
+                json!(0),
+                "changes[0].factor: expected a number",
+            ),
+            (
+                "changes.0.after_call",
+                json!(-1),
+                "changes[0].after_call: expected a whole number",
+            ),
+            (
+                "changes.0.after_call",
+                json!(null),
+                "changes[0].after_call: it is missing",
+            ),
+        ] {
+            let mut file = full();
+            *at(&mut file, path) = given.clone();
+            let problem = read(&file).expect_err(path);
+            assert!(problem.contains(expected), "{path} = {given}: {problem}");
+        }
+        let mut twice = full();
+        let gpu = twice["devices"][1].clone();
+        twice["devices"].as_array_mut().expect("a list").push(gpu);
+        let problem = read(&twice).expect_err("twice");
+        assert!(
+            problem.contains("devices[2].id: expected an id that no other device has"),
+            "{problem}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_refused() {
+        for text in [
+            "",
+            "{",
+            "[]",
+            "7",
+            "null",
+            "{\"name\": 1e999}",
+            &"[".repeat(100_000),
+        ] {
+            let problem = machine(text).expect_err("no machine");
+            assert!(
+                problem.contains("no JSON") || problem.contains("expected an object"),
+                "{problem}"
+            );
+            assert!(problem.len() < 300, "{problem}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_missing_binary_or_huge_are_refused_by_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("machine.json");
+        let refusal = || {
+            SimulatedMachine::load(&path)
+                .expect_err("refused")
+                .to_string()
+        };
+        assert!(
+            refusal().contains("machine.json: it cannot be read"),
+            "{}",
+            refusal()
+        );
+        std::fs::write(&path, [0xff, 0xfe]).expect("writable");
+        assert!(refusal().contains("no text"), "{}", refusal());
+        std::fs::write(&path, " ".repeat(super::super::MOST_BYTES as usize + 1)).expect("writable");
+        assert!(refusal().contains("larger than 4 MiB"), "{}", refusal());
+        std::fs::write(&path, full().to_string()).expect("writable");
+        assert!(SimulatedMachine::load(&path).is_ok());
+        let problem = SimulatedMachine::load(folder.path())
+            .expect_err("a folder")
+            .to_string();
+        assert!(problem.contains("it cannot be read"), "{problem}");
+    }
+}

@@ -64,7 +64,10 @@ impl Rules<'_> {
         let seconds = |device: &usize| job.seconds(self.world, &all(*device), &fresh);
         let devices = (0..self.world.machine.devices.len()).filter(able);
         let fastest = devices.min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
-        fastest.map_or_else(|| super::oracle::best(self.world, job, &fresh).1, all)
+        match fastest {
+            Some(device) => all(device),
+            None => super::oracle::best(self.world, job, &fresh).1,
+        }
     }
 
     /// Even shares for the CPU and the first GPU, or for all devices if there are more than two; what cannot be shared
@@ -112,7 +115,7 @@ impl Rules<'_> {
 
     /// Every device alone and the even split are tried twice, then what took least is kept.
     fn try_and_keep(&self, options: &Options) -> Track {
-        let mut track = Track::new("try-twice", self.jobs.len(), self.calls);
+        let mut track = Track::new("try-twice", self.jobs.len());
         for (at, job) in self.jobs.iter().enumerate() {
             let mut ways: Vec<Parts> = (0..self.world.machine.devices.len())
                 .filter(|device| job.fits(self.world, *device, job.request.items))
@@ -150,7 +153,7 @@ impl Rules<'_> {
 
     /// Always the same parts for each job.
     fn track(&self, policy: &'static str, choices: &[Parts]) -> Track {
-        let mut track = Track::new(policy, self.jobs.len(), self.calls);
+        let mut track = Track::new(policy, self.jobs.len());
         let epochs = self.world.machine.epochs();
         for (at, (job, parts)) in self.jobs.iter().zip(choices).enumerate() {
             let mut seconds = 0.0;

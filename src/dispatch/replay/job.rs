@@ -6,7 +6,8 @@ use crate::cost::prior::Demand;
 use crate::cost::{Bound, Machine, calibrate_simulated};
 use crate::device::DeviceId;
 use crate::device::sim::{SimulatedKernel, SimulatedMachine, Table};
-use crate::dispatch::plan::{Operand, Request};
+use crate::dispatch::Placement;
+use crate::dispatch::plan::{Knowledge, Operand, Policy, Request, plan};
 use crate::error::{Error, Result};
 use crate::kernel::Outline;
 use smallvec::SmallVec;
@@ -197,16 +198,26 @@ impl<'a> World<'a> {
             planner,
             exponent: exponent(&outline)?,
         };
-        let possible = (0..self.machine.devices.len())
-            .any(|device| job.most_borders(self, device) > 0 && job.request.items > 0);
-        if !possible {
-            tracing::warn!(
-                machine = self.machine.name,
-                "no device can run {} of size {n}: passed over",
-                kernel.name
-            );
+        let nothing = Knowledge::default();
+        let planned = plan(
+            &job.request,
+            self.planner(&job),
+            &nothing,
+            &Placement::Auto,
+            &Policy::default(),
+        );
+        match planned {
+            Ok(_) => Ok(Some(job)),
+            Err(error @ Error::Infeasible { .. }) => {
+                tracing::warn!(
+                    machine = self.machine.name,
+                    "passed over {} of size {n}: {error}",
+                    kernel.name
+                );
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
-        Ok(possible.then_some(job))
     }
 }
 
@@ -278,14 +289,14 @@ impl Job<'_> {
         }
         part.run += model.download_seconds(self.request.returned_bytes as f64 * share);
         if self.residency == Residency::Host {
-            let (mut up, mut down) = (0, 0);
+            let (mut up, mut down) = (0.0, 0.0);
             for operand in &self.request.operands {
-                let bytes = self.bytes(operand, items);
-                up += if operand.access.reads() { bytes } else { 0 };
-                down += if operand.access.writes() { bytes } else { 0 };
+                let bytes = self.bytes(operand, items) as f64;
+                up += if operand.access.reads() { bytes } else { 0.0 };
+                down += if operand.access.writes() { bytes } else { 0.0 };
             }
-            part.run += model.upload_seconds(up as f64);
-            part.read_back = model.download_seconds(down as f64);
+            part.run += model.upload_seconds(up);
+            part.read_back = model.download_seconds(down);
         }
         part
     }
@@ -384,7 +395,13 @@ fn exponent(outline: &dyn Fn(usize) -> Result<Outline>) -> Result<f64> {
         })
     };
     let grows = work(2 * SIZE)? / work(SIZE)?;
-    Ok(grows.log2().round().clamp(1.0, 4.0))
+    // A kernel without any work counts as one over items.
+    let power = grows.log2().round();
+    Ok(if power.is_finite() {
+        power.clamp(1.0, 4.0)
+    } else {
+        1.0
+    })
 }
 
 /// Up to six sizes of the kernel's first table, from its first to its last.

@@ -112,6 +112,12 @@ pub(super) fn best(world: &World<'_>, job: &Job<'_>, slowness: &[f64]) -> (f64, 
             }
         }
     }
+    if found.1.is_empty() {
+        // The planner sees a way that does not fit: its times are as good as any.
+        let able = job.kernel.tables.iter().position(Option::is_some);
+        let all = Parts::from_slice(&[(able.unwrap_or(0), job.request.items)]);
+        consider(all, &mut found);
+    }
     found
 }
 
@@ -127,23 +133,22 @@ struct Split<'a> {
 }
 
 impl Split<'_> {
-    /// The parts with which all are done soonest, if that is before `limit`.
+    /// The parts with which all are done soonest, if that is before `limit`. The member `last` gets the piece that is not
+    /// full.
     fn finish_before(&self, limit: f64, last: usize) -> Option<Parts> {
         let all = self.job.borders();
+        let members = 0..self.members.len();
         let enough = |finish: f64| {
-            let counts: Vec<usize> = (0..self.members.len())
-                .map(|at| self.done_by(at, finish))
-                .collect();
-            (counts.iter().fold(0usize, |sum, n| sum.saturating_add(*n)) >= all).then_some(counts)
+            let done = members.clone().map(|at| self.done_by(at, last, finish));
+            let counts: Vec<usize> = done.collect();
+            let sum = counts.iter().fold(0usize, |sum, n| sum.saturating_add(*n));
+            (sum >= all).then_some(counts)
         };
         let mut high = if limit.is_finite() {
             limit * (1.0 - PRECISION)
         } else {
-            self.members
-                .iter()
-                .enumerate()
-                .map(|(at, (_, most))| self.seconds(at, *most))
-                .fold(0.0, f64::max)
+            let all_of = |at: usize| self.seconds(at, last, self.most(at, last));
+            members.clone().map(all_of).fold(0.0, f64::max)
         };
         let (mut low, mut counts) = (0.0, enough(high)?);
         while high - low > PRECISION * high {
@@ -157,30 +162,43 @@ impl Split<'_> {
     }
 
     /// The most pieces that a member has done at a time.
-    fn done_by(&self, at: usize, finish: f64) -> usize {
-        most(self.members[at].1, |borders| {
-            borders == 0 || self.seconds(at, borders) <= finish
+    fn done_by(&self, at: usize, last: usize, finish: f64) -> usize {
+        most(self.most(at, last), |borders| {
+            borders == 0 || self.seconds(at, last, borders) <= finish
         })
     }
 
-    fn seconds(&self, at: usize, borders: usize) -> f64 {
+    /// The most pieces that a member can hold.
+    fn most(&self, at: usize, last: usize) -> usize {
+        let (device, full) = self.members[at];
+        let more = full < self.job.borders() && at == last;
+        let holds = || {
+            self.job
+                .fits(self.world, device, self.items(at, last, full + 1))
+        };
+        full + usize::from(more && holds())
+    }
+
+    fn seconds(&self, at: usize, last: usize, borders: usize) -> f64 {
         let device = self.members[at].0;
+        let (corun, slowness) = (self.corun[at], self.slowness[device]);
+        let items = self.items(at, last, borders);
         self.job
-            .alone(
-                self.world,
-                device,
-                self.job.items(borders),
-                self.corun[at],
-                self.slowness[device],
-            )
+            .alone(self.world, device, items, corun, slowness)
             .seconds()
+    }
+
+    /// The items of so many pieces.
+    fn items(&self, at: usize, last: usize, borders: usize) -> usize {
+        let grain = self.job.request.border_grain;
+        let missing = self.job.borders().saturating_mul(grain) - self.job.request.items;
+        borders.saturating_mul(grain) - if at == last { missing } else { 0 }
     }
 
     /// As many pieces for each as `counts` says, or fewer if those are more than there are.
     fn parts(&self, mut counts: Vec<usize>, last: usize) -> Option<Parts> {
-        let all = self.job.borders();
         let total: usize = counts.iter().sum();
-        let mut excess = total - all;
+        let mut excess = total - self.job.borders();
         // Taken from whom it leaves something, so that all keep a part if they can.
         for count in counts.iter_mut().rev() {
             let less = excess.min(count.saturating_sub(1));
@@ -190,16 +208,10 @@ impl Split<'_> {
         if excess > 0 || counts[last] == 0 {
             return None;
         }
-        let grain = self.job.request.border_grain;
-        let missing = all.saturating_mul(grain) - self.job.request.items;
-        let parts = self.members.iter().zip(&counts).enumerate();
-        let parts = parts.map(|(at, ((device, _), count))| {
-            (
-                *device,
-                count * grain - if at == last { missing } else { 0 },
-            )
-        });
-        Some(parts.filter(|(_, items)| *items > 0).collect())
+        let parts = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        let part =
+            |(at, count): (usize, &usize)| (self.members[at].0, self.items(at, last, *count));
+        Some(parts.map(part).collect())
     }
 
     /// The first of two gets `share` twentieths.

@@ -4,15 +4,16 @@ use super::job::{Job, Parts, World};
 use super::oracle::Best;
 use super::{COLD_CALLS, Options, Residency};
 use crate::device::DeviceId;
+use crate::device::sim::Change;
 
 /// The calls after a change from which on, and up to which, recovery is judged.
 const RECOVERY: [usize; 2] = [20, 40];
 
 /// What came of a replay.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct Outcome {
     /// The machine's name.
-    pub machine: String,
+    pub name: String,
     /// Its devices.
     pub devices: Vec<DeviceId>,
     /// The planner first, then the rules that it is compared with.
@@ -24,16 +25,18 @@ pub struct Outcome {
 }
 
 /// A policy and how it scored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct Row {
     /// Its name.
     pub policy: &'static str,
-    /// How it scored over all cases.
+    /// How it scored.
+    #[serde(flatten)]
     pub score: Score,
 }
 
 /// How a policy scored.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+#[serde(into = "Summary")]
 pub struct Score {
     /// The first calls of each kernel and size.
     pub cold: Sums,
@@ -51,18 +54,19 @@ pub struct Sums {
     /// Of the plans that were chosen.
     pub seconds: f64,
     /// Of the best plans there are.
-    pub best_seconds: f64,
+    pub oracle_seconds: f64,
 }
 
 impl Sums {
     /// `Σ(T − O) / ΣO`; `None` without any calls.
     pub fn regret(&self) -> Option<f64> {
-        (self.best_seconds > 0.0).then(|| (self.seconds - self.best_seconds) / self.best_seconds)
+        (self.oracle_seconds > 0.0)
+            .then(|| (self.seconds - self.oracle_seconds) / self.oracle_seconds)
     }
 
     fn add(&mut self, other: Self) {
         self.seconds += other.seconds;
-        self.best_seconds += other.best_seconds;
+        self.oracle_seconds += other.oracle_seconds;
     }
 }
 
@@ -93,8 +97,32 @@ impl Score {
     }
 }
 
+/// A score as it is written down.
+#[derive(serde::Serialize)]
+struct Summary {
+    regret_cold: Option<f64>,
+    regret_warm: Option<f64>,
+    worst_warm: Option<f64>,
+    exploration_share: f64,
+    seconds: f64,
+    oracle_seconds: f64,
+}
+
+impl From<Score> for Summary {
+    fn from(score: Score) -> Self {
+        Self {
+            regret_cold: score.cold.regret(),
+            regret_warm: score.warm.regret(),
+            worst_warm: score.worst_warm,
+            exploration_share: score.exploration_share(),
+            seconds: score.seconds(),
+            oracle_seconds: score.cold.oracle_seconds + score.warm.oracle_seconds,
+        }
+    }
+}
+
 /// A kernel at a size.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct Case {
     /// The kernel.
     pub kernel: String,
@@ -103,11 +131,11 @@ pub struct Case {
     /// Where its arrays are.
     pub residency: Residency,
     /// Seconds of the best plan at the first call.
-    pub best_seconds: f64,
+    pub oracle_seconds: f64,
     /// That plan.
-    pub best: Vec<PartShare>,
+    pub oracle_parts: Vec<PartShare>,
     /// What the planner chose at the last call.
-    pub chosen: Vec<PartShare>,
+    pub chosen_parts: Vec<PartShare>,
     /// How each policy scored on this case.
     pub rows: Vec<Row>,
 }
@@ -145,10 +173,10 @@ pub(super) struct Track {
 }
 
 impl Track {
-    pub fn new(policy: &'static str, jobs: usize, calls: usize) -> Self {
+    pub fn new(policy: &'static str, jobs: usize) -> Self {
         Self {
             policy,
-            seconds: vec![Vec::with_capacity(calls); jobs],
+            seconds: vec![Vec::new(); jobs],
             exploring_seconds: vec![0.0; jobs],
             chosen: vec![Parts::new(); jobs],
         }
@@ -180,7 +208,7 @@ impl Track {
             };
             sums.add(Sums {
                 seconds: *seconds,
-                best_seconds: best.seconds(job, call),
+                oracle_seconds: best.seconds(job, call),
             });
         }
         score.worst_warm = score.warm.regret().map(|regret| 1.0 + regret);
@@ -214,9 +242,9 @@ pub(super) fn outcome(
                 kernel: job.kernel.name.clone(),
                 n: job.n,
                 residency: job.residency,
-                best_seconds: best.seconds(at, 0),
-                best: shares(best.parts(at)),
-                chosen: tracks
+                oracle_seconds: best.seconds(at, 0),
+                oracle_parts: shares(best.parts(at)),
+                chosen_parts: tracks
                     .first()
                     .map_or(Vec::new(), |auto| shares(&auto.chosen[at])),
                 rows: tracks.iter().map(|track| track.score(at, best)).collect(),
@@ -231,7 +259,7 @@ pub(super) fn outcome(
         }),
     });
     Outcome {
-        machine: world.machine.name.clone(),
+        name: world.machine.name.clone(),
         rows: rows.collect(),
         recovery: recovery(world, best, tracks, options),
         devices,
@@ -241,11 +269,13 @@ pub(super) fn outcome(
 
 /// For every change to the worse, the planner's regret a while later.
 fn recovery(world: &World<'_>, best: &Best, tracks: &[Track], options: &Options) -> Vec<Recovery> {
-    let worse = world
-        .machine
-        .changes
-        .iter()
-        .filter(|change| change.factor > 1.0);
+    let before = |change: &Change| {
+        let device = world.position(change.device);
+        let call = change.after_call.checked_sub(1);
+        call.map_or(1.0, |call| world.machine.slowness(device, call))
+    };
+    let changes = world.machine.changes.iter();
+    let worse = changes.filter(|change| change.factor > before(change));
     let judged = worse.filter_map(|change| {
         let [from, to] =
             RECOVERY.map(|calls| change.after_call.saturating_add(calls).min(options.calls));
@@ -254,7 +284,7 @@ fn recovery(world: &World<'_>, best: &Best, tracks: &[Track], options: &Options)
             for (call, seconds) in seconds.iter().enumerate().take(to).skip(from) {
                 sums.add(Sums {
                     seconds: *seconds,
-                    best_seconds: best.seconds(job, call),
+                    oracle_seconds: best.seconds(job, call),
                 });
             }
         }
