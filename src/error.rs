@@ -166,6 +166,16 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
+
+    /// A file is no profile that this version can use.
+    #[error("{}: {problem}; name another file, or remove this one", path.display())]
+    Profile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        problem: crate::cost::profile::ProfileProblem,
+    },
 }
 
 impl Error {

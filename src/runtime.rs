@@ -3,7 +3,7 @@
 use crate::array::{Array, Element, Handle};
 use crate::cost::learned::Learner;
 use crate::cost::profile::Location;
-use crate::cost::{self, Machine};
+use crate::cost::{Calibration, Machine, Step, Survey, Thoroughness};
 use crate::device::cpu::Cpu;
 use crate::device::gpu::{Discovery, GpuInfo, GpuOptions, discover};
 use crate::device::{DeviceId, Devices};
@@ -14,8 +14,8 @@ use crate::dispatch::{
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Call, Kernel, Outline, identity};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The devices of this machine, and the one verb that runs kernels on them.
@@ -38,15 +38,13 @@ pub struct Runtime {
 }
 
 struct Inner {
-    devices: Devices,
+    /// What is known of the devices' speed. Declared first: its thread ends before they go.
+    survey: Survey,
+    devices: Arc<Devices>,
     problems: Vec<String>,
-    machine: OnceLock<Machine>,
-    /// Held while the machine is measured, so that it is done once and undisturbed.
-    measuring: Mutex<()>,
-    profile: Location,
     placement: Placement,
     policy: Policy,
-    learner: Learner,
+    learner: Arc<Learner>,
 }
 
 impl Runtime {
@@ -104,7 +102,7 @@ impl Runtime {
         let request = self.request(call, &outline);
         explain(
             &request,
-            self.machine()?,
+            &*self.machine()?,
             &self.knowledge(&request),
             self.placement_of(call),
             &self.inner.policy,
@@ -132,7 +130,7 @@ impl Runtime {
         let request = self.request(call, &outline);
         plan(
             &request,
-            self.machine()?,
+            &*self.machine()?,
             &self.knowledge(&request),
             self.placement_of(call),
             &self.inner.policy,
@@ -251,22 +249,53 @@ impl Runtime {
         &self.inner.problems
     }
 
-    /// What is known of this machine's speed. Measured at the first need, a few hundred milliseconds, and kept in the
-    /// profile.
-    pub fn machine(&self) -> Result<&Machine> {
-        if let Some(machine) = self.inner.machine.get() {
-            return Ok(machine);
-        }
-        let inner = &*self.inner;
-        let _measuring = inner
-            .measuring
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(machine) = inner.machine.get() {
-            return Ok(machine);
-        }
-        let machine = cost::machine(&inner.devices, &inner.profile)?;
-        Ok(inner.machine.get_or_init(|| machine))
+    /// What is known of this machine's speed: read from the profile, else measured at the first need and kept there.
+    /// That takes up to 0.3 s; devices for which this is too short are measured while the program goes on, and
+    /// [`Runtime::is_measured`] tells whose figures are guesses until then.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a profile was named that cannot be read.
+    pub fn machine(&self) -> Result<Arc<Machine>> {
+        self.inner.survey.machine()
+    }
+
+    /// What is known of this machine's speed, like [`Runtime::machine`], once every device is measured that can be.
+    ///
+    /// # Errors
+    /// As [`Runtime::machine`].
+    pub fn measured_machine(&self) -> Result<Arc<Machine>> {
+        self.inner.survey.complete_machine()
+    }
+
+    /// Whether the figures of a device were measured. While they are a guess, it is only used where it is asked for.
+    pub fn is_measured(&self, device: DeviceId) -> bool {
+        self.inner.survey.is_measured(device)
+    }
+
+    /// Measures every device anew, and how much they slow each other down, and keeps that in the profile. `watch` hears
+    /// of each step before it begins. Nothing else should run meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a profile was named that cannot be read.
+    pub fn calibrate(
+        &self,
+        thoroughness: Thoroughness,
+        mut watch: impl FnMut(&Step),
+    ) -> Result<Calibration> {
+        self.inner.survey.calibrate(thoroughness, &mut watch)
+    }
+
+    /// The file in which what is measured and learned is kept, if it is.
+    pub fn profile_path(&self) -> Option<&Path> {
+        self.inner.survey.location().path()
+    }
+
+    /// Keeps what was learned in the profile now, as happens every minute and when the runtime goes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Profile`] if that cannot be done.
+    pub fn save_profile(&self) -> Result<()> {
+        self.inner.survey.keep()
     }
 
     /// The elements of an array that are valid on each device of this runtime.
@@ -462,15 +491,22 @@ impl RuntimeBuilder {
         if let Some(machine) = &self.machine {
             check_machine(machine, &devices)?;
         }
+        let devices = Arc::new(devices);
+        let learner = Arc::new(Learner::new());
+        let survey = match self.machine {
+            Some(machine) => Survey::given(Arc::clone(&devices), machine, Arc::clone(&learner)),
+            None => {
+                let location = self.profile.unwrap_or_else(Location::from_environment);
+                Survey::new(Arc::clone(&devices), location, Arc::clone(&learner))
+            }
+        };
         let inner = Inner {
+            survey,
             devices,
             problems,
-            machine: self.machine.map_or_else(OnceLock::new, OnceLock::from),
-            measuring: Mutex::new(()),
-            profile: self.profile.unwrap_or_else(Location::from_environment),
             placement: self.placement,
             policy: self.policy,
-            learner: Learner::new(),
+            learner,
         };
         Ok(Runtime {
             inner: Arc::new(inner),

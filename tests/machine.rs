@@ -2,7 +2,7 @@
 
 mod support;
 
-use divvy::cost::DeviceModel;
+use divvy::cost::{DeviceModel, Thoroughness};
 use divvy::device::DeviceKind;
 use divvy::kernels::{axpy, catalog};
 use divvy::{Array, DeviceId, Error, Placement, Result, Runtime};
@@ -17,6 +17,11 @@ fn assert_plausible(model: &DeviceModel) {
         }
     }
     for link in model.upload.iter().chain(&model.download) {
+        let points = link.points();
+        assert!(
+            points.is_sorted_by(|a, b| a[0] < b[0] && a[1] <= b[1]),
+            "{model:?}"
+        );
         assert!((0.0..0.1).contains(&link.latency_seconds()), "{model:?}");
         assert!((1e6..1e14).contains(&link.bytes_per_second()), "{model:?}");
     }
@@ -25,8 +30,9 @@ fn assert_plausible(model: &DeviceModel) {
 #[test]
 fn every_device_is_measured() -> Result<()> {
     let rt = runtime();
-    let machine = rt.machine()?;
+    let machine = rt.measured_machine()?;
     assert_eq!(machine.devices.len(), 1 + rt.gpus().len());
+    assert!(machine.devices.iter().all(|model| rt.is_measured(model.id)));
     let cpu = machine.device(DeviceId::Cpu).expect("it is allowed");
     let threads: Vec<usize> = cpu.engines.iter().map(|engine| engine.threads).collect();
     assert_eq!(threads, [1, rt.threads()]);
@@ -34,7 +40,13 @@ fn every_device_is_measured() -> Result<()> {
     for (index, info) in rt.gpus().enumerate() {
         let gpu = machine.device(DeviceId::Gpu(index)).expect("it was opened");
         assert_eq!((gpu.kind, &gpu.name), (info.kind, &info.name));
-        assert!(gpu.upload.is_some() && gpu.download.is_some() && gpu.engines.len() == 1);
+        assert!(gpu.engines.len() == 1);
+        for link in [&gpu.upload, &gpu.download] {
+            assert!(
+                link.as_ref().is_some_and(|link| link.points().len() >= 6),
+                "{gpu:?}"
+            );
+        }
         assert!(gpu.engines[0].launch_seconds > 0.0);
         assert_plausible(gpu);
     }
@@ -52,7 +64,7 @@ fn a_gpu_that_may_bind_little_can_be_measured_too() -> Result<()> {
                 .max_binding_bytes(bytes)
                 .max_buffer_bytes(bytes),
         );
-        let machine = rt.machine()?;
+        let machine = rt.measured_machine()?;
         let gpu = machine.device(DeviceId::Gpu(0)).expect("it was opened");
         assert_plausible(gpu);
         assert_eq!(gpu.limits.max_binding_bytes, Some(bytes));
@@ -65,7 +77,7 @@ fn what_was_measured_is_kept_and_used_again() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("divvy/profile.json");
     let open = || Runtime::builder().threads(2).profile(&path).build();
-    let measured = open()?.machine()?.clone();
+    let measured = open()?.measured_machine()?;
     let text = std::fs::read_to_string(&path).expect("it was written");
     assert!(
         text.contains("flops_per_second") && text.ends_with("}\n"),
@@ -73,7 +85,7 @@ fn what_was_measured_is_kept_and_used_again() -> Result<()> {
     );
     assert_eq!(
         open()?.machine()?,
-        &measured,
+        measured,
         "the second time it is read, not measured"
     );
     assert_eq!(std::fs::read_to_string(&path).expect("still there"), text);
@@ -84,9 +96,61 @@ fn what_was_measured_is_kept_and_used_again() -> Result<()> {
         .cpu_only()
         .profile(&path)
         .build()?;
-    assert_eq!(other.machine()?.devices[0].engines.len(), 1);
-    assert_eq!(open()?.machine()?, &measured);
+    assert_eq!(other.measured_machine()?.devices[0].engines.len(), 1);
+    assert_eq!(open()?.machine()?, measured);
     Ok(())
+}
+
+#[test]
+fn calibrating_takes_the_place_of_what_was_known() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("profile.json");
+    let rt = Runtime::builder().threads(2).profile(&path).build()?;
+    let mut steps = Vec::new();
+    let found = rt.calibrate(Thoroughness::Quick, |step| steps.push(step.clone()))?;
+    assert_eq!(found.kept.expect("it can be written"), Some(path.clone()));
+    assert_eq!(found.problems, []);
+    assert_eq!(rt.machine()?, found.machine);
+    assert!(
+        steps
+            .iter()
+            .enumerate()
+            .all(|(at, step)| step.done == at && step.of == steps.len())
+    );
+    found.machine.devices.iter().for_each(assert_plausible);
+    let devices = found.machine.devices.len();
+    assert_eq!(devices, 1 + rt.gpus().len());
+    assert_eq!(found.machine.corun.len(), devices * (devices - 1) / 2);
+    for pair in &found.machine.corun {
+        let mut factors = pair.compute.iter().chain(&pair.memory);
+        assert!(
+            factors.all(|factor| (1.0..=1e3).contains(factor)),
+            "{pair:?}"
+        );
+    }
+    // Another runtime starts from it.
+    let again = Runtime::builder().threads(2).profile(&path).build()?;
+    assert_eq!(again.machine()?, found.machine);
+    assert!(
+        again
+            .machine()?
+            .devices
+            .iter()
+            .all(|model| again.is_measured(model.id))
+    );
+    Ok(())
+}
+
+#[test]
+fn a_machine_that_was_given_is_not_measured() -> Result<()> {
+    let rt = support::build(Runtime::builder().cpu_only());
+    let mut machine = (*rt.measured_machine()?).clone();
+    machine.devices[0].engines[0].flops_per_second = 12345.0;
+    let given = build(Runtime::builder().cpu_only().machine(machine.clone()));
+    assert_eq!(*given.measured_machine()?, machine);
+    assert!(given.is_measured(DeviceId::Cpu));
+    assert_eq!(given.profile_path(), None);
+    given.save_profile()
 }
 
 #[test]
@@ -104,7 +168,7 @@ fn a_profile_that_makes_no_sense_is_measured_anew() -> Result<()> {
     ] {
         std::fs::write(&path, &text).expect("writable");
         let rt = Runtime::builder().cpu_only().profile(&path).build()?;
-        assert_plausible(&rt.machine()?.devices[0]);
+        assert_plausible(&rt.measured_machine()?.devices[0]);
         assert_ne!(
             std::fs::read_to_string(&path).expect("it was replaced"),
             text
@@ -135,7 +199,7 @@ fn a_profile_that_cannot_be_read_is_an_error_that_names_it() -> Result<()> {
 #[test]
 fn a_software_adapter_is_never_chosen() -> Result<()> {
     let rt = runtime();
-    let machine = rt.machine()?;
+    let machine = rt.measured_machine()?;
     let is_software = |id| {
         machine
             .device(id)

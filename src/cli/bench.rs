@@ -58,7 +58,10 @@ pub struct Args {
 /// Prints a row for each kernel, size and device as it is measured.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let rt = runtime(args.threads)?;
-    let devices: Vec<DeviceId> = rt.machine()?.devices.iter().map(|d| d.id).collect();
+    let devices: Vec<DeviceId> = {
+        let machine = rt.measured_machine()?;
+        machine.devices.iter().map(|d| d.id).collect()
+    };
     let kernels: Vec<&Entry> = match args.kernels.as_slice() {
         [] => CATALOG.iter().collect(),
         chosen => chosen.to_vec(),
@@ -164,7 +167,8 @@ fn roofline(rt: &Runtime, device: DeviceId, work: Work, footprint: usize) -> Res
         traffic_bytes: work.bytes(),
         footprint_bytes: footprint as f64,
     };
-    let model = rt.machine()?.device(device);
+    let machine = rt.machine()?;
+    let model = machine.device(device);
     let engines = model.iter().flat_map(|model| &model.engines);
     Ok(engines
         .map(|engine| compute_seconds(engine, &demand))

@@ -71,6 +71,7 @@ struct Limits {
     max_buffer_bytes: u64,
     max_groups: u32,
     max_workgroup_bytes: u32,
+    memory_bytes: Option<u64>,
 }
 
 impl Devices {
@@ -102,6 +103,7 @@ impl From<(usize, &GpuInfo)> for Gpu {
                 max_buffer_bytes: info.limits.max_buffer_bytes,
                 max_groups: info.limits.max_groups,
                 max_workgroup_bytes: info.limits.max_workgroup_bytes,
+                memory_bytes: info.limits.memory_bytes,
             },
         }
     }
@@ -136,6 +138,9 @@ impl fmt::Display for Devices {
                 count(limits.max_groups as usize),
                 bytes(limits.max_workgroup_bytes.into()),
             )?;
+            if let Some(memory) = limits.memory_bytes {
+                write!(f, ", {} of memory", bytes(memory))?;
+            }
         }
         if self.gpus.is_empty() {
             write!(f, "\nno GPU can be used")?;

@@ -164,9 +164,10 @@ fn run_once(
 fn predicted_seconds(setup: &Setup<'_>, report: &Report, written: &[Handle]) -> Result<f64, Error> {
     let mut seconds = report.predicted_seconds;
     if setup.residency == Residency::Host {
+        let machine = setup.rt.machine()?;
         let items = report.parts.last().map_or(0, |part| part.range.end);
         for part in &report.parts {
-            let model = setup.rt.machine()?.device(part.device);
+            let model = machine.device(part.device);
             if let Some(link) = model.and_then(|model| model.download.as_ref()) {
                 let share = part.range.len() as f64 / items as f64;
                 let bytes = |array: &Handle| (array.len() * array.element_type().size()) as f64;

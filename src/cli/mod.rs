@@ -5,12 +5,15 @@
 
 mod args;
 mod bench;
+mod calibrate;
 mod completions;
 mod devices;
 mod explain;
 mod failure;
+mod figures;
 mod measure;
 mod output;
+mod profile;
 mod progress;
 mod run;
 mod simulate;
@@ -34,6 +37,8 @@ Examples:
   divvy bench --kernels sum,gemm
   divvy explain axpy --n 64Ki
   divvy simulate benches/machines/*.json
+  divvy calibrate --quick
+  divvy profile show
 
 Environment:
   DIVVY_DEVICES  cpu, gpu or all: which devices may be used
@@ -49,6 +54,8 @@ enum Command {
     Run(run::Args),
     Bench(bench::Args),
     Explain(explain::Args),
+    Calibrate(calibrate::Args),
+    Profile(profile::Args),
     Simulate(simulate::Args),
     Completions(completions::Args),
 }
@@ -62,6 +69,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Completions(args) => completions::run(&args),
     };

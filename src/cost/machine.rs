@@ -77,25 +77,37 @@ pub struct DeviceModel {
 }
 
 impl DeviceModel {
-    /// A device of which nothing could be measured: figures so low that nobody chooses it of their own accord.
+    /// A GPU of which nothing is measured: figures so low that nobody chooses it of their own accord.
     pub(crate) fn unmeasured(id: DeviceId, kind: DeviceKind, name: String) -> Self {
-        let bandwidth = Curve {
-            points: vec![[1.0, 1e6]],
-        };
         let link = Link::from_rate(1.0, 1e6);
         Self {
             id,
             kind,
             name,
-            engines: vec![Engine {
-                threads: 1,
-                launch_seconds: 1.0,
-                flops_per_second: 1e6,
-                bandwidth,
-            }],
+            engines: vec![Engine::guessed(1, 1.0, 1e6, 1e6)],
             queued_seconds: 0.0,
             upload: link.clone(),
             download: link,
+            limits: Limits::default(),
+        }
+    }
+
+    /// A CPU of which nothing is measured: figures that any has, so that programs can run meanwhile.
+    pub(crate) fn unmeasured_cpu(name: String, threads: usize) -> Self {
+        let one = Engine::guessed(1, 0.0, 5e9, 5e9);
+        let pool = Engine::guessed(threads, 2e-5, 5e9 * threads as f64, 1e10);
+        Self {
+            id: DeviceId::Cpu,
+            kind: DeviceKind::Cpu,
+            name,
+            engines: if threads > 1 {
+                vec![one, pool]
+            } else {
+                vec![one]
+            },
+            queued_seconds: 0.0,
+            upload: None,
+            download: None,
             limits: Limits::default(),
         }
     }
@@ -113,6 +125,20 @@ pub struct Engine {
     pub flops_per_second: f64,
     /// Bytes per second through memory, by how many bytes a kernel touches.
     pub bandwidth: Curve,
+}
+
+impl Engine {
+    /// One of which nothing is measured.
+    fn guessed(threads: usize, launch_seconds: f64, flops: f64, bytes_per_second: f64) -> Self {
+        Self {
+            threads,
+            launch_seconds,
+            flops_per_second: flops,
+            bandwidth: Curve {
+                points: vec![[1.0, bytes_per_second]],
+            },
+        }
+    }
 }
 
 /// How long transfers take: `[bytes, seconds]` at a few sizes, with strictly ascending bytes.

@@ -36,6 +36,7 @@ pub fn divvy(args: &[&str]) -> Command {
     command
 }
 
+#[allow(dead_code, reason = "not every test file needs all helpers")]
 /// The command where no Vulkan driver can be found.
 pub fn without_vulkan(args: &[&str]) -> Command {
     let mut command = divvy(args);

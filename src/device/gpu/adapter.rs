@@ -79,8 +79,35 @@ fn describe(adapter: &wgpu::Adapter) -> GpuInfo {
             max_buffer_bytes: limits.max_buffer_size / 256 * 256,
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            // A software adapter has the host's, whatever it says.
+            memory_bytes: memory_bytes(adapter)
+                .filter(|_| info.device_type != wgpu::DeviceType::Cpu),
         },
     }
+}
+
+/// All of the memory that the adapter calls its own, where that can be asked.
+#[cfg(any(target_os = "linux", target_os = "android", windows))]
+fn memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
+    /// `VK_MEMORY_HEAP_DEVICE_LOCAL_BIT`.
+    const DEVICE_LOCAL: u32 = 1;
+    // SAFETY: nothing is destroyed or changed through it.
+    let adapter = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
+    let instance = adapter.shared_instance().raw_instance();
+    // SAFETY: the physical device was enumerated from this instance, which the adapter keeps alive.
+    let memory =
+        unsafe { instance.get_physical_device_memory_properties(adapter.raw_physical_device()) };
+    let heaps = memory
+        .memory_heaps
+        .iter()
+        .take(memory.memory_heap_count as usize);
+    let local = heaps.filter(|heap| heap.flags.as_raw() & DEVICE_LOCAL != 0);
+    local.map(|heap| heap.size).max().filter(|bytes| *bytes > 0)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", windows)))]
+fn memory_bytes(_: &wgpu::Adapter) -> Option<u64> {
+    None
 }
 
 /// Opens a device with all that the adapter offers and a kernel, built in or a user's own, may have a use for.

@@ -77,6 +77,8 @@ pub struct GpuLimits {
     pub max_groups: u32,
     /// The most memory that a workgroup can share, in bytes.
     pub max_workgroup_bytes: u32,
+    /// All of its memory, if the driver tells.
+    pub memory_bytes: Option<u64>,
 }
 
 /// How GPUs are opened.
@@ -180,6 +182,11 @@ impl Gpu {
     /// What the adapter says of itself.
     pub(crate) fn info(&self) -> &GpuInfo {
         &self.info
+    }
+
+    /// Whether built-in shaders run with checks too, and more slowly.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.checked
     }
 
     /// What it can bind, allocate and dispatch.

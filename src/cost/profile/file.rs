@@ -1,0 +1,309 @@
+//! Where the profile is kept, and how it gets there and back.
+//!
+//! It is replaced as a whole, by renaming, so that nobody ever sees half of one. Who changes it reads it, merges and
+//! writes under a lock on a file beside it, so that nothing is lost that another process wrote meanwhile. The lock is the
+//! operating system's and ends with the process that holds it; who cannot get it in time goes on without.
+
+use super::{Keyed, Parsed, Profile, ProfileProblem, SCHEMA, parse};
+use crate::error::{Error, Result};
+use std::fs::{self, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A profile larger than this is none.
+const MOST_BYTES: u64 = 16 << 20;
+/// Nobody needs the lock for so long, unless stopped.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where the profile is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// Nowhere.
+    Off,
+    /// In the user's data directory.
+    DataDir(PathBuf),
+    /// In a file that the user named.
+    Named(PathBuf),
+}
+
+/// What was removed from a profile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Cleared {
+    /// How many devices.
+    pub devices: usize,
+    /// How many entries about kernels.
+    pub learned: usize,
+}
+
+impl Location {
+    /// `DIVVY_PROFILE`, which is `off` or a path; otherwise a file in the user's data directory, if there is one.
+    pub fn from_environment() -> Self {
+        match std::env::var_os("DIVVY_PROFILE").filter(|value| !value.is_empty()) {
+            Some(off) if off == "off" => Self::Off,
+            Some(path) => Self::Named(path.into()),
+            None => directories::ProjectDirs::from("", "", "divvy").map_or(Self::Off, |dirs| {
+                Self::DataDir(dirs.data_dir().join("profile.json"))
+            }),
+        }
+    }
+
+    /// The file, if there is to be one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Off => None,
+            Self::DataDir(path) | Self::Named(path) => Some(path),
+        }
+    }
+
+    /// What is kept there; `None` if nothing is.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file is there and cannot be read, [`Error::Profile`] if it is no profile of this version.
+    pub fn read(&self) -> Result<Option<Parsed>> {
+        let Some(path) = self.path() else {
+            return Ok(None);
+        };
+        match look(path) {
+            Found::Nothing => Ok(None),
+            Found::Profile(parsed) => Ok(Some(parsed)),
+            Found::Unusable(problem) => Err(unusable(path, problem)),
+            Found::Unreadable(source) => Err(io_error(path, source)),
+        }
+    }
+
+    /// The profile that is kept there; an empty one if there is none that can be used. One warning says what is ignored
+    /// of it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the user named a file that is there and cannot be read.
+    pub(crate) fn load(&self, devices: &[Keyed]) -> Result<Profile> {
+        let Some(path) = self.path() else {
+            return Ok(Profile::default());
+        };
+        match look(path) {
+            Found::Nothing => {}
+            Found::Profile(Parsed {
+                profile,
+                mut ignored,
+            }) => {
+                let outdated = profile.outdated(devices);
+                let driver = |label: &&str| format!("{label} has another driver now");
+                ignored.extend(outdated.iter().map(driver));
+                if profile.is_foreign(devices) {
+                    ignored.push("it knows none of the devices that are here".into());
+                }
+                if let Some(first) = ignored.first() {
+                    let more = ignored.len() - 1;
+                    tracing::warn!(path = %path.display(), "ignoring some of the profile: {first}{}", and_more(more));
+                }
+                return Ok(profile);
+            }
+            Found::Unusable(problem) => {
+                tracing::warn!(path = %path.display(), %problem, "ignoring the profile");
+            }
+            Found::Unreadable(source) if matches!(self, Self::Named(_)) => {
+                return Err(io_error(path, source));
+            }
+            Found::Unreadable(error) => {
+                tracing::warn!(path = %path.display(), %error, "the profile cannot be read");
+            }
+        }
+        Ok(Profile::default())
+    }
+
+    /// Changes the profile that is kept there now. What other processes write meanwhile is not lost.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read or written, [`Error::Profile`] if there is something that is not this version's
+    /// to replace: a newer profile, or a file that the user named and that is something else.
+    pub fn update<R>(&self, change: impl FnOnce(&mut Profile) -> R) -> Result<Option<R>> {
+        let Some(path) = self.path() else {
+            return Ok(None);
+        };
+        let _lock = lock(path);
+        let mut profile = match look(path) {
+            Found::Profile(parsed) => parsed.profile,
+            Found::Nothing => Profile::default(),
+            Found::Unusable(problem) if self.may_replace(&problem) => Profile::default(),
+            Found::Unusable(problem) => return Err(unusable(path, problem)),
+            Found::Unreadable(source) => return Err(io_error(path, source)),
+        };
+        let changed = change(&mut profile);
+        let mut text = profile.to_json();
+        while text.len() as u64 > MOST_BYTES && !profile.learned.is_empty() {
+            profile.keep_learned(profile.learned.len() / 2);
+            text = profile.to_json();
+        }
+        replace(path, &text).map_err(|source| io_error(path, source))?;
+        Ok(Some(changed))
+    }
+
+    /// Forgets everything, or what was learned of kernels only.
+    ///
+    /// # Errors
+    /// As [`Location::update`].
+    pub fn clear(&self, learned_only: bool) -> Result<Cleared> {
+        let Some(path) = self.path() else {
+            return Ok(Cleared::default());
+        };
+        let mut cleared = match look(path) {
+            Found::Nothing => return Ok(Cleared::default()),
+            Found::Profile(parsed) => Cleared {
+                devices: parsed.profile.devices.len(),
+                learned: parsed.profile.learned.len(),
+            },
+            Found::Unusable(problem) if self.may_replace(&problem) => Cleared::default(),
+            Found::Unusable(problem) => return Err(unusable(path, problem)),
+            Found::Unreadable(source) => return Err(io_error(path, source)),
+        };
+        if learned_only {
+            cleared.devices = 0;
+            self.update(|profile| profile.learned.clear())?;
+        } else {
+            let _lock = lock(path);
+            fs::remove_file(path).map_err(|source| io_error(path, source))?;
+        }
+        Ok(cleared)
+    }
+
+    /// Whether a file with this problem may be overwritten: not one that a newer version will want back, nor one that
+    /// the user named and that may be something else altogether.
+    fn may_replace(&self, problem: &ProfileProblem) -> bool {
+        match problem {
+            ProfileProblem::Schema { found } => *found < SCHEMA,
+            ProfileProblem::Version { .. } => true,
+            ProfileProblem::Shape(_) => matches!(self, Self::DataDir(_)),
+        }
+    }
+}
+
+/// Reads a profile from a stream.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be read or is too large, [`Error::Profile`] if it is no profile of this version.
+pub fn read_from(source: impl Read, name: &Path) -> Result<Parsed> {
+    let text = read_text(source).map_err(|source| io_error(name, source))?;
+    parse(&text).map_err(|problem| unusable(name, problem))
+}
+
+/// What a message adds to the first of several things.
+fn and_more(more: usize) -> String {
+    match more {
+        0 => String::new(),
+        _ => format!(", and {more} more"),
+    }
+}
+
+fn io_error(path: &Path, source: io::Error) -> Error {
+    Error::Io {
+        path: path.into(),
+        source,
+    }
+}
+
+fn unusable(path: &Path, problem: ProfileProblem) -> Error {
+    Error::Profile {
+        path: path.into(),
+        problem,
+    }
+}
+
+/// What there is at a path.
+enum Found {
+    Nothing,
+    Profile(Parsed),
+    Unusable(ProfileProblem),
+    Unreadable(io::Error),
+}
+
+fn look(path: &Path) -> Found {
+    match read(path) {
+        Ok(text) => parse(&text).map_or_else(Found::Unusable, Found::Profile),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Found::Nothing,
+        Err(error) => Found::Unreadable(error),
+    }
+}
+
+fn refuse<T>(what: &str) -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::InvalidInput, what))
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    // Opening a pipe would wait for a writer.
+    if !fs::metadata(path)?.is_file() {
+        return refuse("a profile must be a regular file");
+    }
+    read_text(fs::File::open(path)?)
+}
+
+fn read_text(source: impl Read) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    source.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return refuse("it is too large for a profile");
+    }
+    // What is not UTF-8 is no profile either, which is for `parse` to say.
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// A path beside another, in the same folder.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    // A relative path may have an empty parent, which stands for the current directory.
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    folder.map_or(Ok(()), fs::create_dir_all)
+}
+
+/// Holds off other processes, and threads, that would change the file at `path`, until it is dropped. `None` if the
+/// file system cannot, or somebody does not let go: then the change is made all the same, and at worst theirs is lost.
+fn lock(path: &Path) -> Option<fs::File> {
+    const LOOK_AGAIN: Duration = Duration::from_millis(2);
+    make_folder(path).ok()?;
+    let file = fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(beside(path, ".lock"))
+        .ok()?;
+    let since = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Some(file),
+            Err(TryLockError::WouldBlock) if since.elapsed() < PATIENCE => {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            Err(error) => {
+                tracing::debug!(path = %path.display(), %error, "the profile cannot be locked");
+                return None;
+            }
+        }
+    }
+}
+
+/// Puts a file in the place of another, or of none, in one step.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    make_folder(path)?;
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let temporary = beside(path, &format!(".{}.{count}.tmp", std::process::id()));
+    let written = fs::File::create_new(&temporary).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    let result = written.and_then(|()| fs::rename(&temporary, path));
+    if result.is_err() {
+        // Best effort: what matters is reported already.
+        let _ = fs::remove_file(&temporary);
+    }
+    result
+}

@@ -1,0 +1,295 @@
+//! A profile as text, and back: only what can be true comes in.
+
+use super::{CoRunEntry, DeviceEntry, LearnedEntry, MOST_DEVICES, Profile, SCHEMA, label_of};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::HashSet;
+
+/// Why a text is not a profile that can be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProfileProblem {
+    /// It is no JSON, or not of this shape.
+    #[error("it is not a profile: {0}")]
+    Shape(#[from] serde_json::Error),
+    /// It was written by a version that has another layout.
+    #[error("it has the schema version {found}, this version of Divvy uses {SCHEMA}")]
+    Schema {
+        /// The version it has.
+        found: u32,
+    },
+    /// It was measured by another version.
+    #[error("it was measured by Divvy {found}, this is {}", env!("CARGO_PKG_VERSION"))]
+    Version {
+        /// The version that measured it.
+        found: String,
+    },
+}
+
+/// What a text holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parsed {
+    /// What of it can be used.
+    pub profile: Profile,
+    /// Why the rest cannot, an entry each.
+    pub ignored: Vec<String>,
+}
+
+/// Reads a profile. An entry of which a figure cannot be true (not finite, negative, or so large or small that no
+/// machine has it) is ignored, and so is what refers to it.
+///
+/// # Errors
+/// If the text is no profile of this version.
+pub fn parse(text: &str) -> Result<Parsed, ProfileProblem> {
+    let mut parsed = match serde_json::from_str::<Profile>(text) {
+        Ok(profile) => Parsed {
+            profile,
+            ignored: Vec::new(),
+        },
+        Err(_) => parse_by_entry(text)?,
+    };
+    let profile = &parsed.profile;
+    check_versions(profile.schema, &profile.divvy)?;
+    drop_unsound(&mut parsed);
+    Ok(parsed)
+}
+
+fn check_versions(schema: u32, divvy: &str) -> Result<(), ProfileProblem> {
+    if schema != SCHEMA {
+        return Err(ProfileProblem::Schema { found: schema });
+    }
+    if divvy != env!("CARGO_PKG_VERSION") {
+        let found = divvy.to_owned();
+        return Err(ProfileProblem::Version { found });
+    }
+    Ok(())
+}
+
+/// Reads what is not a profile as a whole: finds out why, and what of it is usable.
+fn parse_by_entry(text: &str) -> Result<Parsed, ProfileProblem> {
+    #[derive(Deserialize)]
+    struct Head {
+        schema: u32,
+        divvy: String,
+    }
+    #[derive(Deserialize)]
+    struct Lists {
+        devices: Vec<Value>,
+        #[serde(default)]
+        corun: Vec<Value>,
+        #[serde(default)]
+        learned: Vec<Value>,
+    }
+    // The versions first, since the rest of another version may have any shape.
+    let head: Head = serde_json::from_str(text)?;
+    check_versions(head.schema, &head.divvy)?;
+    let lists: Lists = serde_json::from_str(text)?;
+    let mut ignored = Vec::new();
+    let profile = Profile {
+        schema: head.schema,
+        divvy: head.divvy,
+        devices: usable(lists.devices, "devices", &mut ignored),
+        corun: usable(lists.corun, "corun", &mut ignored),
+        learned: usable(lists.learned, "learned", &mut ignored),
+    };
+    Ok(Parsed { profile, ignored })
+}
+
+fn usable<T: DeserializeOwned>(
+    values: Vec<Value>,
+    list: &str,
+    ignored: &mut Vec<String>,
+) -> Vec<T> {
+    let mut entries = Vec::new();
+    for (at, value) in values.into_iter().enumerate() {
+        match serde_json::from_value(value) {
+            Ok(entry) => entries.push(entry),
+            Err(error) => ignored.push(format!("entry {at} of {list}: {error}")),
+        }
+    }
+    entries
+}
+
+/// Drops the entries that cannot be true, and those that refer to devices which are not there.
+fn drop_unsound(Parsed { profile, ignored }: &mut Parsed) {
+    let mut labels = HashSet::new();
+    let Profile {
+        devices,
+        corun,
+        learned,
+        ..
+    } = profile;
+    devices.retain(|entry: &DeviceEntry| {
+        let problem = match entry.check() {
+            Err(what) => format!("{what} of {} is out of range", entry.model.name),
+            Ok(()) if labels.len() >= MOST_DEVICES => {
+                format!("{} is a device too many", entry.model.name)
+            }
+            Ok(()) if !labels.insert(entry.label.clone()) => {
+                format!("the label {:?} is there twice", entry.label)
+            }
+            Ok(()) => return true,
+        };
+        ignored.push(problem);
+        false
+    });
+    let is_known = |reference: &String| labels.contains(label_of(reference));
+    corun.retain(|entry: &CoRunEntry| {
+        let problem = if !entry.is_sound() {
+            "out of range"
+        } else if !entry.devices.iter().all(is_known) {
+            "of an unknown device"
+        } else {
+            return true;
+        };
+        let [one, other] = &entry.devices;
+        ignored.push(format!("the slow-down of {one} and {other} is {problem}"));
+        false
+    });
+    learned.retain_mut(|entry: &mut LearnedEntry| {
+        let problem = if !entry.is_sound() {
+            "has a figure out of range"
+        } else if !is_known(&entry.device) || !entry.beside.iter().all(is_known) {
+            "is of an unknown device"
+        } else {
+            return true;
+        };
+        ignored.push(format!(
+            "what was learned of {} on {} {problem}",
+            entry.kernel, entry.device
+        ));
+        false
+    });
+}
+
+impl Profile {
+    /// The text of the file.
+    pub fn to_json(&self) -> String {
+        let json = serde_json::to_string(self).expect("no map in it has keys that JSON cannot");
+        readable(&json)
+    }
+}
+
+/// Breaks JSON text into lines: what fits into one is not broken.
+fn readable(json: &str) -> String {
+    /// Characters to a line, without its indentation.
+    const WIDTH: usize = 110;
+    let ends = ends(json);
+    let mut text = String::with_capacity(json.len() * 5 / 4);
+    let mut depth = 0;
+    // Up to where lines are not broken.
+    let mut whole = 0;
+    let mut quoted = false;
+    let mut escaped = false;
+    let new_line = |text: &mut String, depth: usize| {
+        text.push('\n');
+        (0..depth).for_each(|_| text.push_str("  "));
+    };
+    for (at, c) in json.char_indices() {
+        if quoted {
+            text.push(c);
+            quoted = escaped || c != '"';
+            escaped = c == '\\' && !escaped;
+            continue;
+        }
+        let broken = at >= whole;
+        match c {
+            '{' | '[' => {
+                text.push(c);
+                let end = ends.get(&at).copied().unwrap_or(json.len());
+                if broken && end - at <= WIDTH {
+                    whole = end + 1;
+                } else if broken {
+                    depth += 1;
+                    new_line(&mut text, depth);
+                }
+            }
+            '}' | ']' => {
+                if broken {
+                    depth = depth.saturating_sub(1);
+                    new_line(&mut text, depth);
+                }
+                text.push(c);
+            }
+            ',' if broken => {
+                text.push(c);
+                new_line(&mut text, depth);
+            }
+            ',' | ':' => {
+                text.push(c);
+                text.push(' ');
+            }
+            _ => {
+                quoted = c == '"';
+                text.push(c);
+            }
+        }
+    }
+    text.push('\n');
+    text
+}
+
+/// For each bracket that opens, where its counterpart is.
+fn ends(json: &str) -> std::collections::HashMap<usize, usize> {
+    let mut ends = std::collections::HashMap::new();
+    let mut open = Vec::new();
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, byte) in json.bytes().enumerate() {
+        if quoted {
+            quoted = escaped || byte != b'"';
+            escaped = byte == b'\\' && !escaped;
+            continue;
+        }
+        match byte {
+            b'"' => quoted = true,
+            b'{' | b'[' => open.push(at),
+            b'}' | b']' => {
+                if let Some(start) = open.pop() {
+                    ends.insert(start, at);
+                }
+            }
+            _ => {}
+        }
+    }
+    ends
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_fits_a_line_is_not_broken() {
+        let long: Vec<f64> = (0..60).map(f64::from).collect();
+        let json =
+            serde_json::json!({"a": [1, {"b": "x, [\"{:"}], "c": [long, [[]], {}]}).to_string();
+        let text = readable(&json);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[..4],
+            [
+                "{",
+                "  \"a\": [1, {\"b\": \"x, [\\\"{:\"}],",
+                "  \"c\": [",
+                "    ["
+            ]
+        );
+        assert_eq!(
+            lines[lines.len() - 5..],
+            ["    ],", "    [[]],", "    {}", "  ]", "}"]
+        );
+        let [from, to]: [Value; 2] = [&json, &text].map(|t| serde_json::from_str(t).expect("JSON"));
+        assert_eq!(from, to);
+    }
+
+    proptest! {
+        #[test]
+        fn breaking_lines_changes_nothing_else(texts in prop::collection::vec(".{0,80}", 0..6), numbers in prop::collection::vec(any::<i32>(), 0..40)) {
+            let value = serde_json::json!({"texts": texts, "more": [{"numbers": numbers, "empty": []}, texts.len()]});
+            let text = readable(&value.to_string());
+            prop_assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), value);
+        }
+    }
+}
