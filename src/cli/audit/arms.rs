@@ -1,0 +1,387 @@
+//! The ways in which a kernel can be run, each forced and timed: what `Placement::Auto` is held against.
+
+use super::super::args::Residency;
+use super::statistics::{Samples, best};
+use super::subject::Subject;
+use divvy::cost::{DeviceModel, Machine};
+use divvy::device::DeviceKind;
+use divvy::dispatch::PartReport;
+use divvy::{DeviceId, Error, Placement, Runtime};
+use serde::Serialize;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// The shares of a GPU in its splits with the CPU.
+const SHARES: [f64; 7] = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95];
+/// Every way that is not given up is timed at least so often: twice to choose by, twice to tell the time.
+const LEAST_ROUNDS: usize = 4;
+/// And for this long in sum over all ways,
+const LONG: Duration = Duration::from_millis(300);
+/// but no more often than this.
+const MOST_ROUNDS: usize = 300;
+/// Splits with a software adapter that takes so many times as long as the CPU are timed only once.
+const FEEBLE: f64 = 3.0;
+
+/// The devices, opened so that each way can be forced.
+pub struct Forced {
+    /// For GPUs, and for splits.
+    whole: Runtime,
+    /// For the CPU: with one thread, with the pool.
+    engines: Vec<(usize, Runtime)>,
+    gpus: Vec<(DeviceId, DeviceKind)>,
+}
+
+impl Forced {
+    /// Opens the devices of a machine.
+    pub fn open(machine: &Machine, threads: usize) -> Result<Self, Error> {
+        let open = |machine: Machine| {
+            Runtime::builder()
+                .threads(threads)
+                .no_profile()
+                .machine(machine)
+        };
+        let cpu = machine.device(DeviceId::Cpu);
+        let engines = cpu.iter().flat_map(|cpu| {
+            cpu.engines.iter().map(|engine| {
+                // With a single engine there is no choice.
+                let only = Machine {
+                    devices: vec![DeviceModel {
+                        engines: vec![engine.clone()],
+                        ..(*cpu).clone()
+                    }],
+                    corun: Vec::new(),
+                };
+                Ok((engine.threads, open(only).cpu_only().build()?))
+            })
+        });
+        let mut gpus: Vec<_> = machine.devices.iter().map(|d| (d.id, d.kind)).collect();
+        gpus.retain(|(id, _)| *id != DeviceId::Cpu);
+        gpus.sort_unstable_by_key(|(id, _)| *id);
+        Ok(Self {
+            engines: engines.collect::<Result<_, Error>>()?,
+            whole: open(machine.clone()).build()?,
+            gpus,
+        })
+    }
+
+    /// Every way whose shares need no measuring.
+    fn arms(&self) -> Vec<Arm> {
+        let mut arms: Vec<Arm> = Vec::new();
+        for (threads, rt) in &self.engines {
+            let kind = Kind::Cpu { threads: *threads };
+            arms.push(Arm::new(kind, rt, Placement::Cpu));
+        }
+        for &(device, _) in &self.gpus {
+            let kind = Kind::Gpu { device };
+            arms.push(Arm::new(kind, &self.whole, Placement::from(device)));
+        }
+        if !self.engines.is_empty() {
+            for &(device, _) in &self.gpus {
+                // The CPU comes last in a split, as the planner has it.
+                let shares = SHARES.map(|share| vec![(device, share), (DeviceId::Cpu, 1.0 - share)]);
+                arms.extend(shares.map(|shares| self.split(shares)));
+            }
+        }
+        arms
+    }
+
+    fn split(&self, shares: Vec<(DeviceId, f64)>) -> Arm {
+        let kind = Kind::Split {
+            shares: shares.clone(),
+        };
+        Arm::new(kind, &self.whole, Placement::Split(shares))
+    }
+
+    /// Splits between GPUs, in pairs and all together with the CPU, in which all finish together as far as their times
+    /// alone tell.
+    fn equal_finish(&self, arms: &[Arm]) -> Vec<Arm> {
+        let alone = |wanted: DeviceId| {
+            let times = arms.iter().filter(|arm| arm.kind.is_alone_on(wanted));
+            let least = times.filter_map(|arm| arm.samples.median()).min_by(f64::total_cmp);
+            least.filter(|seconds| *seconds > 0.0)
+        };
+        let shares = |devices: &[DeviceId]| {
+            let speeds = devices.iter().map(|device| Some((*device, 1.0 / alone(*device)?)));
+            let speeds: Option<Vec<_>> = speeds.collect();
+            let sum: f64 = speeds.iter().flatten().map(|(_, speed)| speed).sum();
+            speeds.map(|speeds| speeds.into_iter().map(|(device, speed)| (device, speed / sum)))
+        };
+        let gpus: Vec<DeviceId> = self.gpus.iter().map(|(id, _)| *id).collect();
+        let mut sets: Vec<Vec<DeviceId>> = Vec::new();
+        for (at, first) in gpus.iter().enumerate() {
+            sets.extend(gpus[at + 1..].iter().map(|second| vec![*first, *second]));
+        }
+        if gpus.len() > 1 && !self.engines.is_empty() {
+            sets.push(gpus.iter().copied().chain([DeviceId::Cpu]).collect());
+        }
+        let found = sets.iter().filter_map(|devices| shares(devices));
+        found.map(|shares| self.split(shares.collect())).collect()
+    }
+
+    /// Whether a way's splits are worth no more than a glance: its GPUs only seem to be some, and are far slower alone
+    /// than the CPU.
+    fn is_feeble(&self, kind: &Kind, arms: &[Arm], cpu: Option<f64>) -> bool {
+        let Kind::Split { shares } = kind else {
+            return false;
+        };
+        let is_feeble = |device: DeviceId| {
+            let software = self.gpus.contains(&(device, DeviceKind::Software));
+            let alone = arms.iter().find(|arm| arm.kind == Kind::Gpu { device });
+            let seconds = alone.and_then(|arm| arm.samples.median());
+            let slow = |(seconds, cpu)| seconds > FEEBLE * cpu;
+            software && seconds.zip(cpu).is_some_and(slow)
+        };
+        shares.iter().any(|(device, _)| is_feeble(*device))
+    }
+
+    /// Times every way in turn, round by round, so that a disturbance of the machine meets them all. Ways that are
+    /// hopeless are given up.
+    ///
+    /// # Errors
+    /// Whatever goes wrong, except that a way cannot be taken, which is noted with it.
+    pub fn measure(&self, subject: &mut Subject, residency: Residency) -> Result<Vec<Arm>, Error> {
+        let mut arms = self.arms();
+        let started = Instant::now();
+        for round in 0..MOST_ROUNDS {
+            if round >= LEAST_ROUNDS && started.elapsed() >= LONG {
+                break;
+            }
+            if round == 1 && self.gpus.len() > 1 {
+                arms.extend(self.equal_finish(&arms));
+            }
+            for at in 0..arms.len() {
+                if arms[at].is_out() {
+                    continue;
+                }
+                let cpu = least(arms.iter().filter(|arm| arm.kind.is_cpu()));
+                let glance = round == 0 && self.is_feeble(&arms[at].kind, &arms, cpu);
+                arms[at].time(subject, residency, glance)?;
+                let best = least(&arms).unwrap_or(f64::INFINITY);
+                for arm in &mut arms {
+                    arm.given_up |= arm.samples.are_hopeless(best);
+                }
+            }
+        }
+        Ok(arms)
+    }
+}
+
+/// The least median.
+fn least<'a>(arms: impl IntoIterator<Item = &'a Arm>) -> Option<f64> {
+    let medians = arms.into_iter().filter_map(|arm| arm.samples.median());
+    medians.min_by(f64::total_cmp)
+}
+
+/// The index of the way that is best by the choosing half of its times.
+pub fn oracle(arms: &[Arm]) -> Option<usize> {
+    best(arms.iter().map(|arm| &arm.samples))
+}
+
+/// A way to run a kernel.
+#[derive(Clone)]
+pub struct Arm {
+    /// What people call it.
+    pub kind: Kind,
+    rt: Runtime,
+    placement: Placement,
+    /// What was measured.
+    pub samples: Samples,
+    /// What ran where when it last ran.
+    pub parts: Vec<Part>,
+    given_up: bool,
+    /// Why it cannot be taken.
+    pub problem: Option<String>,
+}
+
+/// Which devices take part in a way.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// The CPU alone.
+    Cpu {
+        /// With so many threads.
+        threads: usize,
+    },
+    /// A GPU alone.
+    Gpu {
+        /// Which.
+        device: DeviceId,
+    },
+    /// Several devices.
+    Split {
+        /// The share of each.
+        shares: Vec<(DeviceId, f64)>,
+    },
+}
+
+impl Kind {
+    /// Whether it is the CPU alone.
+    pub fn is_cpu(&self) -> bool {
+        matches!(self, Self::Cpu { .. })
+    }
+
+    /// Whether it is a split.
+    pub fn is_split(&self) -> bool {
+        matches!(self, Self::Split { .. })
+    }
+
+    fn is_alone_on(&self, wanted: DeviceId) -> bool {
+        match self {
+            Self::Cpu { .. } => wanted == DeviceId::Cpu,
+            Self::Gpu { device } => *device == wanted,
+            Self::Split { .. } => false,
+        }
+    }
+
+    /// The share of the items that GPUs get.
+    pub fn gpu_share(&self) -> f64 {
+        match self {
+            Self::Cpu { .. } => 0.0,
+            Self::Gpu { .. } => 1.0,
+            Self::Split { shares } => {
+                let gpus = shares.iter().filter(|(device, _)| *device != DeviceId::Cpu);
+                gpus.map(|(_, share)| share).sum()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu { threads } => f.write_str(&engine_name(DeviceId::Cpu, *threads)),
+            Self::Gpu { device } => write!(f, "{device}"),
+            Self::Split { shares } => {
+                f.write_str(&shares_name(shares.iter().map(|(device, share)| (*device, *share))))
+            }
+        }
+    }
+}
+
+fn engine_name(device: DeviceId, threads: usize) -> String {
+    match (device, threads) {
+        (DeviceId::Cpu, 1) => "cpu, 1 thread".into(),
+        (DeviceId::Cpu, threads) => format!("cpu, {threads} threads"),
+        (gpu, _) => gpu.to_string(),
+    }
+}
+
+fn shares_name(shares: impl Iterator<Item = (DeviceId, f64)>) -> String {
+    let each: Vec<String> = shares
+        .map(|(device, share)| format!("{device} {:.0} %", 100.0 * share))
+        .collect();
+    each.join(" + ")
+}
+
+/// What one device did in a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Part {
+    /// Where.
+    pub device: DeviceId,
+    /// CPU threads that computed it; 1 on a GPU.
+    pub threads: usize,
+    /// The first of its items, and the one after the last.
+    pub range: [usize; 2],
+    /// Its share of the items.
+    pub fraction: f64,
+}
+
+/// The parts of a report.
+pub fn parts(reported: &[PartReport]) -> Vec<Part> {
+    let items = reported.last().map_or(0, |part| part.range.end).max(1);
+    let parts = reported.iter().map(|part| Part {
+        device: part.device,
+        threads: part.threads,
+        range: [part.range.start, part.range.end],
+        fraction: part.range.len() as f64 / items as f64,
+    });
+    parts.collect()
+}
+
+/// What people call a run of these parts.
+pub fn name(parts: &[Part]) -> String {
+    match parts {
+        [] => "nothing".into(),
+        [part] => engine_name(part.device, part.threads),
+        parts => shares_name(parts.iter().map(|part| (part.device, part.fraction))),
+    }
+}
+
+impl Arm {
+    fn new(kind: Kind, rt: &Runtime, placement: Placement) -> Self {
+        Self {
+            kind,
+            rt: rt.clone(),
+            placement,
+            samples: Samples::default(),
+            parts: Vec::new(),
+            given_up: false,
+            problem: None,
+        }
+    }
+
+    fn is_out(&self) -> bool {
+        self.given_up || self.problem.is_some()
+    }
+
+    /// Adds a sample, which for short runs is the median of several. At a `glance`, the first run is timed, whatever
+    /// ran before.
+    fn time(
+        &mut self,
+        subject: &mut Subject,
+        residency: Residency,
+        glance: bool,
+    ) -> Result<(), Error> {
+        match self.try_time(subject, residency, glance) {
+            Err(Error::Infeasible { reasons, .. }) => {
+                self.problem = Some(reasons);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn try_time(
+        &mut self,
+        subject: &mut Subject,
+        residency: Residency,
+        glance: bool,
+    ) -> Result<(), Error> {
+        let usual = self.samples.median();
+        let settled = residency == Residency::Host
+            && usual.is_some_and(|seconds| subject.is_settled_after(seconds));
+        if !(settled || glance) {
+            self.settle(subject)?;
+        }
+        let mut times = Samples::default();
+        loop {
+            let (seconds, parts) = self.run(subject)?;
+            self.parts = parts;
+            times.push(seconds);
+            if times.len() >= runs_per_visit(seconds) {
+                break;
+            }
+        }
+        self.samples.push(times.median().unwrap_or(0.0));
+        Ok(())
+    }
+
+    /// Runs it untimed until what ran before no longer matters.
+    pub fn settle(&self, subject: &mut Subject) -> Result<(), Error> {
+        subject.settle(&self.rt, &self.placement, |_| {})
+    }
+
+    /// Runs it once, and returns the seconds that took and what ran where.
+    pub fn run(&self, subject: &mut Subject) -> Result<(f64, Vec<Part>), Error> {
+        let timed = subject.run(&self.rt, &self.placement)?;
+        Ok((timed.seconds, parts(&timed.report.parts)))
+    }
+}
+
+/// How often a way is timed before it is another's turn: short runs several times, since settling takes longer.
+pub fn runs_per_visit(seconds: f64) -> usize {
+    match seconds {
+        s if s < 1e-4 => 5,
+        s if s < 1e-3 => 3,
+        _ => 1,
+    }
+}

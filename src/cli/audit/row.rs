@@ -1,0 +1,308 @@
+//! A row of the audit: one kernel at one size, every way forced, then `Placement::Auto` against the best of them.
+
+use super::super::args::Residency;
+use super::arms::{self, Arm, Forced, Kind, Part, name, runs_per_visit};
+use super::statistics::{mean, median, ratio};
+use super::subject::{Subject, Timed};
+use divvy::array::ElementType;
+use divvy::kernels::catalog::Entry;
+use divvy::{DeviceId, Error, Placement, Runtime};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// The first calls, in which the runtime may still have to learn.
+const COLD_CALLS: usize = 20;
+/// They are timed in turns of so many.
+const COLD_TURN: usize = 5;
+/// Auto and the best way are timed in turns, at least so many,
+const LEAST_TURNS: usize = 8;
+/// and for this long in sum,
+const LONG: Duration = Duration::from_millis(500);
+/// but no more than this.
+const MOST_TURNS: usize = 500;
+
+/// What is to be audited.
+#[derive(Clone, Copy)]
+pub struct Task {
+    /// The kernel.
+    pub entry: &'static Entry,
+    /// Its size.
+    pub n: usize,
+    /// Where its arrays are.
+    pub residency: Residency,
+    /// Seed of its arguments.
+    pub seed: u64,
+}
+
+/// What was measured of one kernel at one size. Times are medians in seconds unless they say otherwise.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub kernel: &'static str,
+    pub n: usize,
+    pub dtype: ElementType,
+    pub residency: Residency,
+    /// The CPU alone, with one thread or the pool.
+    pub cpu: Option<f64>,
+    /// The best GPU alone.
+    pub gpu: Option<f64>,
+    /// Which one that is.
+    pub gpu_device: Option<DeviceId>,
+    /// The best split.
+    pub split: Option<f64>,
+    /// The share of the GPUs in it.
+    pub split_fraction: Option<f64>,
+    /// The best way, measured in turns with Auto.
+    pub oracle: f64,
+    /// Its name.
+    pub oracle_arm: String,
+    /// What Auto took when warm.
+    pub chosen: f64,
+    /// What ran where in most of its calls.
+    pub chosen_parts: Vec<Part>,
+    /// `chosen / oracle`.
+    pub ratio: f64,
+    /// Whether Auto ran the very same parts as the best way, so that the ratio tells nothing but noise.
+    pub same_plan: bool,
+    /// The mean of Auto's first calls, and of as many of the best way's, in turns.
+    pub chosen_cold: f64,
+    pub oracle_cold: f64,
+    /// The means of all calls after those.
+    pub chosen_mean: f64,
+    pub oracle_mean: f64,
+    /// The median of `|predicted - actual| / actual` of Auto's warm calls.
+    pub prediction_error: f64,
+    /// Seconds that Auto's calls took in sum, and how many of them it spent exploring.
+    pub auto_seconds: f64,
+    pub exploring_seconds: f64,
+    /// Nanoseconds to decide where a call runs.
+    pub decision_ns: f64,
+    /// Every way: what it took, and how often it was timed until that was clear.
+    pub arms: Vec<Way>,
+}
+
+/// One way to run a kernel.
+#[derive(Clone, Debug, Serialize)]
+pub struct Way {
+    /// What people call it.
+    pub arm: String,
+    /// The share of the GPUs.
+    pub gpu_share: f64,
+    /// The median in seconds. `None` if it cannot be taken.
+    pub seconds: Option<f64>,
+    /// How often it was timed.
+    pub repeats: usize,
+    /// Why it cannot be taken.
+    pub problem: Option<String>,
+}
+
+/// Measures a row. `auto` is a runtime that learns from nothing but its own calls.
+///
+/// # Errors
+/// Whatever a device reports, and [`Error::Infeasible`] if none can run the kernel.
+pub fn measure(task: &Task, forced: &Forced, auto: &Runtime) -> Result<Row, Error> {
+    let Task { entry, n, residency, seed } = *task;
+    let mut subject = Subject::bind(entry, n, seed, residency)?;
+    let arms = forced.measure(&mut subject, residency)?;
+    let Some(best) = arms::oracle(&arms) else {
+        let problems = arms.iter().filter_map(|arm| Some(format!("{}: {}", arm.kind, arm.problem.as_ref()?)));
+        return Err(Error::Infeasible {
+            kernel: entry.name.into(),
+            reasons: problems.collect::<Vec<_>>().join("; "),
+        });
+    };
+    let mut duel = Duel {
+        auto,
+        mine: Subject::bind(entry, n, seed, residency)?,
+        arm: &arms[best],
+        other: subject,
+        seconds: 0.0,
+        exploring_seconds: 0.0,
+    };
+    let (chosen_cold, oracle_cold) = duel.cold()?;
+    let warm = duel.warm()?;
+    let decision_seconds = duel.mine.decision_seconds(auto)?;
+    let oracle = warm.oracle;
+    // What was measured last, in turns with Auto, is better than what was measured before.
+    let seconds = |at: usize| match at == best {
+        true => Some(oracle),
+        false => arms[at].samples.scoring(),
+    };
+    let least = |wanted: &dyn Fn(&Kind) -> bool| {
+        let found = (0..arms.len()).filter(|at| wanted(&arms[*at].kind));
+        let timed = found.filter_map(|at| Some((at, seconds(at)?)));
+        timed.min_by(|(_, a), (_, b)| a.total_cmp(b))
+    };
+    let gpu = least(&|kind| matches!(kind, Kind::Gpu { .. }));
+    let split = least(&Kind::is_split);
+    let ways = arms.iter().enumerate().map(|(at, arm)| Way {
+        arm: arm.kind.to_string(),
+        gpu_share: arm.kind.gpu_share(),
+        seconds: seconds(at),
+        repeats: arm.samples.len(),
+        problem: arm.problem.clone(),
+    });
+    Ok(Row {
+        kernel: entry.name,
+        n,
+        dtype: entry.dtypes[0],
+        residency,
+        cpu: least(&Kind::is_cpu).map(|(_, seconds)| seconds),
+        gpu: gpu.map(|(_, seconds)| seconds),
+        gpu_device: gpu.and_then(|(at, _)| match arms[at].kind {
+            Kind::Gpu { device } => Some(device),
+            _ => None,
+        }),
+        split: split.map(|(_, seconds)| seconds),
+        split_fraction: split.map(|(at, _)| arms[at].kind.gpu_share()),
+        oracle,
+        oracle_arm: arms[best].kind.to_string(),
+        chosen: warm.chosen,
+        ratio: ratio(warm.chosen, oracle),
+        same_plan: warm.parts == arms[best].parts,
+        chosen_parts: warm.parts,
+        chosen_cold,
+        oracle_cold,
+        chosen_mean: warm.chosen_mean,
+        oracle_mean: warm.oracle_mean,
+        prediction_error: warm.prediction_error,
+        auto_seconds: duel.seconds,
+        exploring_seconds: duel.exploring_seconds,
+        decision_ns: 1e9 * decision_seconds,
+        arms: ways.collect(),
+    })
+}
+
+impl Row {
+    /// What Auto did, in words.
+    pub fn chosen_name(&self) -> String {
+        name(&self.chosen_parts)
+    }
+}
+
+/// Auto and the best way in turns, each with arrays of its own, so that neither finds its data where the other left
+/// them, and what disturbs the machine disturbs both.
+struct Duel<'a> {
+    auto: &'a Runtime,
+    mine: Subject,
+    arm: &'a Arm,
+    other: Subject,
+    /// Seconds of Auto's calls, timed for a row or not.
+    seconds: f64,
+    exploring_seconds: f64,
+}
+
+/// How both did after the first calls.
+struct Warm {
+    chosen: f64,
+    chosen_mean: f64,
+    oracle: f64,
+    oracle_mean: f64,
+    parts: Vec<Part>,
+    prediction_error: f64,
+}
+
+impl Duel<'_> {
+    /// The first calls. Returns the mean seconds of Auto and of the best way.
+    fn cold(&mut self) -> Result<(f64, f64), Error> {
+        self.arm.settle(&mut self.other)?;
+        let (mut mine, mut others) = (Vec::new(), Vec::new());
+        while mine.len() < COLD_CALLS {
+            rest();
+            for _ in 0..COLD_TURN {
+                mine.push(self.call()?.seconds);
+            }
+            rest();
+            for _ in 0..COLD_TURN {
+                others.push(self.arm.run(&mut self.other)?.0);
+            }
+        }
+        Ok((mean(&mine).unwrap_or(0.0), mean(&others).unwrap_or(0.0)))
+    }
+
+    /// The calls after those.
+    fn warm(&mut self) -> Result<Warm, Error> {
+        let (mut mine, mut others, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        let mut seen: Vec<(Vec<Part>, usize)> = Vec::new();
+        let started = Instant::now();
+        for turn in 0..MOST_TURNS {
+            if turn >= LEAST_TURNS && started.elapsed() >= LONG {
+                break;
+            }
+            // Who is first alternates, in case it matters.
+            for first in [true, false] {
+                if first == (turn % 2 == 0) {
+                    self.turn(&mut mine, &mut errors, &mut seen)?;
+                } else {
+                    self.others_turn(&mut others)?;
+                }
+            }
+        }
+        let most = seen.into_iter().max_by_key(|(_, times)| *times);
+        Ok(Warm {
+            chosen: median(&mine).unwrap_or(0.0),
+            chosen_mean: mean(&mine).unwrap_or(0.0),
+            oracle: median(&others).unwrap_or(0.0),
+            oracle_mean: mean(&others).unwrap_or(0.0),
+            parts: most.map(|(parts, _)| parts).unwrap_or_default(),
+            prediction_error: median(&errors).unwrap_or(0.0),
+        })
+    }
+
+    fn turn(
+        &mut self,
+        times: &mut Vec<f64>,
+        errors: &mut Vec<f64>,
+        seen: &mut Vec<(Vec<Part>, usize)>,
+    ) -> Result<(), Error> {
+        let settled = times.last().is_some_and(|seconds| self.mine.is_settled_after(*seconds));
+        if !settled {
+            let (seconds, exploring) = (&mut self.seconds, &mut self.exploring_seconds);
+            let mut account = |timed: &Timed| {
+                *seconds += timed.seconds;
+                *exploring += exploring_seconds(timed);
+            };
+            self.mine.settle(self.auto, &Placement::Auto, &mut account)?;
+        }
+        for run in 1.. {
+            let timed = self.call()?;
+            times.push(timed.seconds);
+            errors.push((timed.predicted - timed.seconds).abs() / timed.seconds.max(1e-9));
+            let parts = arms::parts(&timed.report.parts);
+            match seen.iter_mut().find(|(known, _)| *known == parts) {
+                Some((_, times)) => *times += 1,
+                None => seen.push((parts, 1)),
+            }
+            if run >= runs_per_visit(timed.seconds) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn others_turn(&mut self, times: &mut Vec<f64>) -> Result<(), Error> {
+        if !times.last().is_some_and(|seconds| self.other.is_settled_after(*seconds)) {
+            self.arm.settle(&mut self.other)?;
+        }
+        for run in 1.. {
+            let (seconds, _) = self.arm.run(&mut self.other)?;
+            times.push(seconds);
+            if run >= runs_per_visit(seconds) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A call that Auto places.
+    fn call(&mut self) -> Result<Timed, Error> {
+        let timed = self.mine.run(self.auto, &Placement::Auto)?;
+        self.seconds += timed.seconds;
+        self.exploring_seconds += exploring_seconds(&timed);
+        Ok(timed)
+    }
+}
+
+/// Lets the threads of the pool that worked last go to sleep.
+fn rest() {
+    std::thread::sleep(Duration::from_micros(150));
+}
