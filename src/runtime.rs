@@ -83,6 +83,7 @@ impl Runtime {
             parts: parts.collect(),
             predicted_seconds: plan.predicted_seconds,
             seconds: started.elapsed().as_secs_f64(),
+            exploring: false,
             moved,
         };
         Ok(Run { value, report })

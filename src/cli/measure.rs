@@ -161,7 +161,11 @@ pub fn run_once(
 
 /// What was predicted for the call and, if its outputs are wanted on the host, for fetching them, which is no part of
 /// the call.
-pub fn predicted_seconds(setup: &Setup<'_>, report: &Report, written: &[Handle]) -> Result<f64, Error> {
+pub fn predicted_seconds(
+    setup: &Setup<'_>,
+    report: &Report,
+    written: &[Handle],
+) -> Result<f64, Error> {
     let mut seconds = report.predicted_seconds;
     if setup.residency == Residency::Host {
         let items = report.parts.last().map_or(0, |part| part.range.end);
@@ -190,6 +194,7 @@ mod tests {
             parts: Default::default(),
             predicted_seconds: 0.0,
             seconds: 0.0,
+            exploring: false,
             moved: Default::default(),
         };
         Timing {

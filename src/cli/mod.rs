@@ -4,6 +4,7 @@
 //! validated values before anything runs. It never prints but through `output`, so that a closed pipe ends it quietly.
 
 mod args;
+mod audit;
 mod bench;
 mod completions;
 mod devices;
@@ -32,6 +33,7 @@ Examples:
   divvy run gemm --n 1024 --placement gpu --residency device --json
   divvy bench --kernels sum,gemm
   divvy explain axpy --n 64Ki
+  divvy audit --kernels sum,gemm --html audit.html
 
 Environment:
   DIVVY_DEVICES  cpu, gpu or all: which devices may be used
@@ -47,6 +49,7 @@ enum Command {
     Run(run::Args),
     Bench(bench::Args),
     Explain(explain::Args),
+    Audit(audit::Args),
     Completions(completions::Args),
 }
 
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
     match done {

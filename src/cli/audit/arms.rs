@@ -78,7 +78,8 @@ impl Forced {
         if !self.engines.is_empty() {
             for &(device, _) in &self.gpus {
                 // The CPU comes last in a split, as the planner has it.
-                let shares = SHARES.map(|share| vec![(device, share), (DeviceId::Cpu, 1.0 - share)]);
+                let shares =
+                    SHARES.map(|share| vec![(device, share), (DeviceId::Cpu, 1.0 - share)]);
                 arms.extend(shares.map(|shares| self.split(shares)));
             }
         }
@@ -97,14 +98,19 @@ impl Forced {
     fn equal_finish(&self, arms: &[Arm]) -> Vec<Arm> {
         let alone = |wanted: DeviceId| {
             let times = arms.iter().filter(|arm| arm.kind.is_alone_on(wanted));
-            let least = times.filter_map(|arm| arm.samples.median()).min_by(f64::total_cmp);
+            let least = times
+                .filter_map(|arm| arm.samples.median())
+                .min_by(f64::total_cmp);
             least.filter(|seconds| *seconds > 0.0)
         };
-        let shares = |devices: &[DeviceId]| {
-            let speeds = devices.iter().map(|device| Some((*device, 1.0 / alone(*device)?)));
-            let speeds: Option<Vec<_>> = speeds.collect();
-            let sum: f64 = speeds.iter().flatten().map(|(_, speed)| speed).sum();
-            speeds.map(|speeds| speeds.into_iter().map(|(device, speed)| (device, speed / sum)))
+        let shares = |devices: &Vec<DeviceId>| -> Option<Vec<(DeviceId, f64)>> {
+            let speeds = devices
+                .iter()
+                .map(|device| Some((*device, 1.0 / alone(*device)?)));
+            let speeds: Vec<_> = speeds.collect::<Option<_>>()?;
+            let sum: f64 = speeds.iter().map(|(_, speed)| speed).sum();
+            let share = |(device, speed)| (device, speed / sum);
+            Some(speeds.into_iter().map(share).collect())
         };
         let gpus: Vec<DeviceId> = self.gpus.iter().map(|(id, _)| *id).collect();
         let mut sets: Vec<Vec<DeviceId>> = Vec::new();
@@ -114,8 +120,8 @@ impl Forced {
         if gpus.len() > 1 && !self.engines.is_empty() {
             sets.push(gpus.iter().copied().chain([DeviceId::Cpu]).collect());
         }
-        let found = sets.iter().filter_map(|devices| shares(devices));
-        found.map(|shares| self.split(shares.collect())).collect()
+        let found = sets.iter().filter_map(shares);
+        found.map(|shares| self.split(shares)).collect()
     }
 
     /// Whether a way's splits are worth no more than a glance: its GPUs only seem to be some, and are far slower alone
@@ -250,9 +256,9 @@ impl fmt::Display for Kind {
         match self {
             Self::Cpu { threads } => f.write_str(&engine_name(DeviceId::Cpu, *threads)),
             Self::Gpu { device } => write!(f, "{device}"),
-            Self::Split { shares } => {
-                f.write_str(&shares_name(shares.iter().map(|(device, share)| (*device, *share))))
-            }
+            Self::Split { shares } => f.write_str(&shares_name(
+                shares.iter().map(|(device, share)| (*device, *share)),
+            )),
         }
     }
 }

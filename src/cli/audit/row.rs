@@ -45,8 +45,8 @@ pub struct Row {
     pub cpu: Option<f64>,
     /// The best GPU alone.
     pub gpu: Option<f64>,
-    /// Which one that is.
-    pub gpu_device: Option<DeviceId>,
+    /// Each GPU alone.
+    pub gpus: Vec<(DeviceId, f64)>,
     /// The best split.
     pub split: Option<f64>,
     /// The share of the GPUs in it.
@@ -100,11 +100,18 @@ pub struct Way {
 /// # Errors
 /// Whatever a device reports, and [`Error::Infeasible`] if none can run the kernel.
 pub fn measure(task: &Task, forced: &Forced, auto: &Runtime) -> Result<Row, Error> {
-    let Task { entry, n, residency, seed } = *task;
+    let Task {
+        entry,
+        n,
+        residency,
+        seed,
+    } = *task;
     let mut subject = Subject::bind(entry, n, seed, residency)?;
     let arms = forced.measure(&mut subject, residency)?;
     let Some(best) = arms::oracle(&arms) else {
-        let problems = arms.iter().filter_map(|arm| Some(format!("{}: {}", arm.kind, arm.problem.as_ref()?)));
+        let problems = arms
+            .iter()
+            .filter_map(|arm| Some(format!("{}: {}", arm.kind, arm.problem.as_ref()?)));
         return Err(Error::Infeasible {
             kernel: entry.name.into(),
             reasons: problems.collect::<Vec<_>>().join("; "),
@@ -132,7 +139,14 @@ pub fn measure(task: &Task, forced: &Forced, auto: &Runtime) -> Result<Row, Erro
         let timed = found.filter_map(|at| Some((at, seconds(at)?)));
         timed.min_by(|(_, a), (_, b)| a.total_cmp(b))
     };
-    let gpu = least(&|kind| matches!(kind, Kind::Gpu { .. }));
+    let gpus = arms
+        .iter()
+        .enumerate()
+        .filter_map(|(at, arm)| match arm.kind {
+            Kind::Gpu { device } => Some((device, seconds(at)?)),
+            _ => None,
+        });
+    let gpus: Vec<_> = gpus.collect();
     let split = least(&Kind::is_split);
     let ways = arms.iter().enumerate().map(|(at, arm)| Way {
         arm: arm.kind.to_string(),
@@ -147,11 +161,11 @@ pub fn measure(task: &Task, forced: &Forced, auto: &Runtime) -> Result<Row, Erro
         dtype: entry.dtypes[0],
         residency,
         cpu: least(&Kind::is_cpu).map(|(_, seconds)| seconds),
-        gpu: gpu.map(|(_, seconds)| seconds),
-        gpu_device: gpu.and_then(|(at, _)| match arms[at].kind {
-            Kind::Gpu { device } => Some(device),
-            _ => None,
-        }),
+        gpu: gpus
+            .iter()
+            .map(|(_, seconds)| *seconds)
+            .min_by(f64::total_cmp),
+        gpus,
         split: split.map(|(_, seconds)| seconds),
         split_fraction: split.map(|(at, _)| arms[at].kind.gpu_share()),
         oracle,
@@ -254,14 +268,17 @@ impl Duel<'_> {
         errors: &mut Vec<f64>,
         seen: &mut Vec<(Vec<Part>, usize)>,
     ) -> Result<(), Error> {
-        let settled = times.last().is_some_and(|seconds| self.mine.is_settled_after(*seconds));
+        let settled = times
+            .last()
+            .is_some_and(|seconds| self.mine.is_settled_after(*seconds));
         if !settled {
             let (seconds, exploring) = (&mut self.seconds, &mut self.exploring_seconds);
             let mut account = |timed: &Timed| {
                 *seconds += timed.seconds;
                 *exploring += exploring_seconds(timed);
             };
-            self.mine.settle(self.auto, &Placement::Auto, &mut account)?;
+            self.mine
+                .settle(self.auto, &Placement::Auto, &mut account)?;
         }
         for run in 1.. {
             let timed = self.call()?;
@@ -280,7 +297,10 @@ impl Duel<'_> {
     }
 
     fn others_turn(&mut self, times: &mut Vec<f64>) -> Result<(), Error> {
-        if !times.last().is_some_and(|seconds| self.other.is_settled_after(*seconds)) {
+        if !times
+            .last()
+            .is_some_and(|seconds| self.other.is_settled_after(*seconds))
+        {
             self.arm.settle(&mut self.other)?;
         }
         for run in 1.. {
@@ -302,7 +322,56 @@ impl Duel<'_> {
     }
 }
 
+fn exploring_seconds(timed: &Timed) -> f64 {
+    if timed.report.exploring {
+        timed.seconds
+    } else {
+        0.0
+    }
+}
+
 /// Lets the threads of the pool that worked last go to sleep.
 fn rest() {
     std::thread::sleep(Duration::from_micros(150));
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A row in which the CPU is the best way and Auto takes another time.
+    pub fn row(kernel: &'static str, oracle: f64, chosen: f64) -> Row {
+        let part = Part {
+            device: DeviceId::Cpu,
+            threads: 2,
+            range: [0, 100],
+            fraction: 1.0,
+        };
+        Row {
+            kernel,
+            n: 100,
+            dtype: ElementType::F32,
+            residency: Residency::Host,
+            cpu: Some(oracle),
+            gpu: None,
+            gpus: Vec::new(),
+            split: None,
+            split_fraction: None,
+            oracle,
+            oracle_arm: "cpu, 2 threads".into(),
+            chosen,
+            chosen_parts: vec![part],
+            ratio: ratio(chosen, oracle),
+            same_plan: false,
+            chosen_cold: chosen,
+            oracle_cold: oracle,
+            chosen_mean: chosen,
+            oracle_mean: oracle,
+            prediction_error: 0.1,
+            auto_seconds: chosen,
+            exploring_seconds: 0.0,
+            decision_ns: 200.0,
+            arms: Vec::new(),
+        }
+    }
 }
