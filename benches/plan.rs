@@ -3,11 +3,12 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use divvy::array::RangeSet;
+use divvy::cost::learned::KernelKey;
 use divvy::cost::{Curve, DeviceModel, Engine, Limits, Link, Machine};
 use divvy::device::DeviceId;
 use divvy::device::DeviceKind;
-use divvy::dispatch::Placement;
 use divvy::dispatch::plan::{Operand, Policy, Request, plan};
+use divvy::dispatch::{Knowledge, Placement};
 use divvy::kernel::{Access, Role, Work};
 use smallvec::smallvec;
 use std::hint::black_box;
@@ -71,6 +72,7 @@ fn axpy(n: usize) -> Request<'static> {
         access,
         len: n,
         element_bytes: 4,
+        read_back: 0.0,
         residency: smallvec![
             (DeviceId::Cpu, RangeSet::from(0..n)),
             (DeviceId::Gpu(0), RangeSet::from(0..n / 2))
@@ -78,7 +80,7 @@ fn axpy(n: usize) -> Request<'static> {
     };
     let bytes = 4.0 * n as f64;
     Request {
-        kernel: "axpy",
+        kernel: KernelKey::named("axpy"),
         items: n,
         border_grain: 64,
         work: Work {
@@ -102,6 +104,7 @@ fn planning(c: &mut Criterion) {
                 plan(
                     black_box(&request),
                     black_box(&machine),
+                    &Knowledge::default(),
                     &placement,
                     &policy,
                 )

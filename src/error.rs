@@ -149,6 +149,15 @@ pub enum Error {
         expected: String,
     },
 
+    /// The file of a simulated machine cannot be used.
+    #[error("{file}: {problem}")]
+    MachineFile {
+        /// The file.
+        file: String,
+        /// The field, what was expected there and what was given.
+        problem: String,
+    },
+
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {

@@ -1,6 +1,7 @@
 //! The runtime: owns the devices, what is known of their speed, and the policy; runs calls.
 
 use crate::array::{Array, Element, Handle};
+use crate::cost::learned::Learner;
 use crate::cost::profile::Location;
 use crate::cost::{self, Machine};
 use crate::device::cpu::Cpu;
@@ -8,10 +9,11 @@ use crate::device::gpu::{Discovery, GpuInfo, GpuOptions, discover};
 use crate::device::{DeviceId, Devices};
 use crate::dispatch::plan::{Request, Residency};
 use crate::dispatch::{
-    Execution, Explanation, PartReport, Placement, Plan, Policy, Report, Run, explain, plan,
+    Execution, Explanation, Knowledge, PartReport, Placement, Plan, Policy, Report, Run, explain,
+    plan,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Call, Kernel};
+use crate::kernel::{Call, Kernel, Outline};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
@@ -44,6 +46,7 @@ struct Inner {
     profile: Location,
     placement: Placement,
     policy: Policy,
+    learner: Learner,
 }
 
 impl Runtime {
@@ -83,7 +86,7 @@ impl Runtime {
             parts: parts.collect(),
             predicted_seconds: plan.predicted_seconds,
             seconds: started.elapsed().as_secs_f64(),
-            exploring: false,
+            exploring: plan.exploring,
             moved,
         };
         Ok(Run { value, report })
@@ -95,13 +98,13 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::run`], before anything runs.
     pub fn explain<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Explanation> {
-        let outline = call.kernel.outline()?;
-        outline.check(call.kernel.name())?;
-        let request = Request::new(call.kernel.name(), &outline, |array| self.residency(array));
+        let outline = self.outline(call)?;
+        let request = self.request(call, &outline);
         explain(
             &request,
             self.machine()?,
-            call.placement.as_ref().unwrap_or(&self.inner.placement),
+            &self.knowledge(&request),
+            self.placement_of(call),
             &self.inner.policy,
         )
     }
@@ -123,11 +126,46 @@ impl Runtime {
     /// # }
     /// ```
     pub fn plan<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Plan> {
+        let outline = self.outline(call)?;
+        let request = self.request(call, &outline);
+        plan(
+            &request,
+            self.machine()?,
+            &self.knowledge(&request),
+            self.placement_of(call),
+            &self.inner.policy,
+        )
+    }
+
+    fn outline<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Outline> {
         let outline = call.kernel.outline()?;
         outline.check(call.kernel.name())?;
-        let request = Request::new(call.kernel.name(), &outline, |array| self.residency(array));
-        let placement = call.placement.as_ref().unwrap_or(&self.inner.placement);
-        plan(&request, self.machine()?, placement, &self.inner.policy)
+        Ok(outline)
+    }
+
+    fn request<'a, K: Kernel>(&self, call: &'a Call<'_, K>, outline: &Outline) -> Request<'a> {
+        let kernel = &call.kernel;
+        let residency = |array: &Handle| self.residency(array);
+        Request::new(
+            kernel.name(),
+            kernel.implementation(),
+            outline,
+            residency,
+            |_| 0.0,
+        )
+    }
+
+    fn knowledge(&self, request: &Request<'_>) -> Knowledge {
+        let learner = &self.inner.learner;
+        Knowledge {
+            experience: learner.experience(&request.kernel),
+            allowance_seconds: learner.allowance_seconds(),
+            ..Knowledge::default()
+        }
+    }
+
+    fn placement_of<'a, K: Kernel>(&'a self, call: &'a Call<'_, K>) -> &'a Placement {
+        call.placement.as_ref().unwrap_or(&self.inner.placement)
     }
 
     /// Makes all of an array present on a device ahead of the calls that will need it there: the host for
@@ -430,6 +468,7 @@ impl RuntimeBuilder {
             profile: self.profile.unwrap_or_else(Location::from_environment),
             placement: self.placement,
             policy: self.policy,
+            learner: Learner::new(),
         };
         Ok(Runtime {
             inner: Arc::new(inner),

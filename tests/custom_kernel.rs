@@ -704,3 +704,41 @@ fn shaders_of_users_are_checked() -> Result<()> {
     assert_eq!(dst.to_vec()?, [301.0; 301]);
     Ok(())
 }
+
+#[test]
+fn kernels_of_the_same_name_are_told_apart() {
+    use divvy::kernel::Kernel;
+    let source = |factor: f32| {
+        format!(
+            "override more: f32 = 1.0;
+             @group(0) @binding(0) var<storage, read_write> y: array<f32>;
+             @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
+                 if id.x < arrayLength(&y) {{ y[id.x] *= {factor:?} * more; }}
+             }}
+             @compute @workgroup_size(64) fn other(@builtin(global_invocation_id) id: vec3<u32>) {{
+                 if id.x < arrayLength(&y) {{ y[id.x] /= {factor:?} * more; }}
+             }}"
+        )
+    };
+    let builder = |factor, entry| {
+        WgslKernel::builder("scale", source(factor))
+            .entry_point(entry)
+            .update("y")
+    };
+    let kernels = [
+        builder(2.0, "main"),
+        builder(3.0, "main"),
+        builder(2.0, "other"),
+        builder(2.0, "main").constant("more", 2.0),
+        builder(2.0, "main").width("y", 2),
+        builder(2.0, "main").items_per_invocation(4),
+        builder(2.0, "main").cpu(|_, _| Ok(())),
+    ];
+    let hash = |kernel: &WgslKernel| kernel.call().kernel().implementation();
+    let hashes = kernels.map(|builder| hash(&builder.build().expect("valid")));
+    for (i, a) in hashes.iter().enumerate() {
+        assert!(!hashes[..i].contains(a), "kernel {i} is taken for another");
+    }
+    let again = builder(2.0, "main").build().expect("valid");
+    assert_eq!(hash(&again), hashes[0], "the same kernel, built anew");
+}

@@ -482,3 +482,30 @@ fn lengths_that_differ_are_errors_that_say_which() {
     refused(rt.run(inclusive_scan(&b, &mut out)).unwrap_err(), "x");
     assert_eq!(out.to_vec().unwrap(), [9.0; 3], "nothing is half-written");
 }
+
+#[test]
+fn each_function_is_an_implementation_of_its_own() {
+    use divvy::kernel::Kernel;
+    let (x, mut y) = (
+        divvy::Array::<f32>::uninit(1).expect("x"),
+        divvy::Array::<f32>::uninit(1).expect("y"),
+    );
+    let mut hashes: Vec<u64> = Unary::ALL
+        .iter()
+        .map(|op| transform(*op, &x, &mut y).kernel().implementation())
+        .collect();
+    let ops = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div];
+    hashes.extend(ops.map(|op| zip(op, &x, &x, &mut y).kernel().implementation()));
+    hashes.push(axpy(1.0, &x, &mut y).kernel().implementation());
+    hashes.push(fill(1.0, &mut y).kernel().implementation());
+    assert!(hashes.iter().all(|hash| *hash != 0));
+    let all = hashes.len();
+    hashes.sort_unstable();
+    hashes.dedup();
+    assert_eq!(hashes.len(), all);
+    assert_eq!(
+        axpy(1.0, &x, &mut y).kernel().implementation(),
+        axpy(2.0, &x, &mut y).kernel().implementation(),
+        "a scalar argument is no other implementation"
+    );
+}

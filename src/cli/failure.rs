@@ -73,6 +73,7 @@ fn is_usage(error: &Error) -> bool {
             | Error::Placement { .. }
             | Error::TooLarge { .. }
             | Error::Setting { .. }
+            | Error::MachineFile { .. }
     )
 }
 

@@ -1,8 +1,19 @@
 //! What runs of kernels taught: for each kernel and each way to run it, by how much the prior is wrong, at which size,
 //! and how sure that is.
 //!
-//! [`Learner`] takes the measured seconds in and keeps them; [`Experience`] is what a plan sees of it, an unchanging
-//! picture of one kernel. No clock is read here, and nothing is decided.
+//! What is learned is a factor, measured seconds over the prior's, as its natural logarithm. Each [`Arm`] of a kernel
+//! has a robust summary of recent ones for each [`class`] of sizes, and [`process`] interpolates between classes.
+//! [`Learner`] takes measurements in and keeps them; [`Experience`] is what a plan sees of it, an unchanging picture of
+//! one kernel. No clock is read here, and nothing is decided.
+
+mod class;
+mod process;
+mod record;
+mod store;
+
+pub use process::Estimate;
+pub use record::{ClassRecord, Record};
+pub use store::{Circumstances, Experience, Learner};
 
 use crate::array::ElementType;
 use crate::device::DeviceId;
@@ -41,7 +52,7 @@ impl DeviceSet {
         match device {
             DeviceId::Cpu => 1,
             // More GPUs than bits share the last one.
-            DeviceId::Gpu(index) => 1 << (index + 1).min(63),
+            DeviceId::Gpu(index) => 1 << index.saturating_add(1).min(63),
         }
     }
 
@@ -102,8 +113,9 @@ pub struct Sample {
     pub arm: Arm,
     /// How large it was: log2 of its operations and bytes.
     pub size: f64,
-    /// Seconds that the prior gives it, from its start to its completion, without waiting for earlier work.
+    /// Seconds that the prior gives it, from its start to its completion, without waiting for earlier work and without
+    /// what the caller reads back afterwards.
     pub prior_seconds: f64,
-    /// Seconds that it took.
+    /// Seconds that it took, likewise.
     pub seconds: f64,
 }

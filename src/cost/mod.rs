@@ -8,9 +8,11 @@ pub mod learned;
 pub mod machine;
 pub mod prior;
 pub mod profile;
+mod simulated;
 
 pub use machine::{Bound, CoRun, Curve, DeviceModel, Engine, Limits, Link, LinkLine, Machine};
 pub use prior::Prediction;
+pub use simulated::calibrate_simulated;
 
 use crate::device::{DeviceId, Devices};
 use crate::error::Result;

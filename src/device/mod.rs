@@ -1,17 +1,19 @@
 //! The places that run kernels: the CPU and GPUs.
 //!
-//! `cpu` owns the rayon pool, `gpu` owns everything of wgpu. Neither knows a kernel by name, or decides anything: that
-//! is the planner's, in `dispatch`.
+//! `cpu` owns the rayon pool, `gpu` owns everything of wgpu, [`sim`] makes machines up from tables. None of them knows a
+//! kernel by name, or decides anything: that is the planner's, in `dispatch`.
 
 pub(crate) mod cpu;
 pub(crate) mod gpu;
 mod id;
 mod kind;
 mod region;
+pub mod sim;
 
 pub use gpu::{GpuInfo, GpuLimits};
 pub use id::DeviceId;
 pub use kind::DeviceKind;
+pub use sim::SimulatedMachine;
 
 use crate::error::{Error, Result};
 use cpu::Cpu;

@@ -3,10 +3,11 @@
 //! The one place where predictions are put together: plans and explanations both come from here, so that an
 //! explanation cannot tell another story than the plan. Pure, like the planner it belongs to.
 
-use super::load::{Load, RuledOut};
+use super::load::{Load, RuledOut, size};
 use super::placement::Placement;
-use super::plan::{Plan, PlannedPart, Policy, Request};
+use super::plan::{Evidence, Knowledge, Plan, PlannedPart, Policy, Request};
 use super::split::{self, Line};
+use crate::cost::learned::{Arm, Circumstances, DeviceSet};
 use crate::cost::prior::{self, Prediction};
 use crate::cost::{DeviceModel, Engine, Machine};
 use crate::device::{DeviceId, DeviceKind};
@@ -24,6 +25,8 @@ pub(super) struct Considered {
     pub why: Why,
     /// Devices that may not run the whole call alone.
     pub ruled_out: SmallVec<[(DeviceId, RuledOut); 2]>,
+    /// Devices that would have been chosen, were their pipelines compiled.
+    pub awaits: DeviceSet,
 }
 
 /// A way to run a call.
@@ -32,8 +35,14 @@ pub(super) struct Candidate {
     pub plan: Plan,
     /// Bytes of its inputs that must move before it can compute.
     pub missing_bytes: f64,
-    /// Whether it may be chosen. A software adapter is shown, but not chosen.
+    /// Whether it may be chosen. A software adapter that was never measured is shown, but not chosen.
     pub eligible: bool,
+    /// Its devices that must compile their pipelines first.
+    pub compiling: DeviceSet,
+    /// The variance of the logarithm of the predicted seconds.
+    pub variance: f64,
+    /// The part of it that is noise of measurements.
+    pub noise: f64,
 }
 
 impl Default for Candidate {
@@ -43,6 +52,9 @@ impl Default for Candidate {
             plan: Plan::default(),
             missing_bytes: 0.0,
             eligible: true,
+            compiling: DeviceSet::EMPTY,
+            variance: 0.0,
+            noise: 0.0,
         }
     }
 }
@@ -63,38 +75,52 @@ pub(super) enum Why {
     HoldsData,
     /// It is the fastest single device; a split would be faster, but not by enough.
     SplitSavesLittle,
+    /// A faster one must compile its pipelines first.
+    Compiling,
+    /// To find out whether it is faster than what is known.
+    Exploring,
 }
 
 /// Finds the candidates that `placement` allows, chooses among them and gives the plan.
 pub(super) fn choose(
     request: &Request<'_>,
     machine: &Machine,
+    knowledge: &Knowledge,
     placement: &Placement,
     policy: &Policy,
 ) -> Result<Plan> {
     let planner = Planner {
         request,
         machine,
+        knowledge,
         policy,
     };
     if let Some(asked) = planner.asked(placement)? {
-        return Ok(asked.plan);
+        let mut plan = asked.plan;
+        plan.size = size(request, request.items);
+        return Ok(plan);
     }
     let mut found = Considered::default();
     planner.auto(Depth::Choice, &mut found)?;
-    Ok(found.candidates.swap_remove(found.choice).plan)
+    let mut plan = found.candidates.swap_remove(found.choice).plan;
+    plan.size = size(request, request.items);
+    plan.exploring = found.why == Why::Exploring;
+    plan.awaits = found.awaits;
+    Ok(plan)
 }
 
 /// The same, with everything that a person might want to compare the choice with.
 pub(super) fn consider(
     request: &Request<'_>,
     machine: &Machine,
+    knowledge: &Knowledge,
     placement: &Placement,
     policy: &Policy,
 ) -> Result<Considered> {
     let planner = Planner {
         request,
         machine,
+        knowledge,
         policy,
     };
     let asked = planner.asked(placement)?;
@@ -108,6 +134,7 @@ pub(super) fn consider(
             } else {
                 Why::Asked
             };
+            found.awaits = DeviceSet::EMPTY;
             let same = found
                 .candidates
                 .iter()
@@ -131,11 +158,18 @@ enum Depth {
 }
 
 /// Parts whose times differ by no more than this factor are taken to finish together.
-const FINISH_TOGETHER: f64 = 1.05;
+const FINISH_TOGETHER: f64 = 1.03;
+/// How often a split is balanced anew by what its parts are predicted to take.
+const BALANCING_ROUNDS: usize = 3;
+/// Runs of a software adapter before it is known to be as fast as it seems.
+const SOFTWARE_SAMPLES: u64 = 3;
+/// A part that spends a larger share of its time on moving data is learned apart from those that move none.
+const MOVED_SHARE: f64 = 0.05;
 
 struct Planner<'a> {
     request: &'a Request<'a>,
     machine: &'a Machine,
+    knowledge: &'a Knowledge,
     policy: &'a Policy,
 }
 
@@ -143,19 +177,27 @@ struct Planner<'a> {
 #[derive(Clone, Copy)]
 struct Estimate<'a> {
     device: &'a DeviceModel,
-    engine: &'a Engine,
     predicted: Prediction,
+    evidence: Evidence,
     seconds: f64,
     /// How many of the seconds do not depend on how many items it has.
     overhead: f64,
     missing_bytes: f64,
+    /// Seconds to move its contribution to a returned value to the host, if it runs beside others.
+    combine: f64,
+    /// The variance of the logarithm of its seconds, and the part of it that is noise of measurements.
+    variance: f64,
+    noise: f64,
 }
 
 /// A device that could take part in a split.
+#[derive(Clone, Copy)]
 struct Member<'a> {
     device: &'a DeviceModel,
     line: Line,
 }
+
+type Members<'a> = SmallVec<[Member<'a>; 8]>;
 
 impl<'a> Planner<'a> {
     /// Every device alone, and all that may share, and the best of these.
@@ -165,8 +207,7 @@ impl<'a> Planner<'a> {
             return Ok(());
         }
         let all = 0..self.request.items;
-        let cpu_can = self.request.has_cpu && self.machine.device(DeviceId::Cpu).is_some();
-        let mut members = SmallVec::<[Member; 8]>::new();
+        let mut members = Members::new();
         // The CPU comes last in a split, as in `split:F`, so that calls agree on who holds which end of the data.
         let of_cpu = |device: &&DeviceModel| device.id == DeviceId::Cpu;
         let devices = &self.machine.devices;
@@ -175,58 +216,77 @@ impl<'a> Planner<'a> {
             .filter(|d| !of_cpu(d))
             .chain(devices.iter().filter(of_cpu))
         {
-            let software = device.kind == DeviceKind::Software;
-            let eligible = !software || !cpu_can;
-            let load = match self.load(device, &all) {
-                Ok(load) => load,
+            match self.load(device, &all) {
+                Ok(load) => self.add_alone(device, &load, depth, found, &mut members),
                 Err(reason) => {
                     found.ruled_out.push((device.id, reason));
-                    members.extend(self.member_for_a_part(device).filter(|_| !software));
-                    continue;
-                }
-            };
-            if !eligible {
-                found.ruled_out.push((device.id, RuledOut::Software));
-                if depth == Depth::Choice {
-                    continue;
+                    members.extend(self.member_for_a_part(device));
                 }
             }
-            for estimate in self.estimates(device, &load) {
-                found.candidates.push(Candidate {
-                    eligible,
-                    ..Candidate::of(&estimate, &all)
-                });
-            }
-            if !software {
-                members.push(Member {
-                    device,
-                    line: self.fastest_engine(device, &load).line(all.len()),
-                });
-            }
         }
-        let alone = found.choose_alone(self.policy);
-        let limit = alone
-            .map(|fastest| (1.0 - self.policy.split_gain) * found.candidates[fastest].seconds());
-        let worth = limit.filter(|_| depth == Depth::Choice);
-        if let Some(split) = self.split(members, worth) {
-            if limit.is_none_or(|limit| split.seconds() < limit) {
-                found.choice = found.candidates.len();
-                found.why = if alone.is_some() {
-                    Why::Fastest
-                } else {
-                    Why::OnlyOne
-                };
-            } else if found.why == Why::Fastest
-                && split.seconds() < found.candidates[found.choice].seconds()
-            {
-                found.why = Why::SplitSavesLittle;
-            }
-            found.candidates.push(split);
-        }
+        members.retain(|member| member.device.kind != DeviceKind::Software);
+        // Worth a look is what could be chosen, or tried.
+        let gain = if self.knowledge.allowance_seconds > 0.0 {
+            0.0
+        } else {
+            self.policy.split_gain
+        };
+        let worth = found
+            .fastest_alone(|_| true)
+            .map(|at| (1.0 - gain) * found.candidates[at].seconds())
+            .filter(|_| depth == Depth::Choice);
+        let split = self.split(members, worth);
+        found.candidates.extend(split);
         if found.candidates.is_empty() {
             return Err(self.infeasible(&found.ruled_out));
         }
+        found.choose(self.policy);
+        if let Some(tried) = found.worth_trying(
+            self.policy,
+            self.knowledge,
+            size(self.request, self.request.items),
+        ) {
+            (found.choice, found.why) = (tried, Why::Exploring);
+        }
         Ok(())
+    }
+
+    /// Adds a device alone, with each of its engines, to the candidates, and to those that may share.
+    fn add_alone(
+        &self,
+        device: &'a DeviceModel,
+        load: &Load,
+        depth: Depth,
+        found: &mut Considered,
+        members: &mut Members<'a>,
+    ) {
+        let all = 0..self.request.items;
+        let cpu_can = self.request.has_cpu && self.machine.device(DeviceId::Cpu).is_some();
+        let doubtful = device.kind == DeviceKind::Software && cpu_can;
+        let mut fastest: Option<Estimate<'_>> = None;
+        for estimate in self.estimates(device, load, DeviceSet::EMPTY) {
+            let evidence = &estimate.evidence;
+            let measured = evidence.samples >= SOFTWARE_SAMPLES && !evidence.extrapolated;
+            let eligible = !doubtful || measured;
+            if !eligible {
+                found.ruled_out.push((device.id, RuledOut::Software));
+            }
+            if eligible || depth == Depth::Everything {
+                let mut alone = Candidate {
+                    eligible,
+                    ..Candidate::default()
+                };
+                self.add(&mut alone, &estimate, &all);
+                found.candidates.push(alone);
+            }
+            if fastest.is_none_or(|fastest| estimate.seconds < fastest.seconds) {
+                fastest = Some(estimate);
+            }
+        }
+        members.extend(fastest.map(|fastest| Member {
+            device,
+            line: fastest.line(all.len()),
+        }));
     }
 
     /// What the placement says, unless it leaves the choice to the planner.
@@ -255,86 +315,109 @@ impl<'a> Planner<'a> {
         }
         let fractions: SmallVec<[f64; 8]> = shares.iter().map(|(_, share)| *share).collect();
         let ranges = split::ranges(self.request.items, self.request.border_grain, &fractions);
+        let parts = || devices.iter().zip(&ranges).filter(|(_, r)| !r.is_empty());
+        let all: DeviceSet = parts().map(|(device, _)| device.id).collect();
         let mut together = Candidate::default();
         let mut ruled_out = SmallVec::<[(DeviceId, RuledOut); 2]>::new();
-        for (device, range) in devices
-            .into_iter()
-            .zip(&ranges)
-            .filter(|(_, range)| !range.is_empty())
-        {
-            match self.fastest(device, range) {
-                Ok(estimate) => together.add(&estimate, range),
+        for (device, range) in parts() {
+            match self.fastest(device, range, all.without(device.id)) {
+                Ok(estimate) => self.add(&mut together, &estimate, range),
                 Err(reason) => ruled_out.push((device.id, reason)),
             }
         }
         if !ruled_out.is_empty() {
             return Err(self.infeasible(&ruled_out));
         }
-        Ok(together.slowed_down(self.policy))
+        Ok(together)
     }
 
-    /// The split over the members in which they finish together, if at least two get a part and it takes less than
-    /// `worth` seconds.
-    fn split(
-        &self,
-        mut members: SmallVec<[Member<'_>; 8]>,
-        worth: Option<f64>,
-    ) -> Option<Candidate> {
-        let border = self.request.border_grain;
+    /// The best split over the members or, if it takes less, over fewer of them, if at least two get a part and it
+    /// takes less than `worth` seconds.
+    fn split(&self, mut members: Members<'_>, worth: Option<f64>) -> Option<Candidate> {
         let fastest = members
             .iter()
             .map(|m| m.line.per_item)
             .fold(f64::INFINITY, f64::min);
         members.retain(|m| m.line.per_item <= self.policy.split_speed_ratio * fastest);
+        let mut best = self.balanced(&members, worth);
+        // Devices that slow the others down may be better left out: the one that does least goes first, or each in turn
+        // while that is few.
+        while members.len() > 2 {
+            let leave = if members.len() == 3 {
+                0..3
+            } else {
+                let share = |at: &usize| {
+                    best.as_ref()
+                        .map_or(0, |b| b.items_of(members[*at].device.id))
+                };
+                let least = (0..members.len()).min_by_key(share)?;
+                least..least + 1
+            };
+            let mut fewer = leave.map(|at| {
+                let mut rest = members.clone();
+                rest.remove(at);
+                let limit = best.as_ref().map(Candidate::seconds).or(worth);
+                (self.balanced(&rest, limit), rest)
+            });
+            let better = fewer.find(|(split, _)| split.is_some());
+            match better {
+                Some((split, rest)) => (best, members) = (split, rest),
+                None => break,
+            }
+        }
+        best
+    }
+
+    /// The split over these members in which they finish together, if at least two get a part and it takes less than
+    /// `worth` seconds.
+    fn balanced(&self, members: &Members<'_>, worth: Option<f64>) -> Option<Candidate> {
+        let border = self.request.border_grain;
+        let mut lines: SmallVec<[Line; 8]> = members.iter().map(|m| m.line).collect();
         let mut best: Option<Candidate> = None;
         // The lines are drawn through what each device takes for all items. Its speed at its own part may be another,
-        // because that fits a cache or is partly there already; a second round draws them through that.
-        for _ in 0..2 {
+        // because that fits a cache or is partly there already; further rounds draw them through that.
+        for _ in 0..BALANCING_ROUNDS {
             if members.len() < 2 {
                 break;
             }
-            let lines: SmallVec<[Line; 8]> = members.iter().map(|m| m.line).collect();
             let shares = split::equal_finish(self.request.items, border, &lines);
             let ranges = split::ranges(self.request.items, border, &shares);
-            if ranges.iter().filter(|range| !range.is_empty()).count() < 2 {
+            let parts = || members.iter().zip(&ranges).filter(|(_, r)| !r.is_empty());
+            if parts().nth(1).is_none() {
                 break;
             }
+            let all: DeviceSet = parts().map(|(member, _)| member.device.id).collect();
             let mut together = Candidate::default();
             let mut first_finish = f64::INFINITY;
-            for (member, range) in members
-                .iter_mut()
-                .zip(&ranges)
-                .filter(|(_, range)| !range.is_empty())
-            {
-                let Ok(estimate) = self.fastest(member.device, range) else {
-                    return best;
-                };
-                member.line = estimate.line(range.len());
+            for ((member, range), line) in members.iter().zip(&ranges).zip(&mut lines) {
+                if range.is_empty() {
+                    continue;
+                }
+                let beside = all.without(member.device.id);
+                let estimate = self.fastest(member.device, range, beside).ok()?;
+                *line = estimate.line(range.len());
                 first_finish = first_finish.min(estimate.seconds);
-                together.add(&estimate, range);
+                self.add(&mut together, &estimate, range);
             }
-            let balanced = together.seconds() <= FINISH_TOGETHER * first_finish;
-            let together = together.slowed_down(self.policy);
-            if best
-                .as_ref()
-                .is_none_or(|best| together.seconds() < best.seconds())
-            {
+            let last_finish = together.seconds() - together.plan.combine_seconds;
+            let settled = last_finish <= FINISH_TOGETHER * first_finish;
+            // However the items are shared anew, nobody finishes before who is first now.
+            let hopeless = worth.is_some_and(|worth| first_finish >= worth);
+            let limit = best.as_ref().map(Candidate::seconds).or(worth);
+            if limit.is_none_or(|limit| together.seconds() < limit) {
                 best = Some(together);
             }
-            // However the items are shared anew, nobody finishes before who is first now.
-            let hopeless =
-                worth.is_some_and(|worth| self.policy.corun_slowdown * first_finish >= worth);
-            if balanced || hopeless {
+            if settled || hopeless {
                 break;
             }
         }
-        best.filter(|best| worth.is_none_or(|worth| best.seconds() < worth))
+        best
     }
 
     /// A device that cannot run the whole, as a member that may run a part.
     fn member_for_a_part(&self, device: &'a DeviceModel) -> Option<Member<'a>> {
         let least = 0..self.request.border_grain.min(self.request.items);
-        let estimate = self.fastest(device, &least).ok()?;
+        let estimate = self.fastest(device, &least, DeviceSet::EMPTY).ok()?;
         Some(Member {
             device,
             line: estimate.line(least.len()),
@@ -350,53 +433,179 @@ impl<'a> Planner<'a> {
         &self,
         device: &'m DeviceModel,
         range: &Range<usize>,
+        beside: DeviceSet,
     ) -> Result<Estimate<'m>, RuledOut> {
-        Ok(self.fastest_engine(device, &self.load(device, range)?))
+        let load = self.load(device, range)?;
+        let fastest = self.estimates(device, &load, beside).reduce(|best, next| {
+            if next.seconds < best.seconds {
+                next
+            } else {
+                best
+            }
+        });
+        Ok(fastest.expect("a device model has at least one engine"))
     }
 
-    fn fastest_engine<'m>(&self, device: &'m DeviceModel, load: &Load) -> Estimate<'m> {
-        self.estimates(device, load)
-            .reduce(|best, next| {
-                if next.seconds < best.seconds {
-                    next
-                } else {
-                    best
-                }
-            })
-            .expect("a device model has at least one engine")
-    }
-
-    /// What a part takes on each engine of a device.
+    /// What a part takes on each engine of a device, beside other devices.
     fn estimates<'m>(
         &self,
         device: &'m DeviceModel,
         load: &Load,
+        beside: DeviceSet,
     ) -> impl Iterator<Item = Estimate<'m>> {
-        let further_dispatches = (load.dispatches - 1) as f64 * device.queued_seconds;
+        let wait = self.wait(device, load);
+        device
+            .engines
+            .iter()
+            .map(move |engine| self.estimate(device, engine, load, beside, wait))
+    }
+
+    fn estimate<'m>(
+        &self,
+        device: &'m DeviceModel,
+        engine: &Engine,
+        load: &Load,
+        beside: DeviceSet,
+        wait: f64,
+    ) -> Estimate<'m> {
+        let launch = engine.launch_seconds + (load.dispatches - 1) as f64 * device.queued_seconds;
         let returned_bytes = self.request.returned_bytes as f64;
         let download = device.download.as_ref().filter(|_| returned_bytes > 0.0);
-        device.engines.iter().map(move |engine| {
-            // A value comes back with the submission that computes it, whose wait is in the launch already.
-            let returned = download.map_or(0.0, |link| {
-                let line = link.line(returned_bytes);
-                let more = (line.fixed - engine.launch_seconds).max(0.0);
-                more + returned_bytes * line.per_byte
-            });
-            let predicted = Prediction {
-                launch: engine.launch_seconds + further_dispatches,
-                upload: load.upload,
-                compute: prior::compute_seconds(engine, &load.demand),
-                download: load.download + returned,
-            };
-            Estimate {
-                device,
-                engine,
-                predicted,
-                seconds: predicted.seconds(),
-                overhead: engine.launch_seconds + load.fixed + returned,
-                missing_bytes: load.missing_bytes,
+        // A value comes back with the submission that computes it, whose wait is in the launch already.
+        let returned = download.map_or(0.0, |link| {
+            let line = link.line(returned_bytes);
+            (line.fixed - engine.launch_seconds).max(0.0) + returned_bytes * line.per_byte
+        });
+        // Of a split the contributions to a value are put together when all are there.
+        let (with_it, combine) = if beside.is_empty() {
+            (returned, 0.0)
+        } else {
+            (0.0, returned)
+        };
+        let compute = prior::compute_seconds(engine, &load.demand);
+        let transfers = load.upload + load.download + with_it;
+        let prior_seconds = launch + compute + transfers;
+        let arm = Arm {
+            device: device.id,
+            threads: engine.threads,
+            beside,
+            moved: load.upload + load.download > MOVED_SHARE * prior_seconds,
+        };
+        let circumstances = Circumstances {
+            execution_share: if transfers > 0.0 {
+                1.0 - transfers / prior_seconds
+            } else {
+                1.0
+            },
+            log_slowdown: self.log_slowdown(device, engine, load, beside),
+        };
+        let learned = self
+            .knowledge
+            .experience
+            .estimate(&arm, load.size, &circumstances);
+        let factor = learned.log_factor.exp();
+        let predicted = Prediction {
+            wait,
+            launch: factor * launch,
+            upload: factor * load.upload,
+            compute: factor * compute,
+            download: factor * (load.download + with_it) + load.read_back,
+        };
+        let seconds = predicted.seconds();
+        let share = if seconds > 0.0 {
+            factor * prior_seconds / seconds
+        } else {
+            1.0
+        };
+        Estimate {
+            device,
+            predicted,
+            evidence: Evidence {
+                arm,
+                size: load.size,
+                prior_seconds,
+                samples: learned.samples,
+                uncertainty: share * learned.variance.sqrt(),
+                extrapolated: learned.extrapolated,
+            },
+            seconds,
+            overhead: wait
+                + factor * (engine.launch_seconds + load.fixed + with_it)
+                + load.read_back_fixed,
+            missing_bytes: load.missing_bytes,
+            combine,
+            variance: share * share * learned.variance,
+            noise: share * share * learned.noise,
+        }
+    }
+
+    /// Seconds until a device can begin: it is done with its work, and so are those that hold what it needs.
+    fn wait(&self, device: &DeviceModel, load: &Load) -> f64 {
+        let backlog = &self.knowledge.backlog;
+        let on_cores = |id: DeviceId| {
+            id == DeviceId::Cpu
+                || self
+                    .machine
+                    .device(id)
+                    .is_some_and(|device| device.kind == DeviceKind::Software)
+        };
+        let delays = |id: DeviceId| {
+            id == device.id || load.holders.contains(id) || (on_cores(id) && on_cores(device.id))
+        };
+        backlog
+            .iter()
+            .filter(|(id, _)| delays(*id))
+            .map(|(_, seconds)| seconds.max(0.0))
+            .fold(0.0, f64::max)
+    }
+
+    /// By how much the devices beside it are expected to slow a device down, before that is learned for the kernel.
+    fn log_slowdown(
+        &self,
+        device: &DeviceModel,
+        engine: &Engine,
+        load: &Load,
+        beside: DeviceSet,
+    ) -> f64 {
+        if beside.is_empty() {
+            return 0.0;
+        }
+        let bound = prior::bound(engine, &load.demand);
+        let (mut measured, mut unmeasured) = (1.0, 1.0);
+        for other in self
+            .machine
+            .devices
+            .iter()
+            .filter(|d| beside.contains(d.id))
+        {
+            match self.machine.corun_slowdown(device.id, other.id, bound) {
+                Some(factor) => measured *= factor,
+                None => unmeasured = self.policy.corun_slowdown,
             }
-        })
+        }
+        f64::ln(measured * unmeasured)
+    }
+
+    /// Adds a part, which runs at the same time as the others, to a candidate.
+    fn add(&self, candidate: &mut Candidate, estimate: &Estimate<'_>, range: &Range<usize>) {
+        let device = estimate.device.id;
+        let plan = &mut candidate.plan;
+        plan.parts.push(PlannedPart {
+            device,
+            range: range.clone(),
+            threads: estimate.evidence.arm.threads,
+            predicted: estimate.predicted,
+            evidence: estimate.evidence,
+        });
+        let longest = plan.predicted_seconds - plan.combine_seconds;
+        plan.combine_seconds = plan.combine_seconds.max(estimate.combine);
+        plan.predicted_seconds = longest.max(estimate.seconds) + plan.combine_seconds;
+        candidate.missing_bytes += estimate.missing_bytes;
+        candidate.variance = candidate.variance.max(estimate.variance);
+        candidate.noise = candidate.noise.max(estimate.noise);
+        if self.knowledge.compiling.contains(device) {
+            candidate.compiling = candidate.compiling.with(device);
+        }
     }
 
     fn infeasible(&self, ruled_out: &[(DeviceId, RuledOut)]) -> Error {
@@ -408,7 +617,7 @@ impl<'a> Planner<'a> {
             reasons.push("this runtime has no GPU".into());
         }
         Error::Infeasible {
-            kernel: self.request.kernel.into(),
+            kernel: self.request.kernel.name.into(),
             reasons: reasons.join("; "),
         }
     }
@@ -442,62 +651,149 @@ impl Estimate<'_> {
 }
 
 impl Candidate {
-    fn of(estimate: &Estimate<'_>, range: &Range<usize>) -> Self {
-        let mut alone = Self::default();
-        alone.add(estimate, range);
-        alone
-    }
-
-    /// Adds a part that runs at the same time as the others.
-    fn add(&mut self, estimate: &Estimate<'_>, range: &Range<usize>) {
-        self.plan.parts.push(PlannedPart {
-            device: estimate.device.id,
-            range: range.clone(),
-            threads: estimate.engine.threads,
-            predicted: estimate.predicted,
-        });
-        self.plan.predicted_seconds = self.plan.predicted_seconds.max(estimate.seconds);
-        self.missing_bytes += estimate.missing_bytes;
-    }
-
-    /// The same, if there are several parts, with what it costs that they run at the same time.
-    fn slowed_down(mut self, policy: &Policy) -> Self {
-        if self.plan.parts.len() > 1 {
-            self.plan.predicted_seconds *= policy.corun_slowdown;
-        }
-        self
-    }
-
     pub fn seconds(&self) -> f64 {
         self.plan.predicted_seconds
     }
+
+    fn is_split(&self) -> bool {
+        self.plan.parts.len() > 1
+    }
+
+    /// How many items a device gets.
+    fn items_of(&self, device: DeviceId) -> usize {
+        let parts = self.plan.parts.iter();
+        parts
+            .filter(|part| part.device == device)
+            .map(|part| part.range.len())
+            .sum()
+    }
 }
 
+/// The choice among the candidates.
 impl Considered {
-    /// Chooses among the devices alone, and returns the fastest of them, which need not be the choice.
-    fn choose_alone(&mut self, policy: &Policy) -> Option<usize> {
-        let eligible = || {
-            self.candidates
-                .iter()
-                .enumerate()
-                .rev()
-                .filter(|(_, c)| c.eligible)
-        };
-        // The CPU is last and wins ties.
-        let (fastest, best) =
-            eligible().min_by(|(_, a), (_, b)| a.seconds().total_cmp(&b.seconds()))?;
-        let (holder, holding) = eligible().min_by(|(_, a), (_, b)| {
-            a.missing_bytes
-                .total_cmp(&b.missing_bytes)
-                .then(a.seconds().total_cmp(&b.seconds()))
-        })?;
-        let moves = best.missing_bytes > holding.missing_bytes;
-        let gains = best.seconds() < (1.0 - policy.hysteresis) * holding.seconds();
-        (self.choice, self.why) = match (moves && !gains, eligible().nth(1).is_some()) {
-            (true, _) => (holder, Why::HoldsData),
-            (false, true) => (fastest, Why::Fastest),
-            (false, false) => (fastest, Why::OnlyOne),
-        };
-        Some(fastest)
+    /// The fastest single device of those that may be chosen. The CPU is last and wins ties.
+    fn fastest_alone(&self, allowed: impl Fn(&Candidate) -> bool) -> Option<usize> {
+        let alone = self.candidates.iter().enumerate().rev();
+        alone
+            .filter(|(_, c)| c.eligible && !c.is_split() && allowed(c))
+            .min_by(|(_, a), (_, b)| a.seconds().total_cmp(&b.seconds()))
+            .map(|(at, _)| at)
     }
+
+    /// Chooses the fastest, but leaves data where they are and work in one piece unless that costs enough.
+    fn choose(&mut self, policy: &Policy) {
+        (self.choice, self.why) = self.best(policy, |_| true);
+        let awaited = self.candidates[self.choice].compiling;
+        let ready = |candidate: &Candidate| candidate.compiling.is_empty();
+        if !awaited.is_empty() && self.candidates.iter().any(|c| c.eligible && ready(c)) {
+            self.awaits = awaited;
+            (self.choice, _) = self.best(policy, ready);
+            self.why = Why::Compiling;
+            let waiting = awaited.iter().map(|device| (device, RuledOut::Compiling));
+            self.ruled_out.extend(waiting);
+        }
+    }
+
+    /// The best of the candidates that may be chosen and are `allowed`. There must be one that may be chosen.
+    fn best(&self, policy: &Policy, allowed: impl Fn(&Candidate) -> bool) -> (usize, Why) {
+        let eligible = || {
+            let candidates = self.candidates.iter().enumerate().rev();
+            candidates.filter(|(_, c)| c.eligible && allowed(c))
+        };
+        let split = eligible().find(|(_, c)| c.is_split());
+        let Some(fastest) = self.fastest_alone(&allowed) else {
+            return (split.map_or(0, |(at, _)| at), Why::OnlyOne);
+        };
+        let alone = &self.candidates[fastest];
+        if let Some((at, split)) = split
+            && policy.is_worth_splitting(split, alone)
+        {
+            return (at, Why::Fastest);
+        }
+        let holding = eligible()
+            .filter(|(_, c)| !c.is_split())
+            .min_by(|(_, a), (_, b)| {
+                a.missing_bytes
+                    .total_cmp(&b.missing_bytes)
+                    .then(a.seconds().total_cmp(&b.seconds()))
+            });
+        if let Some((holder, holding)) = holding
+            && alone.missing_bytes > holding.missing_bytes
+            && alone.seconds() >= (1.0 - policy.hysteresis) * holding.seconds()
+        {
+            return (holder, Why::HoldsData);
+        }
+        let why = match split {
+            Some((_, split)) if split.seconds() < alone.seconds() => Why::SplitSavesLittle,
+            _ if eligible().nth(1).is_some() => Why::Fastest,
+            _ => Why::OnlyOne,
+        };
+        (fastest, why)
+    }
+
+    /// A candidate to try instead of the choice, because it may well be faster and enough calls of that size will follow
+    /// to profit.
+    fn worth_trying(&self, policy: &Policy, knowledge: &Knowledge, size: f64) -> Option<usize> {
+        let allowance = knowledge.allowance_seconds;
+        if self.why == Why::Compiling || allowance <= 0.0 {
+            return None;
+        }
+        let chosen = &self.candidates[self.choice];
+        let affordable = |candidate: &Candidate| {
+            candidate.eligible
+                && candidate.compiling.is_empty()
+                && candidate.seconds() <= allowance
+                && candidate.seconds() <= policy.exploration_limit * chosen.seconds()
+        };
+        let visits = f64::from(knowledge.experience.visits(size));
+        let follow = visits.clamp(LEAST_CALLS, MOST_CALLS);
+        self.candidates
+            .iter()
+            .enumerate()
+            .filter(|(at, candidate)| *at != self.choice && affordable(candidate))
+            .map(|(at, candidate)| (at, candidate.profit_of_trying(chosen, follow)))
+            .filter(|(_, profit)| *profit > 0.0)
+            .max_by(|(_, a), (_, b)| a.total_cmp(b))
+            .map(|(at, _)| at)
+    }
+}
+
+/// As many calls like this one are expected to follow as there were, but at least and at most so many.
+const LEAST_CALLS: f64 = 20.0;
+const MOST_CALLS: f64 = 1000.0;
+
+impl Policy {
+    /// Whether a split is enough faster than the fastest single device, also in view of how well both are known.
+    fn is_worth_splitting(&self, split: &Candidate, alone: &Candidate) -> bool {
+        const STANDARD_ERRORS: f64 = 3.0;
+        let error = (split.noise + alone.noise).sqrt();
+        let gain = f64::max(self.split_gain, 1.0 - (-STANDARD_ERRORS * error).exp());
+        split.seconds() < (1.0 - gain) * alone.seconds()
+    }
+}
+
+impl Candidate {
+    /// Seconds that trying this once is expected to save over `follow` further calls, less what it costs now.
+    ///
+    /// The expected improvement of Bayesian optimisation (D. Jones, M. Schonlau, W. Welch, "Efficient global
+    /// optimization of expensive black-box functions", J. Global Optimization 13, 1998), with the logarithms of both
+    /// times normally distributed.
+    fn profit_of_trying(&self, chosen: &Self, follow: f64) -> f64 {
+        let deviation = (self.variance - self.noise).max(0.0).sqrt();
+        if deviation == 0.0 || chosen.seconds() <= 0.0 || self.seconds() <= 0.0 {
+            return 0.0;
+        }
+        let behind = (self.seconds() / chosen.seconds()).ln();
+        let improvement = deviation * expected_excess(-behind / deviation);
+        let loss = deviation * expected_excess(behind / deviation);
+        chosen.seconds() * (follow * improvement - loss)
+    }
+}
+
+/// The mean of what a standard normal variable exceeds `-z` by, or 0 where it does not.
+fn expected_excess(z: f64) -> f64 {
+    let density = (-0.5 * z * z).exp() * 0.398_942_280_401_432_7;
+    // The logistic approximation of the normal distribution function, good to 0.01 %.
+    let below = 1.0 / (1.0 + (-z * (1.595_769_121_6 + 0.072_630_2 * z * z)).exp());
+    (density + z * below).max(0.0)
 }

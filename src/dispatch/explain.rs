@@ -2,7 +2,7 @@
 
 use super::consider::{Candidate, Considered, Why, consider};
 use super::placement::Placement;
-use super::plan::{PlannedPart, Policy, Request};
+use super::plan::{Knowledge, PlannedPart, Policy, Request};
 use crate::cost::{Machine, Prediction};
 use crate::device::DeviceId;
 use crate::error::Result;
@@ -31,8 +31,6 @@ pub struct Explanation {
     pub advantage: Option<f64>,
     /// The devices that cannot or may not run the call alone.
     pub ruled_out: Vec<Exclusion>,
-    /// How many times longer parts are taken to take because they run at the same time.
-    pub corun_slowdown: f64,
 }
 
 /// One way to run a call.
@@ -43,6 +41,13 @@ pub struct Alternative {
     pub name: String,
     /// Seconds until the results are complete.
     pub predicted_seconds: f64,
+    /// Of these, seconds to put the results of its parts together.
+    pub combine_seconds: f64,
+    /// Measurements that the prediction rests on, the fewest of any of its parts: 0 if one is predicted from the rates
+    /// of the device, or from other sizes, alone.
+    pub samples: u64,
+    /// How sure the prediction is: the standard deviation of its natural logarithm, so that 0.1 means about 10 %.
+    pub uncertainty: f64,
     /// Whether it may be chosen.
     pub eligible: bool,
     /// Its parts; several for a split.
@@ -61,6 +66,12 @@ pub struct AlternativePart {
     pub range: [usize; 2],
     /// What its time is made of.
     pub predicted: Prediction,
+    /// Measurements that the prediction rests on.
+    pub samples: u64,
+    /// The standard deviation of the natural logarithm of its seconds.
+    pub uncertainty: f64,
+    /// Whether it is larger, or smaller, than all that was measured.
+    pub extrapolated: bool,
 }
 
 /// A device that cannot or may not run a call alone.
@@ -82,10 +93,11 @@ pub struct Exclusion {
 pub fn explain(
     request: &Request<'_>,
     machine: &Machine,
+    knowledge: &Knowledge,
     placement: &Placement,
     policy: &Policy,
 ) -> Result<Explanation> {
-    let mut found = consider(request, machine, placement, policy)?;
+    let mut found = consider(request, machine, knowledge, placement, policy)?;
     let chosen = found.candidates.remove(found.choice);
     let next = found
         .candidates
@@ -113,14 +125,13 @@ pub fn explain(
         reason: why.to_string(),
     });
     Ok(Explanation {
-        kernel: request.kernel.into(),
+        kernel: request.kernel.name.into(),
         items: request.items,
         placement: placement.to_string(),
         choice,
         reason,
         advantage,
         ruled_out: ruled_out.collect(),
-        corun_slowdown: policy.corun_slowdown,
         candidates: found
             .candidates
             .into_iter()
@@ -156,6 +167,14 @@ fn reason(found: &Considered, policy: &Policy, next: Option<(String, f64)>) -> S
             next("there is no other"),
             percent(policy.split_gain)
         ),
+        Why::Compiling => format!(
+            "what would be faster must compile its pipelines first; {}",
+            next("there is no other")
+        ),
+        Why::Exploring => format!(
+            "it may be faster than is known, which is worth finding out; {}",
+            next("there is no other")
+        ),
     }
 }
 
@@ -189,9 +208,13 @@ fn engine_name(device: DeviceId, threads: usize) -> String {
 
 impl From<Candidate> for Alternative {
     fn from(candidate: Candidate) -> Self {
+        let samples = candidate.plan.parts.iter().map(|p| p.evidence.samples);
         Self {
             name: name(&candidate),
             predicted_seconds: candidate.seconds(),
+            combine_seconds: candidate.plan.combine_seconds,
+            samples: samples.min().unwrap_or(0),
+            uncertainty: candidate.variance.sqrt(),
             eligible: candidate.eligible,
             parts: candidate
                 .plan
@@ -210,6 +233,9 @@ impl From<PlannedPart> for AlternativePart {
             threads: part.threads,
             range: [part.range.start, part.range.end],
             predicted: part.predicted,
+            samples: part.evidence.samples,
+            uncertainty: part.evidence.uncertainty,
+            extrapolated: part.evidence.extrapolated,
         }
     }
 }
@@ -223,52 +249,18 @@ impl fmt::Display for Explanation {
             count(self.items),
             self.placement
         )?;
-        let header = [
-            "candidate",
-            "predicted",
-            "launch",
-            "upload",
-            "compute",
-            "download",
-        ];
-        let mut rows = vec![(' ', header.map(String::from))];
+        let mut rows = vec![(' ', HEADER.map(String::from))];
         for (at, candidate) in self.candidates.iter().enumerate() {
             let mark = match candidate {
                 _ if at == self.choice => '*',
                 candidate if !candidate.eligible => '-',
                 _ => ' ',
             };
-            let total = seconds(candidate.predicted_seconds);
-            if let [part] = &candidate.parts[..] {
-                rows.push((
-                    mark,
-                    cells(candidate.name.clone(), total, Some(&part.predicted)),
-                ));
-                continue;
-            }
-            rows.push((mark, cells(candidate.name.clone(), total, None)));
-            for part in &candidate.parts {
-                let [start, end] = part.range;
-                let name = engine_name(part.device, part.threads);
-                let name = format!("  {name}: {}..{}", count(start), count(end));
-                let total = seconds(part.predicted.seconds());
-                rows.push((' ', cells(name, total, Some(&part.predicted))));
-            }
+            rows.push((mark, candidate.cells()));
+            let parts = candidate.parts.iter().filter(|_| candidate.parts.len() > 1);
+            rows.extend(parts.map(|part| (' ', part.cells())));
         }
-        let width = |column: usize| {
-            rows.iter()
-                .map(|(_, cells)| cells[column].chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: [usize; 6] = std::array::from_fn(width);
-        for (mark, cells) in &rows {
-            let mut line = format!("{mark} {:<1$}", cells[0], widths[0]);
-            for (cell, width) in cells.iter().zip(widths).skip(1) {
-                line += &format!("  {cell:>width$}");
-            }
-            writeln!(f, "{}", line.trim_end())?;
-        }
+        write_table(f, &rows)?;
         writeln!(
             f,
             "\nchosen: {}: {}",
@@ -281,39 +273,103 @@ impl fmt::Display for Explanation {
                 excluded.device, excluded.name, excluded.reason
             )?;
         }
-        if self
-            .candidates
-            .iter()
-            .any(|candidate| candidate.parts.len() > 1)
-        {
+        if self.candidates.iter().any(|c| c.parts.len() > 1) {
             writeln!(
                 f,
-                "a split takes as long as its longest part, times {} because its devices slow each other down",
-                self.corun_slowdown
+                "a split takes as long as its longest part; that its devices slow each other down is counted"
             )?;
         }
         write!(
             f,
-            "predicted from the measured rates of the devices, not from runs of this kernel"
+            "samples are runs of this kernel at about this size; without any, a time is predicted from the measured\n\
+             rates of the device and from runs at other sizes, and `±` says how far off it may be"
         )
     }
 }
 
-/// A row of the table; a part that takes no time is a dash.
-fn cells(name: String, total: String, predicted: Option<&Prediction>) -> [String; 6] {
-    let cell = |value: fn(&Prediction) -> f64| match predicted.map(value) {
-        None => String::new(),
-        Some(0.0) => "–".into(),
-        Some(value) => seconds(value),
+const COLUMNS: usize = 10;
+const HEADER: [&str; COLUMNS] = [
+    "candidate",
+    "predicted",
+    "±",
+    "samples",
+    "wait",
+    "launch",
+    "upload",
+    "compute",
+    "download",
+    "combine",
+];
+/// A part of a time that is nothing.
+const NOTHING: &str = "–";
+
+/// Columns in which all cells are empty or nothing are left out.
+fn write_table(f: &mut fmt::Formatter<'_>, rows: &[(char, [String; COLUMNS])]) -> fmt::Result {
+    let shown = |column: &usize| {
+        let mut cells = rows[1..].iter().map(|(_, cells)| &cells[*column]);
+        !["wait", "combine"].contains(&HEADER[*column])
+            || cells.any(|cell| !cell.is_empty() && cell != NOTHING)
     };
-    [
-        name,
-        total,
-        cell(|p| p.launch),
-        cell(|p| p.upload),
-        cell(|p| p.compute),
-        cell(|p| p.download),
-    ]
+    let width = |column: usize| {
+        let cells = rows.iter().map(|(_, cells)| cells[column].chars().count());
+        (column, cells.max().unwrap_or(0))
+    };
+    let columns: Vec<_> = (0..COLUMNS).filter(shown).map(width).collect();
+    for (mark, cells) in rows {
+        let mut line = String::from(*mark);
+        for (column, width) in &columns {
+            let cell = &cells[*column];
+            line += &match column {
+                0 => format!(" {cell:<width$}"),
+                _ => format!("  {cell:>width$}"),
+            };
+        }
+        writeln!(f, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+impl Alternative {
+    /// Its row of the table. What the time is made of is in the rows of its parts, if there are several.
+    fn cells(&self) -> [String; COLUMNS] {
+        let mut cells = match &self.parts[..] {
+            [part] => part.cells(),
+            _ => Default::default(),
+        };
+        cells[0] = self.name.clone();
+        cells[1] = seconds(self.predicted_seconds);
+        cells[2] = format!("{:.0} %", 100.0 * self.uncertainty);
+        cells[3] = self.samples.to_string();
+        if self.combine_seconds > 0.0 {
+            cells[COLUMNS - 1] = seconds(self.combine_seconds);
+        }
+        cells
+    }
+}
+
+impl AlternativePart {
+    /// Its row of the table; a part of the time that is nothing is a dash.
+    fn cells(&self) -> [String; COLUMNS] {
+        let [start, end] = self.range;
+        let name = engine_name(self.device, self.threads);
+        let cell = |value: f64| match value {
+            0.0 => NOTHING.into(),
+            value => seconds(value),
+        };
+        let predicted = &self.predicted;
+        [
+            format!("  {name}: {}..{}", count(start), count(end)),
+            seconds(predicted.seconds()),
+            format!("{:.0} %", 100.0 * self.uncertainty),
+            self.samples.to_string(),
+            cell(predicted.wait),
+            cell(predicted.launch),
+            cell(predicted.upload),
+            cell(predicted.compute),
+            cell(predicted.download),
+            String::new(),
+        ]
+    }
 }
 
 #[cfg(test)]
@@ -321,6 +377,7 @@ mod tests {
     use super::super::plan::Operand;
     use super::*;
     use crate::array::RangeSet;
+    use crate::cost::learned::KernelKey;
     use crate::cost::{Curve, DeviceModel, Engine, Limits, Link};
     use crate::device::DeviceKind;
     use crate::kernel::{Access, Role, Work};
@@ -364,7 +421,7 @@ mod tests {
             (DeviceId::Gpu(0), RangeSet::from(0..n))
         ];
         let request = Request {
-            kernel: "scale",
+            kernel: KernelKey::named("scale"),
             items: n,
             border_grain: 64,
             work: Work {
@@ -381,9 +438,17 @@ mod tests {
                 len: n,
                 element_bytes: 4,
                 residency,
+                read_back: 0.0,
             }],
         };
-        explain(&request, &machine, &placement, &Policy::default()).expect("it can be planned")
+        explain(
+            &request,
+            &machine,
+            &Knowledge::default(),
+            &placement,
+            &Policy::default(),
+        )
+        .expect("it can be planned")
     }
 
     #[test]
@@ -392,19 +457,20 @@ mod tests {
         let wanted = "\
 scale, 10,000,000 items, placement auto
 
-  candidate                                predicted   launch   upload  compute  download
-* gpu0 50 % + cpu 50 %                       1.11 ms
-    gpu0: 0..4,957,504                       1.01 ms  20.0 µs        –   992 µs         –
-    cpu, 2 threads: 4,957,504..10,000,000    1.01 ms  3.00 µs        –  1.01 ms         –
-  cpu, 2 threads                             2.00 ms  3.00 µs        –  2.00 ms         –
-  gpu0                                       2.02 ms  20.0 µs        –  2.00 ms         –
-  cpu, 1 thread                              4.00 ms        –        –  4.00 ms         –
-- gpu1                                       12.1 ms   100 µs  4.01 ms  8.00 ms         –
+  candidate                                predicted     ±  samples   launch   upload  compute  download
+* gpu0 50 % + cpu 50 %                       1.11 ms  71 %        0
+    gpu0: 0..4,957,504                       1.11 ms  71 %        0  22.0 µs        –  1.09 ms         –
+    cpu, 2 threads: 4,957,504..10,000,000    1.11 ms  71 %        0  3.30 µs        –  1.11 ms         –
+  cpu, 2 threads                             2.00 ms  71 %        0  3.00 µs        –  2.00 ms         –
+  gpu0                                       2.02 ms  71 %        0  20.0 µs        –  2.00 ms         –
+  cpu, 1 thread                              4.00 ms  71 %        0        –        –  4.00 ms         –
+- gpu1                                       12.1 ms  71 %        0   100 µs  4.01 ms  8.00 ms         –
 
 chosen: gpu0 50 % + cpu 50 %: it is predicted to be the fastest; cpu, 2 threads would take 1.80 times as long
 ruled out: gpu1 (the Software): a software adapter computes on the CPU's cores, and is not known to be faster than they are
-a split takes as long as its longest part, times 1.1 because its devices slow each other down
-predicted from the measured rates of the devices, not from runs of this kernel";
+a split takes as long as its longest part; that its devices slow each other down is counted
+samples are runs of this kernel at about this size; without any, a time is predicted from the measured
+rates of the device and from runs at other sizes, and `±` says how far off it may be";
         assert_eq!(text, wanted, "\n{text}");
     }
 

@@ -3,6 +3,7 @@
 
 use super::plan::{Operand, Request};
 use crate::array::RangeSet;
+use crate::cost::learned::DeviceSet;
 use crate::cost::prior::Demand;
 use crate::cost::{DeviceModel, Machine};
 use crate::device::DeviceId;
@@ -25,6 +26,14 @@ pub(super) struct Load {
     pub download: f64,
     /// How many seconds of both do not depend on how many items there are.
     pub fixed: f64,
+    /// Seconds to move to the host afterwards what the caller is expected to read there.
+    pub read_back: f64,
+    /// How many of these do not depend on how many items there are.
+    pub read_back_fixed: f64,
+    /// The devices that send something to the host first.
+    pub holders: DeviceSet,
+    /// How large it is to the learner: log2 of its operations, bytes and items.
+    pub size: f64,
 }
 
 /// Why a device cannot, or may not, run a call.
@@ -46,6 +55,7 @@ pub(super) enum RuledOut {
         limit: u64,
     },
     Software,
+    Compiling,
 }
 
 impl fmt::Display for RuledOut {
@@ -65,6 +75,9 @@ impl fmt::Display for RuledOut {
             }
             Self::Software => f.write_str(
                 "a software adapter computes on the CPU's cores, and is not known to be faster than they are",
+            ),
+            Self::Compiling => f.write_str(
+                "its pipelines for the kernel are not compiled yet; the CPU runs it meanwhile",
             ),
         }
     }
@@ -108,6 +121,9 @@ impl Load {
                 });
             }
             pieces.fit(array, operand);
+            if operand.access.writes() {
+                load.add_read_back(operand, bytes, device);
+            }
             if operand.access.reads() {
                 moves.add(operand, device.id, elements, whole);
             }
@@ -132,7 +148,17 @@ impl Load {
                 + bytes_of_whole as f64 * (1.0 - share),
             footprint_bytes: bytes_of_all as f64,
         };
+        load.size = size(request, range.len());
         Ok(load)
+    }
+
+    fn add_read_back(&mut self, operand: &Operand, bytes: u64, device: &DeviceModel) {
+        let bytes = bytes as f64 * operand.read_back.clamp(0.0, 1.0);
+        if let Some(link) = device.download.as_ref().filter(|_| bytes > 0.0) {
+            let line = link.line(bytes);
+            self.read_back += line.fixed + line.per_byte * bytes;
+            self.read_back_fixed += line.fixed;
+        }
     }
 
     fn add_moves(&mut self, moves: &Moves, machine: &Machine, device: &DeviceModel) {
@@ -143,6 +169,7 @@ impl Load {
             self.fixed = line.fixed + line.per_byte * moves.missing_whole;
         }
         for (holder, bytes) in &moves.fetched {
+            self.holders = self.holders.with(*holder);
             let holder = machine.device(*holder);
             if let Some(link) = holder.and_then(|holder| holder.download.as_ref()) {
                 let line = link.line(*bytes);
@@ -151,6 +178,13 @@ impl Load {
             }
         }
     }
+}
+
+/// How large so many of the request's items are to the learner: log2 of their operations, bytes and number.
+pub(super) fn size(request: &Request<'_>, items: usize) -> f64 {
+    let share = items as f64 / request.items.max(1) as f64;
+    let work = sane(request.work.flops) + sane(request.work.bytes());
+    (work * share + items as f64).max(1.0).log2()
 }
 
 /// Into how many pieces a part is cut because a dispatch cannot bind all of it.

@@ -4,14 +4,17 @@
 mod consider;
 mod execute;
 mod explain;
+mod learn;
 mod load;
 mod placement;
 pub mod plan;
+pub mod replay;
 mod report;
 mod split;
 
 pub use execute::Execution;
-pub use explain::{Explanation, explain};
+pub use explain::{Alternative, AlternativePart, Exclusion, Explanation, explain};
+pub use learn::{Measured, learn};
 pub use placement::Placement;
-pub use plan::{Plan, PlannedPart, Policy, plan};
+pub use plan::{Evidence, Knowledge, Objective, Plan, PlannedPart, Policy, plan};
 pub use report::{PartReport, Report, Run};

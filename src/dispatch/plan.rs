@@ -7,6 +7,7 @@
 use super::consider::choose;
 use super::placement::Placement;
 use crate::array::{Handle, RangeSet};
+use crate::cost::learned::{Arm, DeviceSet, Experience, KernelKey};
 use crate::cost::{Machine, Prediction};
 use crate::device::DeviceId;
 use crate::error::Result;
@@ -17,8 +18,8 @@ use std::ops::Range;
 /// What is to be planned: the outline of a call, and where its arrays are valid.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
-    /// The kernel's name.
-    pub kernel: &'a str,
+    /// The kernel.
+    pub kernel: KernelKey<'a>,
     /// The length of the outermost axis.
     pub items: usize,
     /// What borders between parts are multiples of: [`Outline::border_grain`].
@@ -48,6 +49,8 @@ pub struct Operand {
     pub element_bytes: usize,
     /// Where which elements are valid.
     pub residency: Residency,
+    /// The share of what is written that the host is expected to read before it is written again, from 0 to 1.
+    pub read_back: f64,
 }
 
 /// The elements of an array that are valid on each device; [`DeviceId::Cpu`] stands for the host's memory.
@@ -55,11 +58,14 @@ pub struct Operand {
 pub type Residency = SmallVec<[(DeviceId, RangeSet); 2]>;
 
 impl<'a> Request<'a> {
-    /// The request for a kernel's outline; `residency` says where an array is valid.
+    /// The request for a kernel's outline; `residency` says where an array is valid, `read_back` how much of it is
+    /// expected to be read on the host afterwards.
     pub fn new(
-        kernel: &'a str,
+        name: &'a str,
+        implementation: u64,
         outline: &Outline,
         residency: impl Fn(&Handle) -> Residency,
+        read_back: impl Fn(&Handle) -> f64,
     ) -> Self {
         let operands = outline.bindings.iter().map(|binding| Operand {
             role: binding.role,
@@ -67,9 +73,19 @@ impl<'a> Request<'a> {
             len: binding.array.len(),
             element_bytes: binding.array.element_type().size(),
             residency: residency(&binding.array),
+            read_back: if binding.access.writes() {
+                read_back(&binding.array)
+            } else {
+                0.0
+            },
         });
+        let first = outline.bindings.first();
         Self {
-            kernel,
+            kernel: KernelKey {
+                name,
+                element_type: first.map(|binding| binding.array.element_type()),
+                implementation,
+            },
             items: outline.items,
             border_grain: outline.border_grain(),
             work: outline.work,
@@ -81,29 +97,58 @@ impl<'a> Request<'a> {
     }
 }
 
+/// What is known beyond the rates of the machine: what runs of the kernel taught, and what the devices are doing.
+#[derive(Clone, Debug, Default)]
+pub struct Knowledge {
+    /// What runs of this kernel taught.
+    pub experience: Experience,
+    /// Seconds that may be spent now on finding out whether another way is faster. 0 for no exploring.
+    pub allowance_seconds: f64,
+    /// Seconds until a device is done with the work it has; devices that are not listed are idle. A software adapter
+    /// and the CPU share one: what either has to do delays both.
+    pub backlog: SmallVec<[(DeviceId, f64); 2]>,
+    /// Devices whose pipelines for this kernel are not compiled yet.
+    pub compiling: DeviceSet,
+}
+
 /// When the planner prefers what over what.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Policy {
+    /// What is to be the least.
+    pub objective: Objective,
     /// The share of the best single device's time that a split must save to be chosen. 10 %, because the
     /// equal-finish estimate flatters itself.
     pub split_gain: f64,
     /// How many times slower per item than the fastest a device may be and still get a part. 8: what such a device
     /// could save is less than the margin above.
     pub split_speed_ratio: f64,
-    /// How many times longer a device takes while the others of a split run too. A guess until pairs are measured.
+    /// How many times longer a device takes while others of a split run too, if the pair was not measured.
     pub corun_slowdown: f64,
     /// The share of the time that must be saved for a call to leave the device that holds its data.
     pub hysteresis: f64,
+    /// How many times as long as the fastest known way another may be predicted to take to be tried at all.
+    pub exploration_limit: f64,
+}
+
+/// What a plan is to make the least of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Objective {
+    /// The time until the results are complete.
+    #[default]
+    Time,
 }
 
 impl Default for Policy {
     fn default() -> Self {
         Self {
+            objective: Objective::Time,
             split_gain: 0.1,
             split_speed_ratio: 8.0,
             corun_slowdown: 1.1,
             hysteresis: 0.1,
+            exploration_limit: 3.0,
         }
     }
 }
@@ -113,8 +158,16 @@ impl Default for Policy {
 pub struct Plan {
     /// Contiguous, ascending, none empty, one per device. None at all if there are no items.
     pub parts: SmallVec<[PlannedPart; 2]>,
-    /// Seconds from the call until its results are complete.
+    /// Seconds from the call until its results are complete, and where the caller is expected to read them.
     pub predicted_seconds: f64,
+    /// Of these, seconds to put the results of the parts together.
+    pub combine_seconds: f64,
+    /// How large the call is to the learner: log2 of its operations, bytes and items.
+    pub size: f64,
+    /// Whether it was chosen to find out how long it takes, rather than as the fastest known.
+    pub exploring: bool,
+    /// Devices that would have been chosen, were their pipelines compiled.
+    pub awaits: DeviceSet,
 }
 
 /// A part of a plan.
@@ -128,6 +181,25 @@ pub struct PlannedPart {
     pub threads: usize,
     /// What its time is made of.
     pub predicted: Prediction,
+    /// What the prediction rests on.
+    pub evidence: Evidence,
+}
+
+/// What a prediction rests on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Evidence {
+    /// The way of running that its measurements will be learned for.
+    pub arm: Arm,
+    /// log2 of its operations, bytes and items.
+    pub size: f64,
+    /// Seconds that the prior gives it, without waiting and without what the caller reads back.
+    pub prior_seconds: f64,
+    /// Measurements of this way and size. 0 if it is predicted from the prior, or from other sizes.
+    pub samples: u64,
+    /// The standard deviation of the natural logarithm of the predicted seconds: 0.1 means about 10 %.
+    pub uncertainty: f64,
+    /// Whether it is larger, or smaller, than everything that was measured.
+    pub extrapolated: bool,
 }
 
 /// Plans a call.
@@ -138,10 +210,11 @@ pub struct PlannedPart {
 pub fn plan(
     request: &Request<'_>,
     machine: &Machine,
+    knowledge: &Knowledge,
     placement: &Placement,
     policy: &Policy,
 ) -> Result<Plan> {
-    choose(request, machine, placement, policy)
+    choose(request, machine, knowledge, placement, policy)
 }
 
 #[cfg(test)]

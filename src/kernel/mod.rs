@@ -39,6 +39,13 @@ pub trait Kernel: Send + Sync + 'static {
     /// The name under which the kernel is reported and its speed is learned.
     fn name(&self) -> &str;
 
+    /// A hash of the implementation: what was learned of another one's speed is not believed. Kernels that do the same
+    /// in ways of different speed, such as one for each of several functions, give each its own. Asked for on every
+    /// call, so it must be at hand.
+    fn implementation(&self) -> u64 {
+        0
+    }
+
     /// Checks the arguments and describes the pass that dominates, which is the one that is placed.
     fn outline(&self) -> Result<Outline>;
 
@@ -51,6 +58,10 @@ impl<P: Pass> Kernel for P {
 
     fn name(&self) -> &str {
         Pass::name(self)
+    }
+
+    fn implementation(&self) -> u64 {
+        Pass::implementation(self)
     }
 
     fn outline(&self) -> Result<Outline> {
@@ -69,6 +80,11 @@ impl<P: Pass> Kernel for P {
 pub trait Pass: Send + Sync + 'static {
     /// The name for reports.
     fn name(&self) -> &str;
+
+    /// A hash of the implementation, as [`Kernel::implementation`]: for a shader [`Shader::hash`](shader::Shader::hash).
+    fn implementation(&self) -> u64 {
+        0
+    }
 
     /// The items, the arrays they touch, and what they cost. Checks the arguments.
     fn outline(&self) -> Result<Outline>;

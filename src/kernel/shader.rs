@@ -113,6 +113,11 @@ impl Shader {
         self.hash
     }
 
+    /// A hash of one of several ways to use this shader that differ in speed.
+    pub fn variant(&self, number: u64) -> u64 {
+        mixed(self.hash, number)
+    }
+
     /// Whether it may be compiled without run-time checks.
     pub fn trusted(&self) -> bool {
         self.trusted
@@ -168,6 +173,12 @@ impl Shader {
     }
 }
 
+/// A hash of two hashes, in this order.
+pub(crate) fn mixed(a: u64, b: u64) -> u64 {
+    // Multiplication by an odd number loses nothing, and the rotation brings what it mixed into reach of the next.
+    (a.rotate_left(29) ^ b).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +212,21 @@ mod tests {
             .expect_err("there is none")
             .to_string();
         assert!(error.contains("`none`"), "{error}");
+    }
+
+    #[test]
+    fn every_way_to_use_a_shader_has_its_own_hash() {
+        let [a, b] = ["a", "b"].map(|label| {
+            let source = format!("var<private> {label}: f32;");
+            Shader::builtin("test", source)
+        });
+        let mut hashes = vec![a.hash(), b.hash()];
+        hashes.extend((0..100).flat_map(|number| [a.variant(number), b.variant(number)]));
+        let all = hashes.len();
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), all);
+        assert_ne!(mixed(1, 2), mixed(2, 1));
     }
 
     #[test]

@@ -63,6 +63,10 @@ impl Pass for Axpy {
         "axpy"
     }
 
+    fn implementation(&self) -> u64 {
+        SHADER.hash()
+    }
+
     fn outline(&self) -> Result<Outline> {
         let n = self.y.len();
         Error::check_length("axpy", "x", self.x.len(), n, || format!("y has {n}"))?;
@@ -119,6 +123,10 @@ pub const ENTRY: Entry = Entry {
     bitwise: false,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
     audit_sizes: catalog::LINEAR_AUDIT_SIZES,
+    outline: |n, _| {
+        let (x, mut y) = (Array::uninit(n)?, Array::uninit(n)?);
+        catalog::outline_of(&axpy(1.0, &x, &mut y))
+    },
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (xs, ys) = (

@@ -5,7 +5,7 @@
 use crate::array::{Array, Element, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
-use crate::kernel::Work;
+use crate::kernel::{Call, Kernel, Outline, Work};
 use crate::runtime::Runtime;
 
 /// Every built-in kernel, in the order in which they are listed to users.
@@ -36,6 +36,11 @@ pub fn find(name: &str) -> Option<&'static Entry> {
     CATALOG.iter().find(|entry| entry.name == name)
 }
 
+/// The outline of the kernel named `name` at size `n`, of its first element type, or `None` if there is no such kernel.
+pub fn outline(name: &str, n: usize) -> Option<Result<Outline>> {
+    find(name).map(|entry| (entry.outline)(n, entry.dtypes[0]))
+}
+
 /// A built-in kernel as the catalog knows it.
 #[derive(Debug)]
 pub struct Entry {
@@ -54,6 +59,8 @@ pub struct Entry {
     /// Sizes at which choices are audited, ascending: from where launching is all that counts to where computing is.
     /// Smaller than those of benchmarks, since each is run in every way, also on adapters that are slow.
     pub audit_sizes: &'static [usize],
+    /// The outline of the kernel at size `n`, over arrays that take no memory: for planning without running.
+    pub outline: fn(n: usize, dtype: ElementType) -> Result<Outline>,
     /// Binds the kernel to random arguments of size `n`, drawn from `seed`.
     pub case: fn(n: usize, dtype: ElementType, seed: u64) -> Result<Box<dyn Case>>,
 }
@@ -107,6 +114,20 @@ impl Entry {
         // Allocated and given back untouched: that costs next to nothing.
         Array::<u32>::uninit(words)?.handle().fetch()
     }
+}
+
+/// The outline of a call, for [`Entry::outline`].
+pub(super) fn outline_of<K: Kernel>(call: &Call<'_, K>) -> Result<Outline> {
+    call.kernel.outline()
+}
+
+/// `n * n`, for kernels whose size is a side.
+pub(super) fn squared(kernel: &str, n: usize) -> Result<usize> {
+    n.checked_mul(n).ok_or_else(|| Error::TooLarge {
+        what: format!("{kernel}: a square"),
+        given: format!("{n} rows of {n}"),
+        limit: format!("{} elements", usize::MAX),
+    })
 }
 
 /// What the size `n` of a kernel counts.

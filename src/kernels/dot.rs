@@ -1,6 +1,6 @@
 //! The dot product of two arrays.
 
-use super::catalog::{Entry, LINEAR_AUDIT_SIZES, Size};
+use super::catalog::{self, Entry, LINEAR_AUDIT_SIZES, Size};
 use super::fold::{Fold, FoldCase, Term};
 use crate::array::{Array, ElementType};
 use crate::kernel::Call;
@@ -52,5 +52,6 @@ pub const ENTRY: Entry = Entry {
     bitwise: true,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
     audit_sizes: LINEAR_AUDIT_SIZES,
+    outline: |n, _| catalog::outline_of(&dot(&Array::uninit(n)?, &Array::uninit(n)?)),
     case: |n, _, seed| FoldCase::<f32, Product, 2>::boxed(n, seed),
 };

@@ -1,7 +1,7 @@
 //! The least and the greatest element of an array, and where they are: one pass that finds the best of each block of
 //! elements, then the best of those on the host. All by rank (`order`).
 
-use super::catalog::{Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
+use super::catalog::{self, Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
 use super::order::{Ordered, Ranking};
 use crate::array::{Array, ElementType, Handle};
 use crate::dispatch::{Execution, Explanation, Placement, Plan, Report};
@@ -172,6 +172,10 @@ impl<T: Ordered, W: Wanted<T>> Kernel for Extremum<T, W> {
         W::NAME
     }
 
+    fn implementation(&self) -> u64 {
+        SHADER.hash()
+    }
+
     fn outline(&self) -> Result<Outline> {
         let n = self.x.len();
         let outline = Outline::new(n, [Binding::read(&self.x, Role::ITEM)], Self::work(n));
@@ -245,6 +249,10 @@ struct Params {
 impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
     fn name(&self) -> &str {
         W::NAME
+    }
+
+    fn implementation(&self) -> u64 {
+        SHADER.hash()
     }
 
     fn outline(&self) -> Result<Outline> {
@@ -433,6 +441,7 @@ const fn entry(
     name: &'static str,
     about: &'static str,
     dtypes: &'static [ElementType],
+    outline: fn(usize, ElementType) -> Result<Outline>,
     case: fn(usize, ElementType, u64) -> Result<Box<dyn Case>>,
 ) -> Entry {
     let bench_sizes = &[1 << 10, 1 << 16, 1 << 20, 1 << 24];
@@ -444,6 +453,7 @@ const fn entry(
         bitwise: true,
         bench_sizes,
         audit_sizes: LINEAR_AUDIT_SIZES,
+        outline,
         case,
     }
 }
@@ -453,6 +463,7 @@ pub const MIN: Entry = entry(
     "min",
     "the least element",
     ALL,
+    |n, dtype| by_type!(dtype, T => catalog::outline_of(&min(&Array::<T>::uninit(n)?))),
     |n, dtype, seed| by_type!(dtype, T => ExtremumCase::<T, Min>::boxed(n, seed)),
 );
 
@@ -461,6 +472,7 @@ pub const MAX: Entry = entry(
     "max",
     "the greatest element",
     ALL,
+    |n, dtype| by_type!(dtype, T => catalog::outline_of(&max(&Array::<T>::uninit(n)?))),
     |n, dtype, seed| by_type!(dtype, T => ExtremumCase::<T, Max>::boxed(n, seed)),
 );
 
@@ -469,6 +481,7 @@ pub const ARGMIN: Entry = entry(
     "argmin",
     "where the least element is",
     &[ElementType::F32],
+    |n, _| catalog::outline_of(&argmin(&Array::uninit(n)?)),
     |n, _, seed| ExtremumCase::<f32, ArgMin>::boxed(n, seed),
 );
 
@@ -477,5 +490,6 @@ pub const ARGMAX: Entry = entry(
     "argmax",
     "where the greatest element is",
     &[ElementType::F32],
+    |n, _| catalog::outline_of(&argmax(&Array::uninit(n)?)),
     |n, _, seed| ExtremumCase::<f32, ArgMax>::boxed(n, seed),
 );

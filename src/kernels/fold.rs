@@ -55,6 +55,10 @@ impl<T: Addend, Of: Term<T, N>, const N: usize> Kernel for Fold<T, Of, N> {
         Of::NAME
     }
 
+    fn implementation(&self) -> u64 {
+        shader::<T>().hash()
+    }
+
     fn outline(&self) -> Result<Outline> {
         let n = self.inputs[0].len();
         for (input, name) in self.inputs.iter().zip(Of::ARGUMENTS) {
@@ -94,6 +98,14 @@ static FLOATS: LazyLock<Shader> = LazyLock::new(|| Shader::builtin("fold", SOURC
 static INTEGERS: LazyLock<Shader> =
     LazyLock::new(|| Shader::typed("fold", SOURCE, ElementType::U32));
 
+fn shader<T: Addend>() -> &'static Shader {
+    if T::TYPE == ElementType::F32 {
+        &FLOATS
+    } else {
+        &INTEGERS
+    }
+}
+
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
@@ -107,6 +119,10 @@ struct Params {
 impl<T: Addend, Of: Term<T, N>, const N: usize> Pass for BlockSums<T, Of, N> {
     fn name(&self) -> &str {
         Of::NAME
+    }
+
+    fn implementation(&self) -> u64 {
+        shader::<T>().hash()
     }
 
     fn outline(&self) -> Result<Outline> {
@@ -137,13 +153,8 @@ impl<T: Addend, Of: Term<T, N>, const N: usize> Pass for BlockSums<T, Of, N> {
             lead: args[N].lead(),
             zero: 0,
         };
-        let shader = if T::TYPE == ElementType::F32 {
-            &FLOATS
-        } else {
-            &INTEGERS
-        };
         let groups = part.len().div_ceil(BLOCK) as u32;
-        part.dispatch_with(shader, Of::NAME, &[], &args, &params, groups)
+        part.dispatch_with(shader::<T>(), Of::NAME, &[], &args, &params, groups)
     }
 }
 

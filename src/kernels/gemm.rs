@@ -143,6 +143,14 @@ impl Pass for Gemm {
         "gemm"
     }
 
+    fn implementation(&self) -> u64 {
+        if self.product_vanishes() {
+            return scale::SHADER.hash();
+        }
+        let transposed = [self.a.transposed, self.b.transposed].map(u64::from);
+        SHADER.variant(transposed[0] * 2 + transposed[1])
+    }
+
     fn outline(&self) -> Result<Outline> {
         self.check_shapes()?;
         let (m, n, k) = (self.c.rows, self.c.columns, self.k());
@@ -394,6 +402,20 @@ pub const ENTRY: Entry = Entry {
     bitwise: false,
     bench_sizes: &[128, 256, 512, 1024, 2048],
     audit_sizes: &[32, 64, 128, 384, 1024],
+    outline: |n, _| {
+        let squared = catalog::squared("gemm", n)?;
+        let (a, b, mut c) = (
+            Array::uninit(squared)?,
+            Array::uninit(squared)?,
+            Array::uninit(squared)?,
+        );
+        let (a, b, c) = (
+            a.as_matrix(n, n)?,
+            b.as_matrix(n, n)?,
+            c.as_matrix_mut(n, n)?,
+        );
+        catalog::outline_of(&gemm(1.0, a, b, 0.0, c))
+    },
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut random = || catalog::random_f32(n * n, &mut rng);

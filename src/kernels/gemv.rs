@@ -91,6 +91,14 @@ impl Pass for Gemv {
         "gemv"
     }
 
+    fn implementation(&self) -> u64 {
+        match self.a.transposed {
+            _ if self.product_vanishes() => scale::SHADER.hash(),
+            false => ROWS_SHADER.hash(),
+            true => COLUMNS_SHADER.hash(),
+        }
+    }
+
     fn outline(&self) -> Result<Outline> {
         let (m, k) = (self.a.rows, self.k());
         Error::check_length("gemv", "x", self.x.len(), k, || format!("A is {}", self.a))?;
@@ -448,6 +456,11 @@ pub const ENTRY: Entry = Entry {
     bitwise: false,
     bench_sizes: &[256, 1024, 4096, 8192],
     audit_sizes: &[64, 192, 512, 1536, 4096],
+    outline: |n, _| {
+        let a = Array::uninit(catalog::squared("gemv", n)?)?;
+        let (x, mut y) = (Array::uninit(n)?, Array::uninit(n)?);
+        catalog::outline_of(&gemv(1.0, a.as_matrix(n, n)?, &x, 0.0, &mut y))
+    },
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (a, x) = (

@@ -126,6 +126,11 @@ impl Pass for HeatStep {
         "heat"
     }
 
+    fn implementation(&self) -> u64 {
+        // Rows that begin at vectors are computed four cells at a time.
+        SHADER.variant(u64::from(self.cols.is_multiple_of(4)))
+    }
+
     fn outline(&self) -> Result<Outline> {
         let Self { rows, cols, r, .. } = *self;
         if !(r > 0.0 && r <= 0.25) {
@@ -253,13 +258,14 @@ pub const ENTRY: Entry = Entry {
     bitwise: false,
     bench_sizes: &[256, 1024, 4096],
     audit_sizes: &[64, 192, 512, 1024, 2048],
+    outline: |n, _| {
+        let cells = catalog::squared("heat", n)?;
+        let (u, mut next) = (Array::uninit(cells)?, Array::uninit(cells)?);
+        catalog::outline_of(&heat_step((n, n), 0.25, Border::Insulated, &u, &mut next))
+    },
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let cells = n.checked_mul(n).ok_or_else(|| Error::TooLarge {
-            what: "heat: a grid".into(),
-            given: format!("{n} rows of {n}"),
-            limit: format!("{} cells", usize::MAX),
-        })?;
+        let cells = catalog::squared("heat", n)?;
         let us = catalog::random_f32(cells, &mut rng);
         let border = if rng.bool() {
             Border::Insulated

@@ -86,6 +86,10 @@ impl Kernel for Leapfrog {
         "leapfrog"
     }
 
+    fn implementation(&self) -> u64 {
+        SHADER.variant(Pass::implementation(&self.forces))
+    }
+
     fn outline(&self) -> Result<Outline> {
         let dt = self.kick.dt;
         if !dt.is_finite() {
@@ -146,6 +150,10 @@ impl Pass for KickDrift {
         "leapfrog"
     }
 
+    fn implementation(&self) -> u64 {
+        SHADER.hash()
+    }
+
     fn outline(&self) -> Result<Outline> {
         let bindings = [
             Binding::read(&self.accelerations, Role::rows(WIDTH)),
@@ -192,6 +200,10 @@ struct Kick {
 impl Pass for Kick {
     fn name(&self) -> &str {
         "leapfrog"
+    }
+
+    fn implementation(&self) -> u64 {
+        SHADER.hash()
     }
 
     fn outline(&self) -> Result<Outline> {

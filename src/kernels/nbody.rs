@@ -5,7 +5,7 @@ mod pairs;
 
 pub use energy::{Energy, nbody_energy};
 
-use super::catalog::{Case, Check, Entry, Size};
+use super::catalog::{self, Case, Check, Entry, Size};
 use crate::array::{Array, ElementType, Handle};
 use crate::device::DeviceKind;
 use crate::dispatch::{Explanation, Placement, Plan, Report};
@@ -179,6 +179,10 @@ impl Pass for NBody {
         "nbody"
     }
 
+    fn implementation(&self) -> u64 {
+        SHADER.variant(u64::from(self.softening.is_careful()))
+    }
+
     fn outline(&self) -> Result<Outline> {
         let len = self.bodies.len();
         let n = count_bodies("nbody", len)?;
@@ -272,6 +276,11 @@ pub const ENTRY: Entry = Entry {
     bitwise: false,
     bench_sizes: &[256, 1024, 4096, 16_384],
     audit_sizes: &[64, 256, 1024, 2048, 8192],
+    outline: |n, _| {
+        let len = floats(n)?;
+        let (bodies, mut accelerations) = (Array::uninit(len)?, Array::uninit(len)?);
+        catalog::outline_of(&nbody_accelerations(0.01, &bodies, &mut accelerations))
+    },
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         let xs = random_bodies(n, &mut rng)?;
@@ -286,15 +295,19 @@ pub const ENTRY: Entry = Entry {
     },
 };
 
-/// Bodies about the origin, some tightly bound and some far away, with masses of several magnitudes. All positive:
-/// where attractions cancel, an error relative to what is left says nothing.
-fn random_bodies(n: usize, rng: &mut fastrand::Rng) -> Result<Vec<f32>> {
-    let len = n.checked_mul(WIDTH).ok_or_else(|| Error::TooLarge {
+/// The elements of `n` bodies.
+fn floats(n: usize) -> Result<usize> {
+    n.checked_mul(WIDTH).ok_or_else(|| Error::TooLarge {
         what: "nbody: an array of bodies".into(),
         given: format!("{n} bodies"),
         limit: format!("{} bodies", usize::MAX / WIDTH),
-    })?;
-    let mut xs = Vec::with_capacity(len);
+    })
+}
+
+/// Bodies about the origin, some tightly bound and some far away, with masses of several magnitudes. All positive:
+/// where attractions cancel, an error relative to what is left says nothing.
+fn random_bodies(n: usize, rng: &mut fastrand::Rng) -> Result<Vec<f32>> {
+    let mut xs = Vec::with_capacity(floats(n)?);
     for _ in 0..n {
         let scale = match rng.u32(0..16) {
             0 => 1e-3,

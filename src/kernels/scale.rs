@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 use std::sync::LazyLock;
 
-static SHADER: LazyLock<Shader> =
+pub(super) static SHADER: LazyLock<Shader> =
     LazyLock::new(|| Shader::builtin("scale", include_str!("../../shaders/scale.wgsl")));
 
 /// Elements that one thread scales at a time.

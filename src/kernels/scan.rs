@@ -1,7 +1,7 @@
 //! Prefix sums, in three passes: the totals of tiles, the prefix sums of those (this kernel again, on less), and the
 //! prefix sums of each tile on top of what carries into it. By one fixed tree (`prefix`).
 
-use super::catalog::{Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
+use super::catalog::{self, Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
 use super::prefix::{self, Kind, TILE};
 use super::tree::Addend;
 use crate::array::{Array, ElementType, Handle};
@@ -136,6 +136,10 @@ impl<T: Addend> Kernel for Scan<T> {
         }
     }
 
+    fn implementation(&self) -> u64 {
+        shader::<T>().hash()
+    }
+
     fn outline(&self) -> Result<Outline> {
         let n = self.out.len();
         Error::check_length(Kernel::name(self), "x", self.x.len(), n, || {
@@ -205,6 +209,10 @@ impl<T: Addend> Pass for TileTotals<T> {
         "scan (totals of tiles)"
     }
 
+    fn implementation(&self) -> u64 {
+        shader::<T>().hash()
+    }
+
     fn outline(&self) -> Result<Outline> {
         let n = self.x.len();
         let bindings = [
@@ -245,6 +253,10 @@ struct ScanTiles<T> {
 impl<T: Addend> Pass for ScanTiles<T> {
     fn name(&self) -> &str {
         "scan (tiles)"
+    }
+
+    fn implementation(&self) -> u64 {
+        shader::<T>().hash()
     }
 
     fn outline(&self) -> Result<Outline> {
@@ -297,6 +309,7 @@ pub const INCLUSIVE: Entry = Entry {
     bitwise: true,
     bench_sizes: BENCH_SIZES,
     audit_sizes: LINEAR_AUDIT_SIZES,
+    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&inclusive_scan(&Array::<T>::uninit(n)?, &mut Array::uninit(n)?))),
     case: |n, dtype, seed| by_type!(dtype, T => ScanCase::<T>::boxed(Kind::Inclusive, n, seed)),
 };
 
@@ -309,6 +322,7 @@ pub const EXCLUSIVE: Entry = Entry {
     bitwise: true,
     bench_sizes: BENCH_SIZES,
     audit_sizes: LINEAR_AUDIT_SIZES,
+    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&exclusive_scan(&Array::<T>::uninit(n)?, &mut Array::uninit(n)?))),
     case: |n, dtype, seed| by_type!(dtype, T => ScanCase::<T>::boxed(Kind::Exclusive, n, seed)),
 };
 

@@ -1,6 +1,6 @@
 //! The sum of an array.
 
-use super::catalog::{Entry, LINEAR_AUDIT_SIZES, Size, by_type};
+use super::catalog::{self, Entry, LINEAR_AUDIT_SIZES, Size, by_type};
 use super::fold::{Fold, FoldCase, Term};
 use super::tree::Addend;
 use crate::array::{Array, ElementType};
@@ -50,5 +50,6 @@ pub const ENTRY: Entry = Entry {
     bitwise: true,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
     audit_sizes: LINEAR_AUDIT_SIZES,
+    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&sum(&Array::<T>::uninit(n)?))),
     case: |n, dtype, seed| by_type!(dtype, T => FoldCase::<T, Itself, 1>::boxed(n, seed)),
 };

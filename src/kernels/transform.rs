@@ -144,6 +144,10 @@ impl Pass for Transform {
         "transform"
     }
 
+    fn implementation(&self) -> u64 {
+        SHADER.variant(self.op as u64)
+    }
+
     fn outline(&self) -> Result<Outline> {
         let n = self.y.len();
         Error::check_length("transform", "x", self.x.len(), n, || format!("y has {n}"))?;
@@ -239,6 +243,10 @@ pub const ENTRY: Entry = Entry {
     bitwise: false,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
     audit_sizes: catalog::LINEAR_AUDIT_SIZES,
+    outline: |n, _| {
+        let (x, mut y) = (Array::uninit(n)?, Array::uninit(n)?);
+        catalog::outline_of(&transform(Unary::Exp, &x, &mut y))
+    },
     case: |n, _, seed| {
         let mut xs = catalog::random_f32(n, &mut fastrand::Rng::with_seed(seed));
         // Within what has a finite, normal exponential.

@@ -1,6 +1,6 @@
 //! Two arrays combined element by element.
 
-use super::catalog::{Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
+use super::catalog::{self, Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
 use super::order::{Ordered, Ranking};
 use crate::array::{Array, Element, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
@@ -158,6 +158,14 @@ static F32: LazyLock<Shader> = LazyLock::new(|| Shader::typed("zip", SOURCE, Ele
 static U32: LazyLock<Shader> = LazyLock::new(|| Shader::typed("zip", SOURCE, ElementType::U32));
 static I32: LazyLock<Shader> = LazyLock::new(|| Shader::typed("zip", SOURCE, ElementType::I32));
 
+fn shader<T: Arithmetic>() -> &'static Shader {
+    match T::TYPE {
+        ElementType::F32 => &F32,
+        ElementType::U32 => &U32,
+        ElementType::I32 => &I32,
+    }
+}
+
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
@@ -195,6 +203,10 @@ impl<T: Arithmetic> Zip<T> {
 impl<T: Arithmetic> Pass for Zip<T> {
     fn name(&self) -> &str {
         "zip"
+    }
+
+    fn implementation(&self) -> u64 {
+        shader::<T>().variant(self.op as u64)
     }
 
     fn outline(&self) -> Result<Outline> {
@@ -260,10 +272,10 @@ impl<T: Arithmetic> Pass for Zip<T> {
     }
 
     fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
-        let (shader, guard_zero, guard_least) = match T::TYPE {
-            ElementType::F32 => (&F32, 0, 0),
-            ElementType::U32 => (&U32, 1, 0),
-            ElementType::I32 => (&I32, 1, 1),
+        let (guard_zero, guard_least) = match T::TYPE {
+            ElementType::F32 => (0, 0),
+            ElementType::U32 => (1, 0),
+            ElementType::I32 => (1, 1),
         };
         let vectors = part.len().div_ceil(4) as u32;
         let ranking = if self.op == Binary::Max {
@@ -279,7 +291,8 @@ impl<T: Arithmetic> Pass for Zip<T> {
         };
         let args = [part.arg(0), part.arg(1), part.arg(2)];
         let op = [("OP", f64::from(self.op as u8))];
-        part.dispatch_with(shader, "main", &op, &args, &params, vectors.div_ceil(64))
+        let groups = vectors.div_ceil(64);
+        part.dispatch_with(shader::<T>(), "main", &op, &args, &params, groups)
     }
 }
 
@@ -292,6 +305,12 @@ pub const ENTRY: Entry = Entry {
     bitwise: true,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
     audit_sizes: LINEAR_AUDIT_SIZES,
+    outline: |n, dtype| {
+        by_type!(dtype, T => {
+            let (a, b, mut out) = (Array::<T>::uninit(n)?, Array::uninit(n)?, Array::uninit(n)?);
+            catalog::outline_of(&zip(Binary::Add, &a, &b, &mut out))
+        })
+    },
     case: |n, dtype, seed| by_type!(dtype, T => ZipCase::<T>::boxed(n, seed)),
 };
 

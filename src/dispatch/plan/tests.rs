@@ -2,7 +2,7 @@
 
 use super::super::explain::explain;
 use super::*;
-use crate::cost::{Curve, DeviceModel, Engine, Limits, Link};
+use crate::cost::{CoRun, Curve, DeviceModel, Engine, Limits, Link};
 use crate::device::DeviceKind;
 use crate::error::Error;
 use proptest::prelude::*;
@@ -68,6 +68,7 @@ fn operand(role: Role, access: Access, len: usize, valid: &[(DeviceId, Range<usi
         len,
         element_bytes: 4,
         residency,
+        read_back: 0.0,
     }
 }
 
@@ -76,7 +77,7 @@ fn update(n: usize, flops: f64, places: &[DeviceId]) -> Request<'static> {
     let valid: Vec<_> = places.iter().map(|place| (*place, 0..n)).collect();
     let bytes = 4.0 * n as f64;
     Request {
-        kernel: "update",
+        kernel: KernelKey::named("update"),
         items: n,
         border_grain: 64,
         work: Work {
@@ -99,13 +100,19 @@ fn rows_against(rows: usize, width: usize, whole: usize, role: Role) -> Request<
             operand(Role::rows(width), Access::Read, matrix, &[(CPU, 0..matrix)]),
             operand(role, Access::Read, whole, &[(CPU, 0..whole)]),
         ],
-        kernel: "rows",
+        kernel: KernelKey::named("rows"),
         ..update(rows, 1e6, &[CPU])
     }
 }
 
 fn place(request: &Request<'_>, machine: &Machine, placement: Placement) -> Result<Plan> {
-    plan(request, machine, &placement, &Policy::default())
+    plan(
+        request,
+        machine,
+        &Knowledge::default(),
+        &placement,
+        &Policy::default(),
+    )
 }
 
 fn devices(plan: &Plan) -> Vec<DeviceId> {
@@ -498,7 +505,14 @@ fn work_is_shared_only_if_that_saves_enough() {
     };
     for (speed, parts) in [(7.0, 2), (9.0, 1), (1.0 / 7.0, 2), (1.0 / 9.0, 1)] {
         let here = machine([cpu(), gpu(0, speed)]);
-        let plan = plan(&request, &here, &Placement::Auto, &eager).unwrap();
+        let plan = plan(
+            &request,
+            &here,
+            &Knowledge::default(),
+            &Placement::Auto,
+            &eager,
+        )
+        .unwrap();
         assert_eq!(plan.parts.len(), parts, "speed {speed}: {plan:?}");
     }
 }
@@ -506,18 +520,32 @@ fn work_is_shared_only_if_that_saves_enough() {
 #[test]
 fn parts_slow_each_other_down() {
     let request = update(1 << 24, 1e4, &[CPU, GPU0]);
-    let plan = place(
-        &request,
-        &machine([cpu(), gpu(0, 1.0)]),
-        Placement::split(0.5),
-    )
-    .unwrap();
-    let longest = plan
-        .parts
-        .iter()
-        .map(|p| p.predicted.seconds())
-        .fold(0.0, f64::max);
-    near(plan.predicted_seconds, 1.1 * longest);
+    let mut here = machine([cpu(), gpu(0, 1.0)]);
+    let alone = |here: &Machine, at: DeviceId| {
+        let split = Placement::Split(vec![(CPU, 0.5), (GPU0, 0.5)]);
+        let plan = place(&request, here, split).unwrap();
+        let part = plan.parts.iter().find(|part| part.device == at).unwrap();
+        assert_eq!(
+            part.evidence.arm.beside,
+            DeviceSet::EMPTY.with(CPU).with(GPU0).without(at)
+        );
+        near(
+            plan.predicted_seconds,
+            plan.parts
+                .iter()
+                .map(|part| part.predicted.seconds())
+                .fold(0.0, f64::max),
+        );
+        part.predicted.seconds() / part.evidence.prior_seconds
+    };
+    near(alone(&here, CPU), 1.1);
+    here.corun.push(CoRun {
+        devices: [GPU0, CPU],
+        compute: [1.3, 2.0],
+        memory: [5.0, 6.0],
+    });
+    near(alone(&here, CPU), 2.0);
+    near(alone(&here, GPU0), 1.3);
 }
 
 #[test]
@@ -526,10 +554,8 @@ fn what_every_part_reads_whole_is_moved_to_each() {
     let request = rows_against(1 << 12, 1, 1 << 20, Role::Whole);
     let both = Placement::Split(vec![(GPU0, 0.5), (GPU1, 0.5)]);
     for part in &place(&request, &here, both).unwrap().parts {
-        near(
-            part.predicted.upload,
-            5e-6 + 4.0 * ((1 << 20) + (1 << 11)) as f64 / 1e10,
-        );
+        let bytes = 4.0 * ((1 << 20) + (1 << 11)) as f64;
+        near(part.predicted.upload, 1.1 * (5e-6 + bytes / 1e10));
     }
 }
 
@@ -591,6 +617,7 @@ fn a_call_stays_where_its_data_are_unless_it_gains_enough() {
             &plan(
                 &update(1 << 24, 1e4, places),
                 &here,
+                &Knowledge::default(),
                 &Placement::Auto,
                 &policy,
             )
@@ -707,7 +734,7 @@ prop_compose! {
                      has_cpu in prop::bool::weighted(0.9), has_gpu in prop::bool::weighted(0.9)) -> Request<'static> {
         let n = items as f64;
         Request {
-            kernel: "random",
+            kernel: KernelKey::named("random"),
             items,
             border_grain: grain,
                 work: Work { flops: flops * n, bytes_read: bytes * n, bytes_written: bytes * n },
@@ -805,7 +832,7 @@ proptest! {
     fn auto_is_never_worse_than_a_device_it_could_have_taken(request in any_request(), here in any_machine()) {
         let auto = place(&request, &here, Placement::Auto);
         let free = Policy { hysteresis: 0.0, ..Policy::default() };
-        let unbound = plan(&request, &here, &Placement::Auto, &free);
+        let unbound = plan(&request, &here, &Knowledge::default(), &Placement::Auto, &free);
         for device in here.devices.iter().filter(|device| device.kind != DeviceKind::Software) {
             let Ok(alone) = place(&request, &here, device.id.into()) else { continue };
             let (auto, unbound) = (auto.as_ref().unwrap(), unbound.as_ref().unwrap());
@@ -871,8 +898,8 @@ proptest! {
             _ => Placement::Split(vec![(CPU, 0.5), (GPU1, 0.5)]),
         };
         let policy = Policy::default();
-        let plan = plan(&request, &here, &placement, &policy);
-        let explanation = explain(&request, &here, &placement, &policy);
+        let plan = plan(&request, &here, &Knowledge::default(), &placement, &policy);
+        let explanation = explain(&request, &here, &Knowledge::default(), &placement, &policy);
         let (plan, explanation) = match (plan, explanation) {
             (Ok(plan), Ok(explanation)) => (plan, explanation),
             (Err(plan), Err(explanation)) => {

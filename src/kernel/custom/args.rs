@@ -13,7 +13,7 @@ use std::cell::Cell;
 pub(super) type Closure = dyn Fn(PartItems, &WgslArgs<'_>) -> Result<()> + Send + Sync;
 
 /// How the copies of a partial result become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fold {
     /// They are added; integers wrap around. Each copy starts as 0.
     Add,

@@ -348,6 +348,10 @@ impl Kernel for BoundWgsl {
         &self.kernel.name
     }
 
+    fn implementation(&self) -> u64 {
+        self.kernel.implementation
+    }
+
     fn outline(&self) -> Result<Outline> {
         self.outline_with(&[])
     }

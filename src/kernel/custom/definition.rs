@@ -3,9 +3,10 @@
 use super::args::{Closure, Fold, PartItems};
 use crate::array::ElementType;
 use crate::error::{Error, Result};
-use crate::kernel::shader::Shader;
+use crate::kernel::shader::{Shader, mixed};
 use crate::kernel::wgsl::{self, ArrayType, Kind, Layout, Reflection, Variable};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The names of the members of a part uniform, all `u32`, in this order.
 const PART_MEMBERS: [&str; 4] = ["first", "len", "total", "lead"];
@@ -15,7 +16,7 @@ const ALIGNED_ITEMS: usize = 64;
 const MAX_ARRAYS: usize = 64;
 
 /// What a binding is to the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Use {
     Input,
     Halo(usize),
@@ -74,6 +75,8 @@ pub(super) struct Description {
 /// A kernel whose parts fit together.
 pub(super) struct Definition {
     pub(super) name: String,
+    /// Tells it from other kernels of the same name: a hash of the shader and how it is used.
+    pub(super) implementation: u64,
     pub(super) shader: Shader,
     pub(super) entry_point: String,
     pub(super) arrays: Vec<ArrayBinding>,
@@ -191,8 +194,15 @@ impl Definition {
             cpu,
             ..
         } = description;
+        let shader = Shader::checked(name.clone(), source, constants);
+        let mut hasher = DefaultHasher::new();
+        (&entry_point, group_items, halo, cpu.is_some()).hash(&mut hasher);
+        for array in &arrays {
+            (&array.name, array.role, array.scalars).hash(&mut hasher);
+        }
         Ok(Self {
-            shader: Shader::checked(name.clone(), source, constants),
+            implementation: mixed(shader.hash(), hasher.finish()),
+            shader,
             entry_point,
             name,
             arrays,

@@ -169,6 +169,10 @@ impl Pass for FoldPass {
         "fold_partials"
     }
 
+    fn implementation(&self) -> u64 {
+        self.shader().hash()
+    }
+
     fn outline(&self) -> Result<Outline> {
         let scalars = self.copies.scalars;
         let bytes = 4.0 * scalars as f64;

@@ -77,6 +77,10 @@ impl Pass for ItemsPass {
         &self.kernel.name
     }
 
+    fn implementation(&self) -> u64 {
+        self.kernel.implementation
+    }
+
     fn outline(&self) -> Result<Outline> {
         Ok(self.outline.clone())
     }

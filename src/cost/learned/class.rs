@@ -1,0 +1,219 @@
+//! The measurements of one arm at sizes within half an octave: a ring of recent ones, summed up by median and
+//! median absolute deviation, which a spike does not move.
+
+/// Recent measurements that count.
+const RING: usize = 16;
+/// As many before one of them can be told to be an outlier.
+const JUDGED: usize = 5;
+/// Outliers in a row that are a new truth.
+const NEW_TRUTH: usize = 5;
+/// Median absolute deviations from the median beyond which a measurement is an outlier.
+const OUTLIER: f32 = 5.0;
+/// The least deviation that is believed: a lucky streak of equal times says little.
+const LEAST_DEVIATION: f32 = 0.02;
+/// The standard deviation of a normal distribution in median absolute deviations.
+const NORMAL: f32 = 1.4826;
+/// The variance of a median over that of a mean, of as many normal samples.
+const MEDIAN_VARIANCE: f32 = 1.57;
+/// The deviation of single measurements until enough of them tell.
+const USUAL_DEVIATION: f32 = 0.15;
+
+/// The class of a size, which is a log2: two to the octave.
+pub(super) fn class_of(size: f64) -> i16 {
+    (2.0 * size).round().clamp(-1e4, 1e4) as i16
+}
+
+/// The measurements of one class.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Class {
+    /// Log factors, the oldest at `next` once the ring is full.
+    ring: [f32; RING],
+    len: u8,
+    next: u8,
+    /// Outliers since the last measurement that was none.
+    outliers: [f32; NEW_TRUTH],
+    outlying: u8,
+    /// Measurements ever.
+    total: u64,
+    /// The mean of the sizes measured.
+    size: f64,
+}
+
+/// What is believed of a class.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Summary {
+    /// The mean of the sizes measured.
+    pub size: f32,
+    /// The median of the log factors.
+    pub median: f32,
+    /// The variance of that median.
+    pub variance: f32,
+    /// The standard deviation of single measurements.
+    pub deviation: f32,
+    /// How many it rests on.
+    pub recent: u8,
+    /// How many there were ever.
+    pub total: u64,
+}
+
+impl Class {
+    /// A class that was kept: its recent log factors, oldest first, and how many there were ever.
+    pub(super) fn restored(size: f64, recent: &[f64], total: u64) -> Self {
+        let mut class = Self {
+            size,
+            ..Self::default()
+        };
+        let skipped = recent.len().saturating_sub(RING);
+        recent[skipped..]
+            .iter()
+            .for_each(|factor| class.push(*factor as f32));
+        class.total = total.max(recent.len() as u64);
+        class
+    }
+
+    /// Takes a measurement in, unless it is an outlier and not one of many.
+    pub(super) fn add(&mut self, size: f64, log_factor: f32) {
+        self.total += 1;
+        let weight = 1.0 / (self.total.min(RING as u64) as f64);
+        self.size += weight * (size - self.size);
+        if usize::from(self.len) >= JUDGED {
+            let (median, deviation) = self.median_and_deviation();
+            if (log_factor - median).abs() > OUTLIER * deviation.max(LEAST_DEVIATION) {
+                self.outliers[usize::from(self.outlying)] = log_factor;
+                self.outlying += 1;
+                if usize::from(self.outlying) == NEW_TRUTH {
+                    (self.len, self.next, self.outlying) = (0, 0, 0);
+                    let truth = self.outliers;
+                    truth.into_iter().for_each(|factor| self.push(factor));
+                }
+                return;
+            }
+        }
+        self.outlying = 0;
+        self.push(log_factor);
+    }
+
+    fn push(&mut self, log_factor: f32) {
+        self.ring[usize::from(self.next)] = log_factor;
+        self.next = (self.next + 1) % RING as u8;
+        self.len = (self.len + 1).min(RING as u8);
+    }
+
+    /// The recent log factors, oldest first.
+    pub(super) fn recent(&self) -> impl Iterator<Item = f32> {
+        let (len, next) = (usize::from(self.len), usize::from(self.next));
+        (0..len).map(move |i| self.ring[(next + RING - len + i) % RING])
+    }
+
+    /// What there is to believe. There must have been a measurement.
+    pub(super) fn summary(&self) -> Summary {
+        let (median, deviation) = self.median_and_deviation();
+        let count = f32::from(self.len.max(1));
+        let measured = NORMAL * deviation.max(LEAST_DEVIATION);
+        let deviation = if usize::from(self.len) >= JUDGED {
+            measured
+        } else {
+            measured.max(USUAL_DEVIATION)
+        };
+        Summary {
+            size: self.size as f32,
+            median,
+            variance: deviation * deviation * MEDIAN_VARIANCE.min(count) / count,
+            deviation,
+            recent: self.len,
+            total: self.total,
+        }
+    }
+
+    /// The median and the median absolute deviation from it. Of an even number the lower one of the middle: whatever
+    /// disturbs a measurement makes it longer.
+    fn median_and_deviation(&self) -> (f32, f32) {
+        let mut values = self.ring;
+        let values = &mut values[..usize::from(self.len)];
+        let middle = values.len().saturating_sub(1) / 2;
+        values.sort_unstable_by(f32::total_cmp);
+        let median = values.get(middle).copied().unwrap_or(0.0);
+        values
+            .iter_mut()
+            .for_each(|value| *value = (*value - median).abs());
+        values.sort_unstable_by(f32::total_cmp);
+        (median, values.get(values.len() / 2).copied().unwrap_or(0.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(factors: impl IntoIterator<Item = f32>) -> Class {
+        let mut class = Class::default();
+        factors.into_iter().for_each(|f| class.add(20.0, f));
+        class
+    }
+
+    #[test]
+    fn spikes_do_not_move_the_median() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut class = Class::default();
+        for call in 0..1000 {
+            let spike = if call % 50 == 17 { 3.0 } else { 0.0 };
+            class.add(20.0, 0.5 + 0.1 * (rng.f32() + rng.f32() - 1.0) + spike);
+            assert!((class.summary().median - 0.5).abs() < 0.12, "call {call}");
+        }
+        assert_eq!(class.summary().total, 1000);
+    }
+
+    #[test]
+    fn four_outliers_in_a_row_are_ignored_and_five_are_the_new_truth() {
+        let mut class = of([0.0, 0.01, -0.01, 0.02, 0.0, 0.01, -0.02, 0.0]);
+        for _ in 0..4 {
+            class.add(20.0, 1.1);
+            assert!(class.summary().median < 0.05);
+        }
+        class.add(20.0, 1.1);
+        assert_eq!(class.summary().median, 1.1);
+        // One that is no outlier ends the row.
+        for factor in [5.0, 5.0, 5.0, 5.0, 1.1, 5.0, 5.0, 5.0, 5.0] {
+            class.add(20.0, factor);
+        }
+        assert_eq!(class.summary().median, 1.1);
+    }
+
+    #[test]
+    fn a_slow_drift_is_followed() {
+        let mut class = Class::default();
+        for call in 0..200 {
+            class.add(20.0, 0.005 * call as f32);
+        }
+        let median = class.summary().median;
+        assert!((0.9..=1.0).contains(&median), "{median}");
+    }
+
+    #[test]
+    fn of_two_the_faster_is_believed_and_more_make_it_surer() {
+        assert_eq!(of([2.0, 0.1]).summary().median, 0.1);
+        let variance = |n: usize| of((0..n).map(|i| 0.05 * (i % 3) as f32)).summary().variance;
+        assert!(variance(1) > variance(3) && variance(3) > variance(12));
+    }
+
+    #[test]
+    fn what_was_kept_is_restored() {
+        let class = of((0..40).map(|i| 0.01 * (i % 5) as f32));
+        let recent: Vec<f64> = class.recent().map(f64::from).collect();
+        let restored = Class::restored(20.0, &recent, 40);
+        assert_eq!(restored.summary(), class.summary());
+        let too_many = vec![0.25; 1000];
+        assert_eq!(Class::restored(20.0, &too_many, 0).summary().recent, 16);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_the_summary_is_finite(factors in prop::collection::vec(-20.0f32..20.0, 1..60)) {
+            let summary = of(factors.iter().copied()).summary();
+            let (least, most) = factors.iter().fold((f32::MAX, f32::MIN), |(l, m), f| (l.min(*f), m.max(*f)));
+            prop_assert!((least..=most).contains(&summary.median));
+            prop_assert!(summary.variance > 0.0 && summary.variance.is_finite());
+        }
+    }
+}

@@ -1,0 +1,604 @@
+//! The measurements of all kernels, taken in from any thread, and the pictures of them that plans see.
+
+use super::class::{Class, Summary, class_of};
+use super::process::{self, Estimate};
+use super::{Arm, ClassRecord, DeviceSet, KernelKey, Record, Sample};
+use crate::array::ElementType;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// The variance of a log factor of which nothing was measured: most kernels are within a factor of two of the roofline.
+const UNKNOWN_VARIANCE: f64 = 0.5;
+/// What is added to the variance when an arm is judged by another of the same device.
+const SIBLING_VARIANCE: f64 = 0.03;
+/// The share of time that exploring may take.
+const EXPLORING_SHARE: f64 = 0.04;
+/// Factors beyond `exp` of this are no measurements of anything.
+const LARGEST_LOG_FACTOR: f64 = 30.0;
+
+/// Takes in how long kernels took. Shared by all threads of a runtime.
+#[derive(Debug, Default)]
+pub struct Learner {
+    kernels: RwLock<HashMap<u64, Arc<Mutex<Kernel>>>>,
+    spent: Mutex<Spent>,
+}
+
+/// Seconds of all calls.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    all: f64,
+    exploring: f64,
+}
+
+/// The measurements of one kernel.
+#[derive(Debug)]
+struct Kernel {
+    name: Box<str>,
+    element_type: Option<ElementType>,
+    implementation: u64,
+    /// By arm, the classes with data, ascending.
+    arms: Vec<(Arm, Vec<(i16, Class)>)>,
+    picture: Arc<Picture>,
+}
+
+/// What a plan sees of a kernel.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Picture {
+    arms: Vec<ArmPicture>,
+    /// How many calls of a class of sizes there were, ascending.
+    visits: Vec<(i16, u32)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct ArmPicture {
+    arm: Arm,
+    classes: Vec<Summary>,
+    /// For each class, the visits to the call's size when it was last measured.
+    measured_at: Vec<u32>,
+}
+
+/// What is known of one kernel from its runs: an unchanging picture, for one plan.
+#[derive(Clone, Debug, Default)]
+pub struct Experience {
+    picture: Option<Arc<Picture>>,
+}
+
+impl Learner {
+    /// One that knows nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What is known of a kernel now.
+    pub fn experience(&self, key: &KernelKey<'_>) -> Experience {
+        let picture = self
+            .find(key)
+            .map(|kernel| Arc::clone(&lock(&kernel).picture));
+        Experience { picture }
+    }
+
+    /// Takes in that there was a call of `size` (log2 of its operations, bytes and items), and what its parts took. A
+    /// time that is not positive, as from a clock that does not move, is ignored.
+    pub fn observe(
+        &self,
+        key: &KernelKey<'_>,
+        size: f64,
+        samples: impl IntoIterator<Item = Sample>,
+    ) {
+        let kernel = self.find_or_insert(key);
+        let mut kernel = lock(&kernel);
+        kernel.visit(class_of(size));
+        for sample in samples {
+            kernel.add(&sample);
+        }
+    }
+
+    /// Counts the seconds of a call, and whether it was chosen to find something out.
+    pub fn account(&self, seconds: f64, exploring: bool) {
+        if !(seconds > 0.0 && seconds.is_finite()) {
+            return;
+        }
+        let mut spent = lock(&self.spent);
+        spent.all += seconds;
+        if exploring {
+            spent.exploring += seconds;
+        }
+    }
+
+    /// Seconds that may be spent on exploring now.
+    pub fn allowance_seconds(&self) -> f64 {
+        let spent = *lock(&self.spent);
+        (EXPLORING_SHARE * spent.all - spent.exploring).max(0.0)
+    }
+
+    /// The share of the accounted seconds that went into exploring.
+    pub fn exploring_share(&self) -> f64 {
+        let spent = *lock(&self.spent);
+        if spent.all > 0.0 {
+            spent.exploring / spent.all
+        } else {
+            0.0
+        }
+    }
+
+    /// Everything that was learned.
+    pub fn records(&self) -> Vec<Record> {
+        let kernels = self.kernels.read().unwrap_or_else(PoisonError::into_inner);
+        let mut records: Vec<Record> = kernels
+            .values()
+            .flat_map(|kernel| lock(kernel).records())
+            .collect();
+        records.sort_by(|a, b| {
+            let key = |r: &Record| (r.implementation, r.device, r.threads, r.moved);
+            (&a.kernel, key(a), &a.beside).cmp(&(&b.kernel, key(b), &b.beside))
+        });
+        records
+    }
+
+    /// Takes in what was learned before, where nothing is known yet or less. Records that cannot be true are left out.
+    pub fn restore(&self, records: &[Record]) {
+        for record in records.iter().filter(|record| record.is_sound()) {
+            let kernel = self.find_or_insert(&KernelKey {
+                name: &record.kernel,
+                element_type: record.element_type,
+                implementation: record.implementation,
+            });
+            lock(&kernel).restore(record);
+        }
+    }
+
+    fn find(&self, key: &KernelKey<'_>) -> Option<Arc<Mutex<Kernel>>> {
+        let kernels = self.kernels.read().unwrap_or_else(PoisonError::into_inner);
+        kernels.get(&fingerprint(key)).map(Arc::clone)
+    }
+
+    fn find_or_insert(&self, key: &KernelKey<'_>) -> Arc<Mutex<Kernel>> {
+        self.find(key).unwrap_or_else(|| {
+            let mut kernels = self.kernels.write().unwrap_or_else(PoisonError::into_inner);
+            let kernel = kernels
+                .entry(fingerprint(key))
+                .or_insert_with(|| Arc::new(Mutex::new(Kernel::new(key))));
+            Arc::clone(kernel)
+        })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// FNV-1a: quick for short names, and two keys of a program that meet are not to be feared at 64 bits.
+fn fingerprint(key: &KernelKey<'_>) -> u64 {
+    let element_type = key.element_type.map_or("", ElementType::name);
+    let name = key.name.bytes().chain([0xff]).chain(element_type.bytes());
+    name.chain(key.implementation.to_le_bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+}
+
+impl Kernel {
+    fn new(key: &KernelKey<'_>) -> Self {
+        Self {
+            name: key.name.into(),
+            element_type: key.element_type,
+            implementation: key.implementation,
+            arms: Vec::new(),
+            picture: Arc::default(),
+        }
+    }
+
+    fn visit(&mut self, class: i16) {
+        let visits = &mut Arc::make_mut(&mut self.picture).visits;
+        match visits.binary_search_by_key(&class, |(class, _)| *class) {
+            Ok(at) => visits[at].1 = visits[at].1.saturating_add(1),
+            Err(at) => visits.insert(at, (class, 1)),
+        }
+    }
+
+    fn add(&mut self, sample: &Sample) {
+        let log_factor = (sample.seconds / sample.prior_seconds).ln();
+        // Not for NaN either.
+        if !(log_factor.abs() <= LARGEST_LOG_FACTOR && sample.size.is_finite()) {
+            return;
+        }
+        let (arm, at) = self.class(sample.arm, class_of(sample.size));
+        let class = &mut self.arms[arm].1[at].1;
+        class.add(sample.size, log_factor as f32);
+        self.draw(arm, at);
+    }
+
+    fn restore(&mut self, record: &Record) {
+        for class in &record.classes {
+            let (arm, at) = self.class(record.arm(), class_of(class.size));
+            let known = &mut self.arms[arm].1[at].1;
+            let restored = Class::restored(class.size, &class.recent, class.samples);
+            if known.recent().next().is_none() || known.summary().total < restored.summary().total {
+                *known = restored;
+            }
+            self.draw(arm, at);
+        }
+    }
+
+    /// The indices of an arm and of one of its classes, which are made if need be.
+    fn class(&mut self, arm: Arm, class: i16) -> (usize, usize) {
+        let index = self.arms.iter().position(|(known, _)| *known == arm);
+        let index = index.unwrap_or_else(|| {
+            self.arms.push((arm, Vec::new()));
+            Arc::make_mut(&mut self.picture).arms.push(ArmPicture {
+                arm,
+                classes: Vec::new(),
+                measured_at: Vec::new(),
+            });
+            self.arms.len() - 1
+        });
+        let classes = &mut self.arms[index].1;
+        let at = classes.partition_point(|(known, _)| *known < class);
+        if classes.get(at).is_none_or(|(known, _)| *known != class) {
+            classes.insert(at, (class, Class::default()));
+            let picture = &mut Arc::make_mut(&mut self.picture).arms[index];
+            picture.classes.insert(at, Class::default().summary());
+            picture.measured_at.insert(at, 0);
+        }
+        (index, at)
+    }
+
+    /// Puts what is believed of a class into the picture.
+    fn draw(&mut self, arm: usize, at: usize) {
+        let (class, measured) = &self.arms[arm].1[at];
+        let summary = measured.summary();
+        let picture = Arc::make_mut(&mut self.picture);
+        let visits = visits_near(&picture.visits, *class);
+        picture.arms[arm].classes[at] = summary;
+        picture.arms[arm].measured_at[at] = visits;
+    }
+
+    fn records(&self) -> Vec<Record> {
+        let class = |(_, class): &(i16, Class)| {
+            let summary = class.summary();
+            ClassRecord {
+                size: f64::from(summary.size),
+                samples: summary.total,
+                recent: class.recent().map(f64::from).collect(),
+            }
+        };
+        let record = |(arm, classes): &(Arm, Vec<(i16, Class)>)| Record {
+            kernel: self.name.to_string(),
+            element_type: self.element_type,
+            implementation: self.implementation,
+            device: arm.device,
+            threads: arm.threads,
+            beside: arm.beside.iter().collect(),
+            moved: arm.moved,
+            classes: classes.iter().map(class).collect(),
+        };
+        self.arms.iter().map(record).collect()
+    }
+}
+
+/// Calls of about the size of a class.
+fn visits_near(visits: &[(i16, u32)], class: i16) -> u32 {
+    let first = visits.partition_point(|(known, _)| *known < class - 1);
+    visits[first..]
+        .iter()
+        .take_while(|(known, _)| *known <= class + 1)
+        .map(|(_, count)| *count)
+        .fold(0, u32::saturating_add)
+}
+
+/// What else is known of a part whose speed is asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Circumstances {
+    /// The share of the prior's seconds that is not spent on moving data.
+    pub execution_share: f64,
+    /// By how much the devices beside it are expected to slow it down, as a natural logarithm.
+    pub log_slowdown: f64,
+}
+
+impl Experience {
+    /// What is believed of a part of that size, run that way.
+    ///
+    /// Where the arm itself was not measured, the same device with and without moving data tell of each other, and a
+    /// device by itself tells of one beside others. Another device, another number of threads or another kernel tell
+    /// nothing.
+    pub fn estimate(&self, arm: &Arm, size: f64, known: &Circumstances) -> Estimate {
+        let nothing = Estimate {
+            log_factor: 0.0,
+            variance: UNKNOWN_VARIANCE,
+            noise: 0.0,
+            samples: 0,
+            extrapolated: true,
+        };
+        let Some(picture) = &self.picture else {
+            return Estimate {
+                log_factor: known.log_slowdown,
+                ..nothing
+            };
+        };
+        let alone = Arm {
+            beside: DeviceSet::EMPTY,
+            ..*arm
+        };
+        let sibling = Arm {
+            moved: !arm.moved,
+            ..alone
+        };
+        let from_sibling = picture.believe(&sibling, size, nothing).map(|sibling| {
+            let execution = known.execution_share;
+            // A resident run tells of the execution only; a run with transfers mostly tells of those if they prevail.
+            let log_factor = if arm.moved {
+                (execution * sibling.log_factor.exp() + 1.0 - execution).ln()
+            } else {
+                sibling.log_factor
+            };
+            let doubt = SIBLING_VARIANCE + 0.25 * (1.0 - execution).powi(2);
+            Estimate {
+                log_factor,
+                variance: (sibling.variance + doubt).min(UNKNOWN_VARIANCE),
+                ..sibling
+            }
+        });
+        let prior = from_sibling.unwrap_or(nothing);
+        let solo = picture.believe(&alone, size, prior).unwrap_or(prior);
+        if arm.beside.is_empty() {
+            return solo;
+        }
+        let slowed = Estimate {
+            log_factor: solo.log_factor + known.log_slowdown,
+            variance: (solo.variance + SIBLING_VARIANCE).min(UNKNOWN_VARIANCE),
+            ..solo
+        };
+        picture.believe(arm, size, slowed).unwrap_or(slowed)
+    }
+
+    /// How many calls of about that size there were.
+    pub fn visits(&self, size: f64) -> u32 {
+        self.picture
+            .as_ref()
+            .map_or(0, |picture| visits_near(&picture.visits, class_of(size)))
+    }
+}
+
+impl Picture {
+    /// What the measurements of an arm, if there are any, make of what would be believed without them.
+    fn believe(&self, arm: &Arm, size: f64, prior: Estimate) -> Option<Estimate> {
+        let found = self.arms.iter().find(|picture| picture.arm == *arm)?;
+        let believed = process::estimate(&found.classes, size, prior);
+        Some(if arm.beside.is_empty() {
+            found.aged(believed, size, &self.visits)
+        } else {
+            believed
+        })
+    }
+}
+
+impl ArmPicture {
+    /// The same, less sure the more calls of that size ran another way since: devices change.
+    fn aged(&self, believed: Estimate, size: f64, visits: &[(i16, u32)]) -> Estimate {
+        const PER_CALL: f64 = 4e-4;
+        const MOST: f64 = 0.2;
+        let now = visits_near(visits, class_of(size));
+        let nearest = |(a, _): &(&Summary, &u32), (b, _): &(&Summary, &u32)| {
+            let distance = |class: &Summary| (f64::from(class.size) - size).abs();
+            distance(a).total_cmp(&distance(b))
+        };
+        let classes = self.classes.iter().zip(&self.measured_at);
+        let last = classes.min_by(nearest).map_or(now, |(_, at)| *at);
+        let age = f64::from(now.saturating_sub(last));
+        Estimate {
+            variance: (believed.variance + (PER_CALL * age).min(MOST)).min(UNKNOWN_VARIANCE),
+            ..believed
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::DeviceId;
+
+    const CPU: Arm = Arm {
+        device: DeviceId::Cpu,
+        threads: 8,
+        beside: DeviceSet::EMPTY,
+        moved: false,
+    };
+    const GPU: Arm = Arm {
+        device: DeviceId::Gpu(0),
+        threads: 1,
+        ..CPU
+    };
+    const PLAIN: Circumstances = Circumstances {
+        execution_share: 1.0,
+        log_slowdown: 0.0,
+    };
+
+    fn key() -> KernelKey<'static> {
+        KernelKey::named("axpy")
+    }
+
+    fn sample(arm: Arm, size: f64, factor: f64) -> Sample {
+        Sample {
+            arm,
+            size,
+            prior_seconds: 1e-3,
+            seconds: factor * 1e-3,
+        }
+    }
+
+    fn factor(learner: &Learner, arm: Arm, size: f64) -> f64 {
+        let estimate = learner.experience(&key()).estimate(&arm, size, &PLAIN);
+        estimate.log_factor.exp()
+    }
+
+    #[test]
+    fn kernels_types_implementations_devices_and_threads_are_learned_apart() {
+        let learner = Learner::new();
+        for _ in 0..5 {
+            learner.observe(&key(), 20.0, [sample(CPU, 20.0, 2.0)]);
+        }
+        assert!((factor(&learner, CPU, 20.0) - 2.0).abs() < 0.05);
+        assert_eq!(factor(&learner, GPU, 20.0), 1.0);
+        assert_eq!(factor(&learner, Arm { threads: 1, ..CPU }, 20.0), 1.0);
+        let others = [
+            KernelKey::named("axpz"),
+            KernelKey {
+                implementation: 1,
+                ..key()
+            },
+            KernelKey {
+                element_type: Some(ElementType::F32),
+                ..key()
+            },
+        ];
+        for other in others {
+            let unknown = learner.experience(&other).estimate(&CPU, 20.0, &PLAIN);
+            assert_eq!((unknown.log_factor, unknown.samples), (0.0, 0), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_picture_does_not_change_while_others_learn() {
+        let learner = Learner::new();
+        learner.observe(&key(), 20.0, [sample(CPU, 20.0, 2.0)]);
+        let before = learner.experience(&key());
+        let estimate = before.estimate(&CPU, 20.0, &PLAIN);
+        for _ in 0..20 {
+            learner.observe(
+                &key(),
+                20.0,
+                [sample(CPU, 20.0, 4.0), sample(GPU, 20.0, 4.0)],
+            );
+        }
+        assert_eq!(before.estimate(&CPU, 20.0, &PLAIN), estimate);
+        assert!(factor(&learner, CPU, 20.0) > 3.5);
+    }
+
+    #[test]
+    fn a_clock_that_does_not_move_teaches_nothing() {
+        let learner = Learner::new();
+        for (prior_seconds, seconds) in [
+            (1.0, 0.0),
+            (0.0, 1.0),
+            (0.0, 0.0),
+            (1.0, -1.0),
+            (1.0, f64::NAN),
+            (f64::INFINITY, 1.0),
+            (1.0, f64::INFINITY),
+        ] {
+            let sample = Sample {
+                prior_seconds,
+                seconds,
+                ..sample(CPU, 20.0, 1.0)
+            };
+            learner.observe(&key(), 20.0, [sample]);
+            learner.account(seconds, true);
+        }
+        let mut nowhere = sample(CPU, f64::NAN, 1.0);
+        learner.observe(&key(), 20.0, [nowhere]);
+        nowhere.size = f64::INFINITY;
+        learner.observe(&key(), 20.0, [nowhere]);
+        assert_eq!(learner.records(), []);
+        assert!(learner.allowance_seconds() >= 0.0 && learner.exploring_share() <= 1.0);
+    }
+
+    #[test]
+    fn moving_and_resident_runs_and_runs_beside_others_tell_of_each_other() {
+        let learner = Learner::new();
+        for _ in 0..8 {
+            learner.observe(&key(), 20.0, [sample(GPU, 20.0, 3.0)]);
+        }
+        let experience = learner.experience(&key());
+        let moved = Arm { moved: true, ..GPU };
+        let half = Circumstances {
+            execution_share: 0.5,
+            log_slowdown: 0.0,
+        };
+        let estimate = experience.estimate(&moved, 20.0, &half);
+        assert!(
+            (estimate.log_factor.exp() - 2.0).abs() < 0.1,
+            "{estimate:?}"
+        );
+        let beside = Arm {
+            beside: DeviceSet::EMPTY.with(DeviceId::Cpu),
+            ..GPU
+        };
+        let slowed = Circumstances {
+            execution_share: 1.0,
+            log_slowdown: 1.5f64.ln(),
+        };
+        let estimate = experience.estimate(&beside, 20.0, &slowed);
+        assert!(
+            (estimate.log_factor.exp() - 4.5).abs() < 0.2,
+            "{estimate:?}"
+        );
+        assert!(estimate.variance > experience.estimate(&GPU, 20.0, &PLAIN).variance);
+    }
+
+    #[test]
+    fn what_was_not_measured_for_long_is_doubted() {
+        let learner = Learner::new();
+        for _ in 0..10 {
+            learner.observe(&key(), 20.0, [sample(GPU, 20.0, 3.0)]);
+        }
+        let variance = || {
+            learner
+                .experience(&key())
+                .estimate(&GPU, 20.0, &PLAIN)
+                .variance
+        };
+        let fresh = variance();
+        (0..200).for_each(|_| learner.observe(&key(), 20.0, []));
+        assert!(variance() > fresh + 0.05);
+        learner.observe(&key(), 20.0, [sample(GPU, 20.0, 3.0)]);
+        assert!(variance() <= fresh);
+    }
+
+    #[test]
+    fn exploring_is_allowed_a_small_share_of_the_time() {
+        let learner = Learner::new();
+        assert_eq!(learner.allowance_seconds(), 0.0);
+        learner.account(100.0, false);
+        let allowance = learner.allowance_seconds();
+        assert!(allowance > 0.0 && allowance <= 5.0);
+        learner.account(allowance, true);
+        assert!(learner.allowance_seconds() < 0.5);
+        assert!(learner.exploring_share() <= 0.05);
+    }
+
+    #[test]
+    fn what_is_recorded_can_be_restored_and_more_samples_win() {
+        let learner = Learner::new();
+        for call in 0..30 {
+            let size = 10.0 + f64::from(call % 3) * 4.0;
+            let beside = Arm {
+                beside: DeviceSet::EMPTY.with(DeviceId::Gpu(0)),
+                ..CPU
+            };
+            learner.observe(
+                &key(),
+                size,
+                [sample(CPU, size, 2.0), sample(beside, size - 1.0, 3.0)],
+            );
+        }
+        let records = learner.records();
+        assert_eq!(records.len(), 2);
+        let again = Learner::new();
+        again.observe(&key(), 10.0, [sample(CPU, 10.0, 9.0)]);
+        again.restore(&records);
+        assert_eq!(again.records(), records);
+        let experience = |l: &Learner| l.experience(&key()).estimate(&CPU, 12.0, &PLAIN);
+        assert_eq!(experience(&again), experience(&learner));
+        let unsound = Record {
+            kernel: "other".into(),
+            classes: vec![ClassRecord {
+                size: 10.0,
+                samples: 3,
+                recent: vec![f64::NAN],
+            }],
+            ..records[0].clone()
+        };
+        again.restore(&[unsound]);
+        assert_eq!(again.records(), records);
+    }
+}

@@ -1,0 +1,178 @@
+//! What the planner does on a simulated machine, call after call, held against what would have been best.
+//!
+//! The planner, the policy and the learner run as in a runtime and see only what they would see there: the figures of a
+//! calibration, and the noisy time of each part that ran. The scores see the truth: for every call the noise-free time
+//! of the plan that was chosen, `T`, and of the best plan there is, `O`, with the machine as it is at that call. So the
+//! regret `Σ(T − O) / ΣO` is a pseudo-regret: it does not count what the noise adds.
+//!
+//! - **A part** of a kernel on a device takes its launch, the upload of the input bytes that are missing there, the
+//!   seconds of the kernel's table at the size whose whole work equals the part's (for kernels over items that is the
+//!   number of its items), and the download of what it wrote if that is wanted on the host. Values that a call returns
+//!   are always downloaded.
+//! - **Devices of a split** run at the same time. Each computes for longer by the product of its co-run factors with all
+//!   others that have a part: those for arithmetic if the kernel has more operations per byte than the CPU can do in the
+//!   time that it moves a byte, else those for memory. The call takes as long as the longest part.
+//! - **The best plan** is the fastest of every device alone and of every subset of the devices that are no software
+//!   adapters, with borders where the planner may put them and the shares that minimise the longest part.
+//! - **Noise** depends on the seed, the kernel, the size, the residency, the call and the device, not on what was decided
+//!   before, so that all policies meet the same.
+//! - **Calls** go in rounds: the first call of every kernel, size and residency, then the second of each, and so on, with
+//!   one learner, so that time passes equally for all.
+
+mod baselines;
+mod job;
+mod oracle;
+mod score;
+
+pub use score::{Case, Outcome, PartShare, Recovery, Row, Score, Sums, fleet};
+
+use super::learn::{Measured, learn};
+use super::placement::Placement;
+use super::plan::{Knowledge, Policy, plan};
+use crate::cost::learned::Learner;
+use crate::device::sim::SimulatedMachine;
+use crate::error::Result;
+use crate::kernel::Outline;
+use job::{Job, Parts, World};
+use score::Track;
+
+/// Calls of each kernel and size that count as cold.
+pub const COLD_CALLS: usize = 20;
+
+/// What is known of kernels: the outline of one at a size, or `None` if there is no kernel of that name.
+pub type Outlines<'a> = &'a dyn Fn(&str, usize) -> Option<Result<Outline>>;
+
+/// What is replayed.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Calls of each kernel, size and residency.
+    pub calls: usize,
+    /// Sizes; empty for up to six of each kernel's own table.
+    pub sizes: Vec<usize>,
+    /// Where arrays are.
+    pub residencies: Vec<Residency>,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// The planner's policy.
+    pub policy: Policy,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            calls: 200,
+            sizes: Vec::new(),
+            residencies: vec![Residency::Host, Residency::Device],
+            seed: 1,
+            policy: Policy::default(),
+        }
+    }
+}
+
+/// Where the arrays of a simulated call are before it, and where its results are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Residency {
+    /// Inputs are on the host only, and outputs are wanted there.
+    Host,
+    /// All arrays are valid on every device, and nothing is wanted back.
+    Device,
+}
+
+impl Residency {
+    /// Its name in output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Device => "device",
+        }
+    }
+}
+
+/// Replays calls on a machine under the planner and under simple rules. `round` is told after each round of calls.
+///
+/// Kernels of the machine that `outlines` does not know are passed over with a warning.
+///
+/// # Errors
+/// [`Error::MachineFile`] if no kernel is left, [`Error::TooLarge`] for sizes that no array can have, and whatever the
+/// planner refuses.
+pub fn replay(
+    machine: &SimulatedMachine,
+    outlines: Outlines<'_>,
+    options: &Options,
+    mut round: impl FnMut(),
+) -> Result<Outcome> {
+    let world = World::new(machine, outlines)?;
+    let jobs = world.jobs(outlines, options)?;
+    let epochs = machine.epochs();
+    let mut truth = oracle::Best::new(&world, &jobs, &epochs);
+    let mut auto = Track::new("auto", jobs.len(), options.calls);
+    let learner = Learner::new();
+    for call in 0..options.calls {
+        let slowness = world.slowness(call);
+        for (at, job) in jobs.iter().enumerate() {
+            let knowledge = Knowledge {
+                experience: learner.experience(&job.request.kernel),
+                allowance_seconds: learner.allowance_seconds(),
+                ..Knowledge::default()
+            };
+            let plan = plan(
+                &job.request,
+                world.planner(job),
+                &knowledge,
+                &Placement::Auto,
+                &options.policy,
+            )?;
+            let parts: Parts = plan
+                .parts
+                .iter()
+                .map(|part| (world.position(part.device), part.range.len()))
+                .collect();
+            let true_seconds = job.part_seconds(&world, &parts, &slowness);
+            let noisy = parts
+                .iter()
+                .zip(true_seconds)
+                .map(|((device, items), seconds)| {
+                    let factor = noise(&world, job, *device, call, options.seed);
+                    let after = job.read_back_seconds(&world, *device, *items);
+                    (factor * (seconds - after), factor * seconds)
+                });
+            let mut measured = Measured::default();
+            for (until_done, seconds) in noisy {
+                measured.part_seconds.push(Some(until_done));
+                measured.seconds = measured.seconds.max(seconds);
+            }
+            learn(&learner, &job.request.kernel, &plan, &measured);
+            let seconds = job.seconds(&world, &parts, &slowness);
+            auto.add(at, seconds, plan.exploring);
+            auto.chose(at, parts);
+        }
+        round();
+    }
+    let mut tracks = vec![auto];
+    tracks.extend(baselines::tracks(&world, &jobs, options));
+    truth.include(&tracks);
+    Ok(score::outcome(&world, &jobs, &truth, &tracks, options))
+}
+
+/// What the noise multiplies a part's time by, whatever was decided before.
+fn noise(world: &World<'_>, job: &Job<'_>, device: usize, call: usize, seed: u64) -> f64 {
+    let numbers = [
+        job.n as u64,
+        job.residency as u64,
+        call as u64,
+        device as u64,
+        seed,
+    ];
+    let bytes = job.kernel.name.bytes();
+    // Fowler, Noll and Vo's hash: the same on every platform.
+    let hash = bytes
+        .chain(numbers.iter().flat_map(|number| number.to_le_bytes()))
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+    world
+        .machine
+        .noise
+        .factor(&mut fastrand::Rng::with_seed(hash))
+}
