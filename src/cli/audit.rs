@@ -287,10 +287,7 @@ impl Table {
         let cells = [
             row.kernel.to_owned(),
             count(row.n),
-            match row.residency {
-                Residency::Host => "host".into(),
-                Residency::Device => "device".into(),
-            },
+            row.residency.name().into(),
             time(row.cpu),
             time(row.gpu),
             split,

@@ -362,6 +362,10 @@ impl Arm {
         loop {
             let (seconds, parts) = self.run(subject)?;
             self.parts = parts;
+            if self.kind.is_split() && self.parts.len() < 2 {
+                self.problem = Some("a device would get no items".into());
+                return Ok(());
+            }
             times.push(seconds);
             if times.len() >= runs_per_visit(seconds) {
                 break;

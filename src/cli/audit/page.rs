@@ -19,6 +19,7 @@ const STYLE: &str = "
   --paper: #fbfbfa; --card: #fff; --ink: #1d2129; --faint: #667085; --rule: #e3e5e9; --fine: #f1f2f4;
   --cpu: #2563eb; --gpu0: #ea7a0c; --gpu1: #0d9488; --gpu2: #be185d; --split: #8b46e0; --bad: #b42318; --bad-paper: #fef3f2;
 }
+@media (max-width: 700px) { .figures { grid-template-columns: repeat(2, 1fr); } }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #14161a; --card: #1b1e24; --ink: #e6e8ec; --faint: #98a1b0; --rule: #343943; --fine: #24282f;
@@ -33,7 +34,7 @@ h2 { font-size: 1.2rem; margin: 0; }
 h2 small { font-weight: 400; color: var(--faint); font-size: .85rem; margin-left: .5rem; }
 p { margin: .4rem 0; }
 .faint { color: var(--faint); }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.25rem 0; }
+.figures { display: grid; grid-template-columns: repeat(4, 1fr); gap: .75rem; margin: 1.25rem 0; }
 .figure, section { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; }
 .figure { padding: .7rem .9rem; }
 .figure b { display: block; font-size: 1.35rem; font-weight: 600; font-variant-numeric: tabular-nums; }
@@ -175,7 +176,8 @@ fn head(page: &mut String, audit: &Audit) {
     page.push_str(
         "<p class=\"faint\">T is what a call takes that the planner places, O what the best way takes that was found by \
          trying: one CPU thread, all threads, each GPU, and splits. Regret is Σ(T − O) / ΣO; cold are a row's first 20 \
-         calls, warm those after.</p>\n",
+         calls, warm those after. Each kernel's table gives T/O of medians when warm, of means when cold, and by how \
+         much predictions were off.</p>\n",
     );
     for line in totals.to_string().lines() {
         add(
@@ -406,12 +408,12 @@ fn table(page: &mut String, rows: &[&Row]) {
         "CPU",
         "GPU",
         "best split",
-        "best of all",
-        "T/O",
-        "auto",
+        "best way (O)",
+        "auto (T)",
         "auto ran on",
-        "cold T/O",
-        "prediction off by",
+        "T/O",
+        "cold",
+        "off by",
     ] {
         add(page, format_args!("<th>{title}</th>"));
     }
@@ -425,17 +427,14 @@ fn table(page: &mut String, rows: &[&Row]) {
         let cold = super::statistics::ratio(row.chosen_cold, row.oracle_cold);
         let cells = [
             (count(row.n), false),
-            (arrays(row.residency).into(), false),
+            (row.residency.name().into(), false),
             (time(row.cpu), false),
             (time(row.gpu), false),
             (split, false),
-            (
-                format!("{}, {}", seconds(row.oracle), row.oracle_arm),
-                false,
-            ),
-            (format!("{:.3}", row.ratio), row.ratio > BAD),
+            (row.oracle_arm.clone(), false),
             (seconds(row.chosen), false),
             (row.chosen_name(), false),
+            (format!("{:.3}", row.ratio), row.ratio > BAD),
             (format!("{cold:.2}"), false),
             (format!("{:.0} %", 100.0 * row.prediction_error), false),
         ];

@@ -104,9 +104,9 @@ pub fn measure(task: &Task, forced: &Forced, auto: &Runtime) -> Result<Row, Erro
         entry,
         n,
         residency,
-        seed,
+        ..
     } = *task;
-    let mut subject = Subject::bind(entry, n, seed, residency)?;
+    let mut subject = Subject::bind(task)?;
     let arms = forced.measure(&mut subject, residency)?;
     let Some(best) = arms::oracle(&arms) else {
         let problems = arms
@@ -117,14 +117,7 @@ pub fn measure(task: &Task, forced: &Forced, auto: &Runtime) -> Result<Row, Erro
             reasons: problems.collect::<Vec<_>>().join("; "),
         });
     };
-    let mut duel = Duel {
-        auto,
-        mine: Subject::bind(entry, n, seed, residency)?,
-        arm: &arms[best],
-        other: subject,
-        seconds: 0.0,
-        exploring_seconds: 0.0,
-    };
+    let mut duel = Duel::new(task, auto, &arms[best], subject)?;
     let (chosen_cold, oracle_cold) = duel.cold()?;
     let warm = duel.warm()?;
     let decision_seconds = duel.mine.decision_seconds(auto)?;
@@ -193,13 +186,18 @@ impl Row {
     }
 }
 
-/// Auto and the best way in turns, each with arrays of its own, so that neither finds its data where the other left
-/// them, and what disturbs the machine disturbs both.
+/// Auto and the best way in turns, so that what disturbs the machine disturbs both.
 struct Duel<'a> {
+    task: &'a Task,
     auto: &'a Runtime,
-    mine: Subject,
     arm: &'a Arm,
-    other: Subject,
+    /// What Auto runs.
+    mine: Subject,
+    /// What the best way runs where the two must not find the data where the other left them. Otherwise they share one,
+    /// since the same kernel takes another time with arrays at other addresses.
+    apart: Option<Subject>,
+    /// Whether Auto's last call ran on nothing but the CPU.
+    on_cpu: bool,
     /// Seconds of Auto's calls, timed for a row or not.
     seconds: f64,
     exploring_seconds: f64,
@@ -215,19 +213,55 @@ struct Warm {
     prediction_error: f64,
 }
 
-impl Duel<'_> {
+impl<'a> Duel<'a> {
+    fn new(
+        task: &'a Task,
+        auto: &'a Runtime,
+        arm: &'a Arm,
+        mut mine: Subject,
+    ) -> Result<Self, Error> {
+        mine.start()?;
+        Ok(Self {
+            task,
+            auto,
+            arm,
+            mine,
+            apart: None,
+            on_cpu: false,
+            seconds: 0.0,
+            exploring_seconds: 0.0,
+        })
+    }
+
+    /// The best way, and what it runs.
+    fn others(&mut self) -> Result<(&'a Arm, &mut Subject), Error> {
+        let on_host = self.task.residency == Residency::Host;
+        if on_host || self.on_cpu && self.arm.kind.is_cpu() {
+            return Ok((self.arm, &mut self.mine));
+        }
+        let apart = match self.apart.take() {
+            Some(apart) => apart,
+            None => {
+                let mut fresh = Subject::bind(self.task)?;
+                self.arm.settle(&mut fresh)?;
+                fresh
+            }
+        };
+        Ok((self.arm, self.apart.insert(apart)))
+    }
+
     /// The first calls. Returns the mean seconds of Auto and of the best way.
     fn cold(&mut self) -> Result<(f64, f64), Error> {
-        self.arm.settle(&mut self.other)?;
         let (mut mine, mut others) = (Vec::new(), Vec::new());
         while mine.len() < COLD_CALLS {
             rest();
             for _ in 0..COLD_TURN {
                 mine.push(self.call()?.seconds);
             }
+            let (arm, subject) = self.others()?;
             rest();
             for _ in 0..COLD_TURN {
-                others.push(self.arm.run(&mut self.other)?.0);
+                others.push(arm.run(subject)?.0);
             }
         }
         Ok((mean(&mine).unwrap_or(0.0), mean(&others).unwrap_or(0.0)))
@@ -272,13 +306,14 @@ impl Duel<'_> {
             .last()
             .is_some_and(|seconds| self.mine.is_settled_after(*seconds));
         if !settled {
-            let (seconds, exploring) = (&mut self.seconds, &mut self.exploring_seconds);
-            let mut account = |timed: &Timed| {
-                *seconds += timed.seconds;
-                *exploring += exploring_seconds(timed);
-            };
-            self.mine
-                .settle(self.auto, &Placement::Auto, &mut account)?;
+            let mut untimed = Vec::new();
+            self.mine.settle(self.auto, &Placement::Auto, |timed| {
+                untimed.push((timed.seconds, timed.report.exploring));
+                self.on_cpu = is_on_cpu(timed);
+            })?;
+            for (seconds, exploring) in untimed {
+                self.account(seconds, exploring);
+            }
         }
         for run in 1.. {
             let timed = self.call()?;
@@ -297,14 +332,15 @@ impl Duel<'_> {
     }
 
     fn others_turn(&mut self, times: &mut Vec<f64>) -> Result<(), Error> {
-        if !times
+        let (arm, subject) = self.others()?;
+        let settled = times
             .last()
-            .is_some_and(|seconds| self.other.is_settled_after(*seconds))
-        {
-            self.arm.settle(&mut self.other)?;
+            .is_some_and(|seconds| subject.is_settled_after(*seconds));
+        if !settled {
+            arm.settle(subject)?;
         }
         for run in 1.. {
-            let (seconds, _) = self.arm.run(&mut self.other)?;
+            let (seconds, _) = arm.run(subject)?;
             times.push(seconds);
             if run >= runs_per_visit(seconds) {
                 break;
@@ -316,18 +352,22 @@ impl Duel<'_> {
     /// A call that Auto places.
     fn call(&mut self) -> Result<Timed, Error> {
         let timed = self.mine.run(self.auto, &Placement::Auto)?;
-        self.seconds += timed.seconds;
-        self.exploring_seconds += exploring_seconds(&timed);
+        self.on_cpu = is_on_cpu(&timed);
+        self.account(timed.seconds, timed.report.exploring);
         Ok(timed)
+    }
+
+    fn account(&mut self, seconds: f64, exploring: bool) {
+        self.seconds += seconds;
+        if exploring {
+            self.exploring_seconds += seconds;
+        }
     }
 }
 
-fn exploring_seconds(timed: &Timed) -> f64 {
-    if timed.report.exploring {
-        timed.seconds
-    } else {
-        0.0
-    }
+fn is_on_cpu(timed: &Timed) -> bool {
+    let parts = &timed.report.parts;
+    parts.iter().all(|part| part.device == DeviceId::Cpu)
 }
 
 /// Lets the threads of the pool that worked last go to sleep.

@@ -2,8 +2,9 @@
 
 use super::super::args::Residency;
 use super::super::measure::{self, Repeats, Setup};
+use super::row::Task;
 use divvy::array::Handle;
-use divvy::kernels::catalog::{Case, Entry};
+use divvy::kernels::catalog::Case;
 use divvy::{DeviceId, Error, Placement, Report, Runtime};
 use std::time::{Duration, Instant};
 
@@ -36,8 +37,14 @@ pub struct Timed {
 }
 
 impl Subject {
-    /// The kernel with arguments of size `n`, drawn from `seed`.
-    pub fn bind(entry: &Entry, n: usize, seed: u64, residency: Residency) -> Result<Self, Error> {
+    /// The kernel with its arguments, which are on the host.
+    pub fn bind(task: &Task) -> Result<Self, Error> {
+        let Task {
+            entry,
+            n,
+            residency,
+            seed,
+        } = *task;
         let mut case = entry.bind(n, entry.dtypes[0], seed)?;
         case.reset()?;
         let (read, written) = case.arrays();
@@ -52,6 +59,12 @@ impl Subject {
             in_place,
             runs: 0,
         })
+    }
+
+    /// Puts the arguments back to what they were drawn as, and to the host.
+    pub fn start(&mut self) -> Result<(), Error> {
+        self.runs = 0;
+        self.case.reset()
     }
 
     /// Runs the kernel once. With [`Residency::Host`] its arrays are on the host before, which is not timed.
