@@ -622,6 +622,7 @@ fn help_explains_with_examples() {
         &["run", "--help"],
         &["bench", "--help"],
         &["explain", "--help"],
+        &["audit", "--help"],
         &["completions", "--help"],
     ] {
         let text = stdout(divvy(args));

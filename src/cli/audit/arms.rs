@@ -93,35 +93,15 @@ impl Forced {
         Arm::new(kind, &self.whole, Placement::Split(shares))
     }
 
-    /// Splits between GPUs, in pairs and all together with the CPU, in which all finish together as far as their times
-    /// alone tell.
+    /// Splits whose shares follow from what was measured of each device alone.
     fn equal_finish(&self, arms: &[Arm]) -> Vec<Arm> {
-        let alone = |wanted: DeviceId| {
-            let times = arms.iter().filter(|arm| arm.kind.is_alone_on(wanted));
-            let least = times
-                .filter_map(|arm| arm.samples.median())
-                .min_by(f64::total_cmp);
-            least.filter(|seconds| *seconds > 0.0)
+        let alone = |device: DeviceId| {
+            let same = arms.iter().filter(|arm| arm.kind.is_alone_on(device));
+            Some((device, least(same)?))
         };
-        let shares = |devices: &Vec<DeviceId>| -> Option<Vec<(DeviceId, f64)>> {
-            let speeds = devices
-                .iter()
-                .map(|device| Some((*device, 1.0 / alone(*device)?)));
-            let speeds: Vec<_> = speeds.collect::<Option<_>>()?;
-            let sum: f64 = speeds.iter().map(|(_, speed)| speed).sum();
-            let share = |(device, speed)| (device, speed / sum);
-            Some(speeds.into_iter().map(share).collect())
-        };
-        let gpus: Vec<DeviceId> = self.gpus.iter().map(|(id, _)| *id).collect();
-        let mut sets: Vec<Vec<DeviceId>> = Vec::new();
-        for (at, first) in gpus.iter().enumerate() {
-            sets.extend(gpus[at + 1..].iter().map(|second| vec![*first, *second]));
-        }
-        if gpus.len() > 1 && !self.engines.is_empty() {
-            sets.push(gpus.iter().copied().chain([DeviceId::Cpu]).collect());
-        }
-        let found = sets.iter().filter_map(shares);
-        found.map(|shares| self.split(shares)).collect()
+        let gpus = self.gpus.iter().filter_map(|(device, _)| alone(*device));
+        let shares = equal_finish(&gpus.collect::<Vec<_>>(), alone(DeviceId::Cpu));
+        shares.into_iter().map(|each| self.split(each)).collect()
     }
 
     /// Whether a way's splits are worth no more than a glance: its GPUs only seem to be some, and are far slower alone
@@ -170,6 +150,30 @@ impl Forced {
         }
         Ok(arms)
     }
+}
+
+/// The shares with which GPUs in pairs, and all of them together with the CPU, finish together, as far as the seconds
+/// that each takes alone tell.
+fn equal_finish(
+    gpus: &[(DeviceId, f64)],
+    cpu: Option<(DeviceId, f64)>,
+) -> Vec<Vec<(DeviceId, f64)>> {
+    let mut sets: Vec<Vec<(DeviceId, f64)>> = Vec::new();
+    for (at, first) in gpus.iter().enumerate() {
+        sets.extend(gpus[at + 1..].iter().map(|second| vec![*first, *second]));
+    }
+    if gpus.len() > 1 {
+        sets.extend(cpu.map(|cpu| gpus.iter().copied().chain([cpu]).collect()));
+    }
+    for set in &mut sets {
+        // A clock that did not move makes all equal, not one infinitely fast.
+        let speed = |seconds: f64| 1.0 / seconds.max(1e-9);
+        let sum: f64 = set.iter().map(|(_, seconds)| speed(*seconds)).sum();
+        for (_, seconds) in set {
+            *seconds = speed(*seconds) / sum;
+        }
+    }
+    sets
 }
 
 /// The least median.
@@ -393,5 +397,52 @@ pub fn runs_per_visit(seconds: f64) -> usize {
         s if s < 1e-4 => 5,
         s if s < 1e-3 => 3,
         _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use DeviceId::{Cpu, Gpu};
+
+    #[test]
+    fn devices_of_a_split_finish_together() {
+        assert!(equal_finish(&[], Some((Cpu, 1.0))).is_empty());
+        let one = [(Gpu(0), 1.0)];
+        assert!(
+            equal_finish(&one, Some((Cpu, 1.0))).is_empty(),
+            "measured at fixed shares"
+        );
+        let two = [(Gpu(0), 1.0), (Gpu(1), 3.0)];
+        assert_eq!(equal_finish(&two, None), [[(Gpu(0), 0.75), (Gpu(1), 0.25)]]);
+        let with_cpu = equal_finish(&two, Some((Cpu, 1.5)));
+        assert_eq!(with_cpu.len(), 2);
+        let shares: Vec<f64> = with_cpu[1].iter().map(|(_, share)| *share).collect();
+        assert!(Placement::Split(with_cpu[1].clone()).check().is_ok());
+        assert!(
+            (shares[0] - 0.5).abs() < 1e-12 && shares[2] < shares[0],
+            "{shares:?}"
+        );
+        let three = [(Gpu(0), 1.0), (Gpu(1), 1.0), (Gpu(2), 0.0)];
+        let sets = equal_finish(&three, Some((Cpu, 1.0)));
+        assert_eq!(sets.len(), 4, "three pairs, and all");
+        let usable = |shares: &Vec<_>| Placement::Split(shares.clone()).check().is_ok();
+        assert!(sets.iter().all(usable), "{sets:?}");
+    }
+
+    #[test]
+    fn runs_are_named_by_what_took_part() {
+        let part = |device, threads, fraction| Part {
+            device,
+            threads,
+            range: [0, 1],
+            fraction,
+        };
+        assert_eq!(name(&[]), "nothing");
+        assert_eq!(name(&[part(Cpu, 1, 1.0)]), "cpu, 1 thread");
+        assert_eq!(name(&[part(Cpu, 8, 1.0)]), "cpu, 8 threads");
+        assert_eq!(name(&[part(Gpu(1), 1, 1.0)]), "gpu1");
+        let split = [part(Gpu(0), 1, 0.25), part(Cpu, 2, 0.75)];
+        assert_eq!(name(&split), "gpu0 25 % + cpu 75 %");
     }
 }
