@@ -43,6 +43,8 @@ pub(super) struct Candidate {
     pub variance: f64,
     /// The part of it that is noise of measurements.
     pub noise: f64,
+    /// Whether all its parts were measured as often as counts.
+    pub settled: bool,
 }
 
 impl Default for Candidate {
@@ -55,6 +57,7 @@ impl Default for Candidate {
             compiling: DeviceSet::EMPTY,
             variance: 0.0,
             noise: 0.0,
+            settled: true,
         }
     }
 }
@@ -188,6 +191,7 @@ struct Estimate<'a> {
     /// The variance of the logarithm of its seconds, and the part of it that is noise of measurements.
     variance: f64,
     noise: f64,
+    settled: bool,
 }
 
 /// A device that could take part in a split.
@@ -536,6 +540,7 @@ impl<'a> Planner<'a> {
             combine,
             variance: share * share * learned.variance,
             noise: share * share * learned.noise,
+            settled: learned.settled,
         }
     }
 
@@ -603,6 +608,7 @@ impl<'a> Planner<'a> {
         candidate.missing_bytes += estimate.missing_bytes;
         candidate.variance = candidate.variance.max(estimate.variance);
         candidate.noise = candidate.noise.max(estimate.noise);
+        candidate.settled &= estimate.settled;
         if self.knowledge.compiling.contains(device) {
             candidate.compiling = candidate.compiling.with(device);
         }
@@ -763,10 +769,15 @@ const LEAST_CALLS: f64 = 20.0;
 const MOST_CALLS: f64 = 1000.0;
 
 impl Policy {
-    /// Whether a split is enough faster than the fastest single device, also in view of how well both are known.
+    /// Whether a split is enough faster than the fastest single device: by more than the estimate flatters itself and,
+    /// once both are known as well as they will ever be, by more than noise explains. Before that it is measured more.
     fn is_worth_splitting(&self, split: &Candidate, alone: &Candidate) -> bool {
         const STANDARD_ERRORS: f64 = 3.0;
-        let error = (split.noise + alone.noise).sqrt();
+        let error = if split.settled && alone.settled {
+            (split.noise + alone.noise).sqrt()
+        } else {
+            0.0
+        };
         let gain = f64::max(self.split_gain, 1.0 - (-STANDARD_ERRORS * error).exp());
         split.seconds() < (1.0 - gain) * alone.seconds()
     }

@@ -128,19 +128,52 @@ pub fn replay(
                 .iter()
                 .map(|part| (world.position(part.device), part.range.len()))
                 .collect();
-            let true_seconds = job.part_seconds(&world, &parts, &slowness);
-            let noisy = parts
-                .iter()
-                .zip(true_seconds)
-                .map(|((device, items), seconds)| {
-                    let factor = noise(&world, job, *device, call, options.seed);
-                    let after = job.read_back_seconds(&world, *device, *items);
-                    (factor * (seconds - after), factor * seconds)
-                });
             let mut measured = Measured::default();
-            for (until_done, seconds) in noisy {
-                measured.part_seconds.push(Some(until_done));
-                measured.seconds = measured.seconds.max(seconds);
+            for ((device, _), part) in parts.iter().zip(job.parts(&world, &parts, &slowness)) {
+                let factor = noise(&world, job, *device, call, options.seed);
+                measured.part_seconds.push(Some(factor * part.run));
+                measured.seconds = measured.seconds.max(factor * part.seconds());
+            }
+            if std::env::var("DBG").is_ok_and(|d| {
+                d == format!("{}-{}-{}", job.kernel.name, job.n, job.residency.name())
+            }) {
+                eprintln!(
+                    "call {call} expl {} pred {:.3e} true {:.3e} allow {:.2e}",
+                    plan.exploring,
+                    plan.predicted_seconds,
+                    job.seconds(&world, &parts, &slowness),
+                    knowledge.allowance_seconds
+                );
+                if call < 9 {
+                    for c in super::explain::explain(
+                        &job.request,
+                        world.planner(job),
+                        &knowledge,
+                        &Placement::Auto,
+                        &options.policy,
+                    )?
+                    .candidates
+                    {
+                        eprintln!(
+                            "        {} {:.3e} n {} sd {:.2} elig {}",
+                            c.name, c.predicted_seconds, c.samples, c.uncertainty, c.eligible
+                        );
+                    }
+                }
+                for (p, m) in plan.parts.iter().zip(&measured.part_seconds) {
+                    eprintln!(
+                        "    {} {:?} prior {:.3e} pred {:.3e} meas {:.3e} n {} sd {:.2} size {:.2} moved {}",
+                        p.device,
+                        p.range,
+                        p.evidence.prior_seconds,
+                        p.predicted.seconds(),
+                        m.unwrap(),
+                        p.evidence.samples,
+                        p.evidence.uncertainty,
+                        p.evidence.size,
+                        p.evidence.arm.moved
+                    );
+                }
             }
             learn(&learner, &job.request.kernel, &plan, &measured);
             let seconds = job.seconds(&world, &parts, &slowness);

@@ -5,7 +5,7 @@
 //! either side counts, which makes it cheap enough for every call. Its variance grows with the distance from both, up
 //! to that of knowing nothing.
 
-use super::class::Summary;
+use super::class::{RING, Summary};
 
 /// What is believed of a log factor.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Estimate {
     pub samples: u64,
     /// Whether nothing as large, or nothing as small, was measured.
     pub extrapolated: bool,
+    /// Whether this size itself was measured as often as counts.
+    pub settled: bool,
 }
 
 /// Octaves over which sizes forget each other.
@@ -68,6 +70,7 @@ struct Point {
     residual: f64,
     variance: f64,
     samples: u64,
+    settled: bool,
 }
 
 impl Point {
@@ -89,6 +92,7 @@ impl Point {
                 f64::from(class.variance)
             },
             samples: class.total,
+            settled: distance <= SAME && usize::from(class.recent) == RING,
         }
     }
 
@@ -101,6 +105,7 @@ impl Point {
             noise: gain * gain * self.variance,
             samples: self.samples,
             extrapolated: false,
+            settled: self.settled,
         }
     }
 
@@ -122,6 +127,7 @@ impl Point {
             noise: near_gain * near_gain * self.variance + far_gain * far_gain * far.variance,
             samples: self.samples,
             extrapolated: false,
+            settled: self.settled,
         }
     }
 }
@@ -137,6 +143,7 @@ mod tests {
         noise: 0.0,
         samples: 0,
         extrapolated: true,
+        settled: false,
     };
 
     fn class(size: f32, median: f32, recent: u8) -> Summary {
@@ -144,7 +151,6 @@ mod tests {
             size,
             median,
             variance: 0.02 / f32::from(recent),
-            deviation: 0.14,
             recent,
             total: recent.into(),
         }

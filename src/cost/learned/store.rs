@@ -308,6 +308,7 @@ impl Experience {
             noise: 0.0,
             samples: 0,
             extrapolated: true,
+            settled: false,
         };
         let Some(picture) = &self.picture else {
             return Estimate {
@@ -335,6 +336,7 @@ impl Experience {
             Estimate {
                 log_factor,
                 variance: (sibling.variance + doubt).min(UNKNOWN_VARIANCE),
+                settled: false,
                 ..sibling
             }
         });
@@ -346,6 +348,7 @@ impl Experience {
         let slowed = Estimate {
             log_factor: solo.log_factor + known.log_slowdown,
             variance: (solo.variance + SIBLING_VARIANCE).min(UNKNOWN_VARIANCE),
+            settled: false,
             ..solo
         };
         picture.believe(arm, size, slowed).unwrap_or(slowed)

@@ -131,9 +131,9 @@ impl Rules<'_> {
                 };
                 let slowness = &self.slowness[call];
                 if trying {
-                    let parts = job.part_seconds(self.world, &ways[way], slowness);
-                    let noisy = parts.zip(&ways[way]).map(|(seconds, (device, _))| {
-                        seconds * noise(self.world, job, *device, call, options.seed)
+                    let parts = job.parts(self.world, &ways[way], slowness);
+                    let noisy = parts.zip(&ways[way]).map(|(part, (device, _))| {
+                        part.seconds() * noise(self.world, job, *device, call, options.seed)
                     });
                     measured[way] += noisy.fold(0.0, f64::max);
                 }

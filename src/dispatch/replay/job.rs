@@ -44,6 +44,22 @@ pub(super) struct Job<'a> {
     exponent: f64,
 }
 
+/// What a part takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PartSeconds {
+    /// From the start to the completion of what was asked for.
+    pub run: f64,
+    /// Until what it wrote is where it is wanted.
+    pub read_back: f64,
+}
+
+impl PartSeconds {
+    /// All of it.
+    pub fn seconds(&self) -> f64 {
+        self.run + self.read_back
+    }
+}
+
 impl<'a> World<'a> {
     pub fn new(machine: &'a SimulatedMachine, outlines: Outlines<'_>) -> Result<Self> {
         let calibrated = calibrate_simulated(machine, |kernel, size| {
@@ -147,20 +163,19 @@ impl<'a> World<'a> {
         let demand = demand(&whole);
         let engine = &self.calibrated.devices[self.reference].engines[0];
         let ridge = engine.flops_per_second / engine.bandwidth.at(demand.footprint_bytes);
-        let residency_of = |array: &Handle| {
+        let everywhere = |array: &Handle| {
             let devices = self.machine.devices.iter().map(|device| device.id);
-            let devices = devices.filter(|_| residency == Residency::Device);
-            let gpus = devices.filter(|id| *id != DeviceId::Cpu);
+            let gpus = devices.filter(|id| residency == Residency::Device && *id != DeviceId::Cpu);
             std::iter::once(DeviceId::Cpu)
                 .chain(gpus)
                 .map(|place| (place, RangeSet::from(0..array.len())))
                 .collect()
         };
-        let read_back = match residency {
+        let wanted = match residency {
             Residency::Host => 1.0,
             Residency::Device => 0.0,
         };
-        let mut request = Request::new(&kernel.name, 0, &whole, residency_of, |_| read_back);
+        let mut request = Request::new(&kernel.name, 0, &whole, everywhere, |_| wanted);
         let able = |on_cpu: bool| {
             let devices = self.machine.devices.iter().zip(&kernel.tables);
             let mut able = devices.filter(|(_, table)| table.is_some());
@@ -198,35 +213,23 @@ impl<'a> World<'a> {
 impl Job<'_> {
     /// Seconds of a call with these parts.
     pub fn seconds(&self, world: &World<'_>, parts: &[(usize, usize)], slowness: &[f64]) -> f64 {
-        self.part_seconds(world, parts, slowness)
+        self.parts(world, parts, slowness)
+            .map(|part| part.seconds())
             .fold(0.0, f64::max)
     }
 
-    /// Seconds of each part of a call.
-    pub fn part_seconds<'p>(
+    /// What each part of a call takes.
+    pub fn parts<'p>(
         &'p self,
         world: &'p World<'_>,
         parts: &'p [(usize, usize)],
         slowness: &'p [f64],
-    ) -> impl Iterator<Item = f64> + 'p {
+    ) -> impl Iterator<Item = PartSeconds> + 'p {
         parts.iter().map(|(device, items)| {
             let others = parts.iter().map(|(other, _)| *other);
             let corun = self.corun(world, *device, others);
             self.alone(world, *device, *items, corun, slowness[*device])
         })
-    }
-
-    /// Of the seconds of a part of so many items on a device, those after it is done, in which its outputs go to the host.
-    pub fn read_back_seconds(&self, world: &World<'_>, device: usize, items: usize) -> f64 {
-        let model = &world.machine.devices[device];
-        if model.id == DeviceId::Cpu || self.residency == Residency::Device {
-            return 0.0;
-        }
-        let written = self.request.operands.iter().filter(|o| o.access.writes());
-        let bytes: u64 = written.map(|operand| self.bytes(operand, items)).sum();
-        let share = items as f64 / self.request.items as f64;
-        let returned = self.request.returned_bytes as f64 * share;
-        model.download_seconds(returned + bytes as f64) - model.download_seconds(returned)
     }
 
     /// By how much a device computes for longer because others do too.
@@ -246,8 +249,8 @@ impl Job<'_> {
             .product()
     }
 
-    /// Seconds of a part of so many items on a device that computes `corun` times as long because of others, and is
-    /// `slowness` times slower than in its tables. Infinite if the device cannot run it.
+    /// What a part of so many items takes on a device that computes `corun` times as long because of others, and is
+    /// `slowness` times slower than in its tables. Forever if the device cannot run it.
     pub fn alone(
         &self,
         world: &World<'_>,
@@ -255,27 +258,36 @@ impl Job<'_> {
         items: usize,
         corun: f64,
         slowness: f64,
-    ) -> f64 {
-        let (Some(table), model) = (&self.kernel.tables[device], &world.machine.devices[device])
-        else {
-            return f64::INFINITY;
+    ) -> PartSeconds {
+        let model = &world.machine.devices[device];
+        let Some(table) = &self.kernel.tables[device] else {
+            return PartSeconds {
+                run: f64::INFINITY,
+                read_back: 0.0,
+            };
         };
         let share = items as f64 / self.request.items as f64;
         let size = self.n as f64 * share.powf(1.0 / self.exponent);
         let computing = corun * table.compute(size);
-        let local = slowness * (model.launch_seconds + computing);
+        let mut part = PartSeconds {
+            run: slowness * (model.launch_seconds + computing),
+            read_back: 0.0,
+        };
         if model.id == DeviceId::Cpu {
-            return local;
+            return part;
         }
-        let (mut up, mut down) = (0.0, self.request.returned_bytes as f64 * share);
+        part.run += model.download_seconds(self.request.returned_bytes as f64 * share);
         if self.residency == Residency::Host {
+            let (mut up, mut down) = (0, 0);
             for operand in &self.request.operands {
-                let bytes = self.bytes(operand, items) as f64;
-                up += if operand.access.reads() { bytes } else { 0.0 };
-                down += if operand.access.writes() { bytes } else { 0.0 };
+                let bytes = self.bytes(operand, items);
+                up += if operand.access.reads() { bytes } else { 0 };
+                down += if operand.access.writes() { bytes } else { 0 };
             }
+            part.run += model.upload_seconds(up as f64);
+            part.read_back = model.download_seconds(down as f64);
         }
-        local + model.upload_seconds(up) + model.download_seconds(down)
+        part
     }
 
     /// Bytes of an array that a part of so many items touches.

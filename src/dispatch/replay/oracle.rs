@@ -165,13 +165,15 @@ impl Split<'_> {
 
     fn seconds(&self, at: usize, borders: usize) -> f64 {
         let device = self.members[at].0;
-        self.job.alone(
-            self.world,
-            device,
-            self.job.items(borders),
-            self.corun[at],
-            self.slowness[device],
-        )
+        self.job
+            .alone(
+                self.world,
+                device,
+                self.job.items(borders),
+                self.corun[at],
+                self.slowness[device],
+            )
+            .seconds()
     }
 
     /// As many pieces for each as `counts` says, or fewer if those are more than there are.
