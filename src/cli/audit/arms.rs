@@ -3,7 +3,7 @@
 use super::super::args::Residency;
 use super::statistics::{Samples, best};
 use super::subject::Subject;
-use divvy::cost::{DeviceModel, Machine};
+use divvy::cost::Machine;
 use divvy::device::DeviceKind;
 use divvy::dispatch::PartReport;
 use divvy::{DeviceId, Error, Placement, Runtime};
@@ -41,18 +41,15 @@ impl Forced {
                 .machine(machine)
         };
         let cpu = machine.device(DeviceId::Cpu);
-        let engines = cpu.iter().flat_map(|cpu| {
-            cpu.engines.iter().map(|engine| {
-                // With a single engine there is no choice.
-                let only = Machine {
-                    devices: vec![DeviceModel {
-                        engines: vec![engine.clone()],
-                        ..(*cpu).clone()
-                    }],
-                    corun: Vec::new(),
-                };
-                Ok((engine.threads, open(only).cpu_only().build()?))
-            })
+        let engines = cpu.iter().flat_map(|cpu| &cpu.engines).map(|engine| {
+            // With a single engine there is no choice. The GPUs stay, so that a call has as much to look after.
+            let mut only = machine.clone();
+            for device in &mut only.devices {
+                if device.id == DeviceId::Cpu {
+                    device.engines = vec![engine.clone()];
+                }
+            }
+            Ok((engine.threads, open(only).build()?))
         });
         let mut gpus: Vec<_> = machine.devices.iter().map(|d| (d.id, d.kind)).collect();
         gpus.retain(|(id, _)| *id != DeviceId::Cpu);
