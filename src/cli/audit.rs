@@ -1,10 +1,11 @@
 //! `divvy audit`: how close `Placement::Auto` comes to trying everything.
 //!
-//! Every way to run a kernel is forced and timed in turns ([`arms`]); the best of them and Auto then take turns ([`row`]).
-//! Auto's runtime learns from its own calls alone: the forced ways run on others. What came out is a table, a JSON
+//! Every way to run a kernel is forced and timed in turns ([`arms`]); those that may be the best and Auto then take turns
+//! ([`duel`]). Auto's runtime learns from its own calls alone: the forced ways run on others. What came out is a table, a JSON
 //! document and a page ([`page`]).
 
 mod arms;
+mod duel;
 mod page;
 mod plot;
 mod row;
@@ -31,9 +32,9 @@ use summary::{Meta, Summary, Totals};
 /// Compares automatic placement with the best of all placements, found by trying.
 ///
 /// For each kernel, size and residency, one CPU thread, all threads, each GPU and splits between devices are timed in
-/// turns, and ways that are hopeless are soon given up. Half of the repeats tell which way is the best. That way (the
-/// oracle) and automatic placement, in a runtime that knows the devices' speeds but has not run anything yet, then take
-/// turns: 20 calls while it is cold, and more when it is warm.
+/// turns, and ways that are hopeless are soon given up. Those that come close to the best and automatic placement, in a
+/// runtime that knows the devices' speeds but has not run anything yet, then take turns: 20 calls while it is cold, and
+/// more when it is warm. Half of the turns tell which way is the best (the oracle), the other half what it takes.
 ///
 /// T is the time of a call that was placed automatically, O that of the oracle. Regret is the sum of T - O over all rows by
 /// the sum of O, of mean times. T/O is of medians.

@@ -1,7 +1,7 @@
 //! The ways in which a kernel can be run, each forced and timed: what `Placement::Auto` is held against.
 
 use super::super::args::Residency;
-use super::statistics::{Samples, best};
+use super::statistics::Samples;
 use super::subject::Subject;
 use divvy::cost::Machine;
 use divvy::device::DeviceKind;
@@ -13,12 +13,21 @@ use std::time::{Duration, Instant};
 
 /// The shares of a GPU in its splits with the CPU.
 const SHARES: [f64; 7] = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95];
-/// Every way that is not given up is timed at least so often: twice to choose by, twice to tell the time.
-const LEAST_ROUNDS: usize = 4;
+/// Every way that is not given up is timed at least so often: half of that to choose by, half to tell the time.
+const LEAST_ROUNDS: usize = 6;
 /// And for this long in sum over all ways,
 const LONG: Duration = Duration::from_millis(300);
 /// but no more often than this.
 const MOST_ROUNDS: usize = 300;
+/// Ways come close to the best that take up to so many times as long. What is worse is not taken for the best by
+/// mistake,
+const CLOSE: f64 = 1.25;
+/// and of those that come close, the first few are enough: mistakes among them are small.
+const MOST_CONTENDERS: usize = 3;
+/// A way is not given up before it was timed for this long in sum, in seconds,
+const PATIENCE: f64 = 5e-3;
+/// or so often.
+const ENOUGH: usize = 4;
 /// Splits with a software adapter that takes so many times as long as the CPU are timed only once.
 const FEEBLE: f64 = 3.0;
 
@@ -141,7 +150,8 @@ impl Forced {
                 arms[at].time(subject, residency, glance)?;
                 let best = least(&arms).unwrap_or(f64::INFINITY);
                 for arm in &mut arms {
-                    arm.given_up |= arm.samples.are_hopeless(best);
+                    let tried = arm.seconds >= PATIENCE || arm.samples.len() >= ENOUGH;
+                    arm.given_up |= tried && arm.samples.are_hopeless(best);
                 }
             }
         }
@@ -179,9 +189,18 @@ fn least<'a>(arms: impl IntoIterator<Item = &'a Arm>) -> Option<f64> {
     medians.min_by(f64::total_cmp)
 }
 
-/// The index of the way that is best by the choosing half of its times.
-pub fn oracle(arms: &[Arm]) -> Option<usize> {
-    best(arms.iter().map(|arm| &arm.samples))
+/// The ways that may be the best, by the choosing half of their times: those that come close to the one that seems to be,
+/// which comes first. Another measurement, in turns with Auto, decides.
+pub fn contenders(arms: &[Arm]) -> Vec<usize> {
+    let timed = arms.iter().enumerate();
+    let mut timed: Vec<(usize, f64)> = timed
+        .filter_map(|(at, arm)| Some((at, arm.samples.choosing()?)))
+        .collect();
+    timed.sort_by(|(_, a), (_, b)| a.total_cmp(b));
+    let best = timed.first().map_or(0.0, |(_, seconds)| *seconds);
+    timed.retain(|(_, seconds)| *seconds <= CLOSE * best);
+    timed.truncate(MOST_CONTENDERS);
+    timed.into_iter().map(|(at, _)| at).collect()
 }
 
 /// A way to run a kernel.
@@ -195,6 +214,8 @@ pub struct Arm {
     pub samples: Samples,
     /// What ran where when it last ran.
     pub parts: Vec<Part>,
+    /// Seconds of its timed runs.
+    seconds: f64,
     given_up: bool,
     /// Why it cannot be taken.
     pub problem: Option<String>,
@@ -321,6 +342,7 @@ impl Arm {
             placement,
             samples: Samples::default(),
             parts: Vec::new(),
+            seconds: 0.0,
             given_up: false,
             problem: None,
         }
@@ -367,6 +389,7 @@ impl Arm {
                 self.problem = Some("a device would get no items".into());
                 return Ok(());
             }
+            self.seconds += seconds;
             times.push(seconds);
             if times.len() >= runs_per_visit(seconds) {
                 break;
@@ -425,6 +448,26 @@ mod tests {
         assert_eq!(sets.len(), 4, "three pairs, and all");
         let usable = |shares: &Vec<_>| Placement::Split(shares.clone()).check().is_ok();
         assert!(sets.iter().all(usable), "{sets:?}");
+    }
+
+    #[test]
+    fn whatever_comes_close_contends_to_be_the_best() {
+        let rt = Runtime::builder().cpu_only().no_profile().threads(1);
+        let rt = rt.build().expect("a runtime");
+        let arms = |times: &[&[f64]]| {
+            let arms = times.iter().map(|times| {
+                let mut arm = Arm::new(Kind::Cpu { threads: 1 }, &rt, Placement::Cpu);
+                times.iter().for_each(|seconds| arm.samples.push(*seconds));
+                arm
+            });
+            arms.collect::<Vec<_>>()
+        };
+        assert!(contenders(&[]).is_empty());
+        assert!(contenders(&arms(&[&[], &[]])).is_empty());
+        assert_eq!(contenders(&arms(&[&[1.2], &[], &[1.0], &[1.3]])), [2, 0]);
+        // By every other time, from the first.
+        assert_eq!(contenders(&arms(&[&[1.0, 9.0], &[2.0, 0.1]])), [0]);
+        assert_eq!(contenders(&arms(&[&[1.0][..]; 5])), [0, 1, 2]);
     }
 
     #[test]

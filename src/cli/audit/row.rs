@@ -1,25 +1,14 @@
 //! A row of the audit: one kernel at one size, every way forced, then `Placement::Auto` against the best of them.
 
 use super::super::args::Residency;
-use super::arms::{self, Arm, Forced, Kind, Part, name, runs_per_visit};
-use super::statistics::{mean, median, ratio};
-use super::subject::{Subject, Timed};
+use super::arms::{Forced, Kind, Part, contenders, name};
+use super::duel::duel;
+use super::statistics::ratio;
+use super::subject::Subject;
 use divvy::array::ElementType;
 use divvy::kernels::catalog::Entry;
-use divvy::{DeviceId, Error, Placement, Runtime};
+use divvy::{DeviceId, Error, Runtime};
 use serde::Serialize;
-use std::time::{Duration, Instant};
-
-/// The first calls, in which the runtime may still have to learn.
-const COLD_CALLS: usize = 20;
-/// They are timed in turns of so many.
-const COLD_TURN: usize = 5;
-/// Auto and the best way are timed in turns, at least so many,
-const LEAST_TURNS: usize = 8;
-/// and for this long in sum,
-const LONG: Duration = Duration::from_millis(500);
-/// but no more than this.
-const MOST_TURNS: usize = 500;
 
 /// What is to be audited.
 #[derive(Clone, Copy)]
@@ -108,7 +97,8 @@ pub fn measure(task: &Task, forced: &Forced, auto: &Runtime) -> Result<Row, Erro
     } = *task;
     let mut subject = Subject::bind(task)?;
     let arms = forced.measure(&mut subject, residency)?;
-    let Some(best) = arms::oracle(&arms) else {
+    let contenders = contenders(&arms);
+    if contenders.is_empty() {
         let problems = arms
             .iter()
             .filter_map(|arm| Some(format!("{}: {}", arm.kind, arm.problem.as_ref()?)));
@@ -116,16 +106,12 @@ pub fn measure(task: &Task, forced: &Forced, auto: &Runtime) -> Result<Row, Erro
             kernel: entry.name.into(),
             reasons: problems.collect::<Vec<_>>().join("; "),
         });
-    };
-    let mut duel = Duel::new(task, auto, &arms[best], subject)?;
-    let (chosen_cold, oracle_cold) = duel.cold()?;
-    let warm = duel.warm()?;
-    let decision_seconds = duel.mine.decision_seconds(auto)?;
-    let oracle = warm.oracle;
+    }
+    let found = duel(task, auto, &arms, &contenders, subject)?;
     // What was measured last, in turns with Auto, is better than what was measured before.
-    let seconds = |at: usize| match at == best {
-        true => Some(oracle),
-        false => arms[at].samples.scoring(),
+    let seconds = |at: usize| {
+        let again = found.contenders.iter().find(|(arm, _)| *arm == at);
+        again.map_or_else(|| arms[at].samples.scoring(), |(_, seconds)| Some(*seconds))
     };
     let least = |wanted: &dyn Fn(&Kind) -> bool| {
         let found = (0..arms.len()).filter(|at| wanted(&arms[*at].kind));
@@ -161,20 +147,20 @@ pub fn measure(task: &Task, forced: &Forced, auto: &Runtime) -> Result<Row, Erro
         gpus,
         split: split.map(|(_, seconds)| seconds),
         split_fraction: split.map(|(at, _)| arms[at].kind.gpu_share()),
-        oracle,
-        oracle_arm: arms[best].kind.to_string(),
-        chosen: warm.chosen,
-        ratio: ratio(warm.chosen, oracle),
-        same_plan: warm.parts == arms[best].parts,
-        chosen_parts: warm.parts,
-        chosen_cold,
-        oracle_cold,
-        chosen_mean: warm.chosen_mean,
-        oracle_mean: warm.oracle_mean,
-        prediction_error: warm.prediction_error,
-        auto_seconds: duel.seconds,
-        exploring_seconds: duel.exploring_seconds,
-        decision_ns: 1e9 * decision_seconds,
+        oracle: found.oracle,
+        oracle_arm: arms[found.best].kind.to_string(),
+        chosen: found.chosen,
+        ratio: ratio(found.chosen, found.oracle),
+        same_plan: found.parts == arms[found.best].parts,
+        chosen_parts: found.parts,
+        chosen_cold: found.chosen_cold,
+        oracle_cold: found.oracle_cold,
+        chosen_mean: found.chosen_mean,
+        oracle_mean: found.oracle_mean,
+        prediction_error: found.prediction_error,
+        auto_seconds: found.seconds,
+        exploring_seconds: found.exploring_seconds,
+        decision_ns: 1e9 * found.decision_seconds,
         arms: ways.collect(),
     })
 }
@@ -184,195 +170,6 @@ impl Row {
     pub fn chosen_name(&self) -> String {
         name(&self.chosen_parts)
     }
-}
-
-/// Auto and the best way in turns, so that what disturbs the machine disturbs both.
-struct Duel<'a> {
-    task: &'a Task,
-    auto: &'a Runtime,
-    arm: &'a Arm,
-    /// What Auto runs.
-    mine: Subject,
-    /// What the best way runs where the two must not find the data where the other left them. Otherwise they share one,
-    /// since the same kernel takes another time with arrays at other addresses.
-    apart: Option<Subject>,
-    /// Whether Auto's last call ran on nothing but the CPU.
-    on_cpu: bool,
-    /// Seconds of Auto's calls, timed for a row or not.
-    seconds: f64,
-    exploring_seconds: f64,
-}
-
-/// How both did after the first calls.
-struct Warm {
-    chosen: f64,
-    chosen_mean: f64,
-    oracle: f64,
-    oracle_mean: f64,
-    parts: Vec<Part>,
-    prediction_error: f64,
-}
-
-impl<'a> Duel<'a> {
-    fn new(
-        task: &'a Task,
-        auto: &'a Runtime,
-        arm: &'a Arm,
-        mut mine: Subject,
-    ) -> Result<Self, Error> {
-        mine.start()?;
-        Ok(Self {
-            task,
-            auto,
-            arm,
-            mine,
-            apart: None,
-            on_cpu: false,
-            seconds: 0.0,
-            exploring_seconds: 0.0,
-        })
-    }
-
-    /// The best way, and what it runs.
-    fn others(&mut self) -> Result<(&'a Arm, &mut Subject), Error> {
-        let on_host = self.task.residency == Residency::Host;
-        if on_host || self.on_cpu && self.arm.kind.is_cpu() {
-            return Ok((self.arm, &mut self.mine));
-        }
-        let apart = match self.apart.take() {
-            Some(apart) => apart,
-            None => {
-                let mut fresh = Subject::bind(self.task)?;
-                self.arm.settle(&mut fresh)?;
-                fresh
-            }
-        };
-        Ok((self.arm, self.apart.insert(apart)))
-    }
-
-    /// The first calls. Returns the mean seconds of Auto and of the best way.
-    fn cold(&mut self) -> Result<(f64, f64), Error> {
-        let (mut mine, mut others) = (Vec::new(), Vec::new());
-        while mine.len() < COLD_CALLS {
-            rest();
-            for _ in 0..COLD_TURN {
-                mine.push(self.call()?.seconds);
-            }
-            let (arm, subject) = self.others()?;
-            rest();
-            for _ in 0..COLD_TURN {
-                others.push(arm.run(subject)?.0);
-            }
-        }
-        Ok((mean(&mine).unwrap_or(0.0), mean(&others).unwrap_or(0.0)))
-    }
-
-    /// The calls after those.
-    fn warm(&mut self) -> Result<Warm, Error> {
-        let (mut mine, mut others, mut errors) = (Vec::new(), Vec::new(), Vec::new());
-        let mut seen: Vec<(Vec<Part>, usize)> = Vec::new();
-        let started = Instant::now();
-        for turn in 0..MOST_TURNS {
-            if turn >= LEAST_TURNS && started.elapsed() >= LONG {
-                break;
-            }
-            // Who is first alternates, in case it matters.
-            for first in [true, false] {
-                if first == (turn % 2 == 0) {
-                    self.turn(&mut mine, &mut errors, &mut seen)?;
-                } else {
-                    self.others_turn(&mut others)?;
-                }
-            }
-        }
-        let most = seen.into_iter().max_by_key(|(_, times)| *times);
-        Ok(Warm {
-            chosen: median(&mine).unwrap_or(0.0),
-            chosen_mean: mean(&mine).unwrap_or(0.0),
-            oracle: median(&others).unwrap_or(0.0),
-            oracle_mean: mean(&others).unwrap_or(0.0),
-            parts: most.map(|(parts, _)| parts).unwrap_or_default(),
-            prediction_error: median(&errors).unwrap_or(0.0),
-        })
-    }
-
-    fn turn(
-        &mut self,
-        times: &mut Vec<f64>,
-        errors: &mut Vec<f64>,
-        seen: &mut Vec<(Vec<Part>, usize)>,
-    ) -> Result<(), Error> {
-        let settled = times
-            .last()
-            .is_some_and(|seconds| self.mine.is_settled_after(*seconds));
-        if !settled {
-            let mut untimed = Vec::new();
-            self.mine.settle(self.auto, &Placement::Auto, |timed| {
-                untimed.push((timed.seconds, timed.report.exploring));
-                self.on_cpu = is_on_cpu(timed);
-            })?;
-            for (seconds, exploring) in untimed {
-                self.account(seconds, exploring);
-            }
-        }
-        for run in 1.. {
-            let timed = self.call()?;
-            times.push(timed.seconds);
-            errors.push((timed.predicted - timed.seconds).abs() / timed.seconds.max(1e-9));
-            let parts = arms::parts(&timed.report.parts);
-            match seen.iter_mut().find(|(known, _)| *known == parts) {
-                Some((_, times)) => *times += 1,
-                None => seen.push((parts, 1)),
-            }
-            if run >= runs_per_visit(timed.seconds) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn others_turn(&mut self, times: &mut Vec<f64>) -> Result<(), Error> {
-        let (arm, subject) = self.others()?;
-        let settled = times
-            .last()
-            .is_some_and(|seconds| subject.is_settled_after(*seconds));
-        if !settled {
-            arm.settle(subject)?;
-        }
-        for run in 1.. {
-            let (seconds, _) = arm.run(subject)?;
-            times.push(seconds);
-            if run >= runs_per_visit(seconds) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// A call that Auto places.
-    fn call(&mut self) -> Result<Timed, Error> {
-        let timed = self.mine.run(self.auto, &Placement::Auto)?;
-        self.on_cpu = is_on_cpu(&timed);
-        self.account(timed.seconds, timed.report.exploring);
-        Ok(timed)
-    }
-
-    fn account(&mut self, seconds: f64, exploring: bool) {
-        self.seconds += seconds;
-        if exploring {
-            self.exploring_seconds += seconds;
-        }
-    }
-}
-
-fn is_on_cpu(timed: &Timed) -> bool {
-    let parts = &timed.report.parts;
-    parts.iter().all(|part| part.device == DeviceId::Cpu)
-}
-
-/// Lets the threads of the pool that worked last go to sleep.
-fn rest() {
-    std::thread::sleep(Duration::from_micros(150));
 }
 
 #[cfg(test)]
