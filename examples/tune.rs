@@ -16,7 +16,10 @@ fn main() {
             let e = divvy::kernels::catalog::find(name)?;
             Some((e.outline)(n, e.dtypes[0]))
         };
-        let o = divvy::dispatch::replay::replay(&m, &outlines, &Default::default(), || ()).unwrap();
+        let seeds: u64 = std::env::var("SEEDS").ok().and_then(|v|v.parse().ok()).unwrap_or(1);
+        for seed in 1..=seeds {
+        let o=divvy::dispatch::replay::replay(&m,&outlines,&divvy::dispatch::replay::Options{seed,..Default::default()},||()).unwrap();
+
         let mut cs: Vec<_> = o.cases.iter().collect();
         cs.sort_by(|a, b| {
             let k = |c: &&divvy::dispatch::replay::Case| {
@@ -99,7 +102,7 @@ fn main() {
                 );
             }
         }
-        all.push(o);
+        all.push(o); }
     }
     // mean over machines, and how many fail
     let n = all.len() as f64;

@@ -159,7 +159,7 @@ impl Runtime {
         let learner = &self.inner.learner;
         Knowledge {
             experience: learner.experience(&request.kernel),
-            allowance_seconds: learner.allowance_seconds(),
+            allowance: learner.allowance(),
             ..Knowledge::default()
         }
     }

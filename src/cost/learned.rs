@@ -13,7 +13,7 @@ mod store;
 
 pub use process::Estimate;
 pub use record::{ClassRecord, Record};
-pub use store::{Circumstances, Experience, Learner};
+pub use store::{Allowance, Circumstances, Experience, Learner};
 
 use crate::array::ElementType;
 use crate::device::DeviceId;

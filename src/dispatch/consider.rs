@@ -164,6 +164,8 @@ enum Depth {
 const FINISH_TOGETHER: f64 = 1.03;
 /// How often a split is balanced anew by what its parts are predicted to take.
 const BALANCING_ROUNDS: usize = 3;
+/// How many times as long as the fastest device a split may be predicted to take to be tried.
+const WORTH_TRYING: f64 = 1.5;
 /// Runs of a software adapter before it is known to be as fast as it seems.
 const SOFTWARE_SAMPLES: u64 = 3;
 /// A part that spends a larger share of its time on moving data is learned apart from those that move none.
@@ -230,15 +232,14 @@ impl<'a> Planner<'a> {
         }
         members.retain(|member| member.device.kind != DeviceKind::Software);
         // Worth a look is what could be chosen, or tried.
-        let gain = if self.knowledge.allowance_seconds > 0.0 {
-            0.0
-        } else {
-            self.policy.split_gain
-        };
-        let worth = found
-            .fastest_alone(|_| true)
-            .map(|at| (1.0 - gain) * found.candidates[at].seconds())
-            .filter(|_| depth == Depth::Choice);
+        let fastest = found.fastest_alone(|_| true);
+        let worth = fastest.map(|at| {
+            let alone = found.candidates[at].seconds();
+            let chosen = (1.0 - self.policy.split_gain) * alone;
+            let tried = f64::min(WORTH_TRYING * alone, self.knowledge.allowance.seconds);
+            f64::max(chosen, tried)
+        });
+        let worth = worth.filter(|_| depth == Depth::Choice);
         let split = self.split(members, worth);
         found.candidates.extend(split);
         if found.candidates.is_empty() {
@@ -287,10 +288,12 @@ impl<'a> Planner<'a> {
                 fastest = Some(estimate);
             }
         }
-        members.extend(fastest.map(|fastest| Member {
-            device,
-            line: fastest.line(all.len()),
-        }));
+        // Its speed at half of the items tells more of its speed at its part than that at all of them would.
+        let half = 0..(self.request.items / 2).max(1);
+        let of_half = self.fastest(device, &half, DeviceSet::EMPTY).ok();
+        let line = of_half.map(|estimate| estimate.line(half.len()));
+        let line = line.or_else(|| fastest.map(|estimate| estimate.line(all.len())));
+        members.extend(line.map(|line| Member { device, line }));
     }
 
     /// What the placement says, unless it leaves the choice to the planner.
@@ -740,15 +743,15 @@ impl Considered {
     /// A candidate to try instead of the choice, because it may well be faster and enough calls of that size will follow
     /// to profit.
     fn worth_trying(&self, policy: &Policy, knowledge: &Knowledge, size: f64) -> Option<usize> {
-        let allowance = knowledge.allowance_seconds;
-        if self.why == Why::Compiling || allowance <= 0.0 {
+        let allowance = knowledge.allowance;
+        if self.why == Why::Compiling || allowance.seconds <= 0.0 {
             return None;
         }
         let chosen = &self.candidates[self.choice];
         let affordable = |candidate: &Candidate| {
             candidate.eligible
                 && candidate.compiling.is_empty()
-                && candidate.seconds() <= allowance
+                && candidate.seconds() <= allowance.seconds
                 && candidate.seconds() <= policy.exploration_limit * chosen.seconds()
         };
         let visits = f64::from(knowledge.experience.visits(size));
@@ -758,7 +761,7 @@ impl Considered {
             .enumerate()
             .filter(|(at, candidate)| *at != self.choice && affordable(candidate))
             .map(|(at, candidate)| (at, candidate.profit_of_trying(chosen, follow)))
-            .filter(|(_, profit)| *profit > 0.0)
+            .filter(|(at, profit)| *profit > allowance.price * self.candidates[*at].seconds())
             .max_by(|(_, a), (_, b)| a.total_cmp(b))
             .map(|(at, _)| at)
     }

@@ -7,7 +7,7 @@
 use super::consider::choose;
 use super::placement::Placement;
 use crate::array::{Handle, RangeSet};
-use crate::cost::learned::{Arm, DeviceSet, Experience, KernelKey};
+use crate::cost::learned::{Allowance, Arm, DeviceSet, Experience, KernelKey};
 use crate::cost::{Machine, Prediction};
 use crate::device::DeviceId;
 use crate::error::Result;
@@ -102,8 +102,8 @@ impl<'a> Request<'a> {
 pub struct Knowledge {
     /// What runs of this kernel taught.
     pub experience: Experience,
-    /// Seconds that may be spent now on finding out whether another way is faster. 0 for no exploring.
-    pub allowance_seconds: f64,
+    /// What may be spent now on finding out whether another way is faster.
+    pub allowance: Allowance,
     /// Seconds until a device is done with the work it has; devices that are not listed are idle. A software adapter
     /// and the CPU share one: what either has to do delays both.
     pub backlog: SmallVec<[(DeviceId, f64); 2]>,

@@ -113,7 +113,7 @@ pub fn replay(
         for (at, job) in jobs.iter().enumerate() {
             let knowledge = Knowledge {
                 experience: learner.experience(&job.request.kernel),
-                allowance_seconds: learner.allowance_seconds(),
+                allowance: learner.allowance(),
                 ..Knowledge::default()
             };
             let plan = plan(
@@ -142,7 +142,7 @@ pub fn replay(
                     plan.exploring,
                     plan.predicted_seconds,
                     job.seconds(&world, &parts, &slowness),
-                    knowledge.allowance_seconds
+                    knowledge.allowance.seconds
                 );
                 if call < 9 {
                     for c in super::explain::explain(

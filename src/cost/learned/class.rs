@@ -17,6 +17,8 @@ const LEAST_DEVIATION: f32 = 0.02;
 const NORMAL: f32 = 1.4826;
 /// The variance of a median over that of a mean, of as many normal samples.
 const MEDIAN_VARIANCE: f32 = 1.57;
+/// What is added to the variance if the device may have changed.
+const DOUBT: f32 = 0.3;
 /// The deviation of single measurements until enough of them tell.
 const USUAL_DEVIATION: f32 = 0.15;
 
@@ -41,6 +43,8 @@ pub(super) struct Class {
     total: u64,
     /// The mean of the sizes measured.
     size: f64,
+    /// Whether the device changed since, by what was measured at another size.
+    doubted: bool,
 }
 
 /// What is believed of a class.
@@ -73,9 +77,10 @@ impl Class {
         class
     }
 
-    /// Takes a measurement in, unless it is an outlier and not one of many.
-    pub(super) fn add(&mut self, size: f64, log_factor: f32) {
+    /// Takes a measurement in, unless it is an outlier and not one of many. Returns whether those are a new truth.
+    pub(super) fn add(&mut self, size: f64, log_factor: f32) -> bool {
         self.total = self.total.saturating_add(1);
+        self.doubted = false;
         let weight = 1.0 / (self.total.min(RING as u64) as f64);
         self.size += weight * (size - self.size);
         if self.len >= JUDGED {
@@ -87,12 +92,19 @@ impl Class {
                     (self.len, self.next, self.outlying) = (0, 0, 0);
                     let truth = self.outliers;
                     truth.into_iter().for_each(|factor| self.push(factor));
+                    return true;
                 }
-                return;
+                return false;
             }
         }
         self.outlying = 0;
         self.push(log_factor);
+        false
+    }
+
+    /// Takes note that the device may have changed since this was measured.
+    pub(super) fn doubt(&mut self) {
+        self.doubted = true;
     }
 
     fn push(&mut self, log_factor: f32) {
@@ -125,10 +137,11 @@ impl Class {
         } else {
             measured.max(USUAL_DEVIATION)
         };
+        let doubt = if self.doubted { DOUBT } else { 0.0 };
         Summary {
             size: self.size as f32,
             median,
-            variance: deviation * deviation * MEDIAN_VARIANCE.min(count) / count,
+            variance: deviation * deviation * MEDIAN_VARIANCE.min(count) / count + doubt,
             recent: self.len as u8,
             total: self.total,
         }
@@ -184,7 +197,9 @@ mod tests {
 
     fn of(factors: impl IntoIterator<Item = f32>) -> Class {
         let mut class = Class::default();
-        factors.into_iter().for_each(|f| class.add(20.0, f));
+        for factor in factors {
+            class.add(20.0, factor);
+        }
         class
     }
 

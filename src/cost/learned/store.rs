@@ -4,6 +4,7 @@ use super::class::{Class, Summary, class_of};
 use super::process::{self, Estimate};
 use super::{Arm, ClassRecord, DeviceSet, KernelKey, Record, Sample};
 use crate::array::ElementType;
+use crate::device::DeviceId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -21,6 +22,26 @@ const LARGEST_LOG_FACTOR: f64 = 30.0;
 pub struct Learner {
     kernels: RwLock<HashMap<u64, Arc<Mutex<Kernel>>>>,
     spent: Mutex<Spent>,
+}
+
+/// What may be spent on finding out whether other ways are faster.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Allowance {
+    /// Seconds that it may take.
+    pub seconds: f64,
+    /// How many seconds each of them must be expected to save: the more of the allowance is spent already, the more, so
+    /// that what is left goes where it pays best.
+    pub price: f64,
+}
+
+impl Default for Allowance {
+    /// Nothing.
+    fn default() -> Self {
+        Self {
+            seconds: 0.0,
+            price: f64::INFINITY,
+        }
+    }
 }
 
 /// Seconds of all calls.
@@ -105,10 +126,19 @@ impl Learner {
         }
     }
 
-    /// Seconds that may be spent on exploring now.
-    pub fn allowance_seconds(&self) -> f64 {
+    /// What may be spent on exploring now.
+    pub fn allowance(&self) -> Allowance {
         let spent = *lock(&self.spent);
-        (EXPLORING_SHARE * spent.all - spent.exploring).max(0.0)
+        let whole = EXPLORING_SHARE * spent.all;
+        let seconds = (whole - spent.exploring).max(0.0);
+        Allowance {
+            seconds,
+            price: if seconds > 0.0 {
+                (whole - seconds) / seconds
+            } else {
+                f64::INFINITY
+            },
+        }
     }
 
     /// The share of the accounted seconds that went into exploring.
@@ -204,8 +234,26 @@ impl Kernel {
         }
         let (arm, at) = self.class(sample.arm, class_of(sample.size));
         let class = &mut self.arms[arm].1[at].1;
-        class.add(sample.size, log_factor as f32);
+        if class.add(sample.size, log_factor as f32) {
+            let changed = class.clone();
+            self.doubt(sample.arm.device);
+            self.arms[arm].1[at].1 = changed;
+        }
         self.draw(arm, at);
+    }
+
+    /// Casts doubt on whatever is known of a device: it turned out to have changed at one size.
+    fn doubt(&mut self, device: DeviceId) {
+        for arm in 0..self.arms.len() {
+            if self.arms[arm].0.device != device {
+                continue;
+            }
+            for at in 0..self.arms[arm].1.len() {
+                self.arms[arm].1[at].1.doubt();
+                let summary = self.arms[arm].1[at].1.summary();
+                Arc::make_mut(&mut self.picture).arms[arm].classes[at] = summary;
+            }
+        }
     }
 
     fn restore(&mut self, record: &Record) {
@@ -332,25 +380,20 @@ impl Experience {
             } else {
                 sibling.log_factor
             };
-            let doubt = SIBLING_VARIANCE + 0.25 * (1.0 - execution).powi(2);
-            Estimate {
-                log_factor,
-                variance: (sibling.variance + doubt).min(UNKNOWN_VARIANCE),
-                settled: false,
-                ..sibling
-            }
+            sibling.of_another(log_factor, 0.25 * (1.0 - execution).powi(2))
         });
         let prior = from_sibling.unwrap_or(nothing);
         let solo = picture.believe(&alone, size, prior).unwrap_or(prior);
+        // Alone a device is not slower than beside others.
+        let beside = picture.beside(&alone, size);
+        let solo = match beside {
+            Some(beside) if beside.log_factor < solo.log_factor => beside,
+            _ => solo,
+        };
         if arm.beside.is_empty() {
             return solo;
         }
-        let slowed = Estimate {
-            log_factor: solo.log_factor + known.log_slowdown,
-            variance: (solo.variance + SIBLING_VARIANCE).min(UNKNOWN_VARIANCE),
-            settled: false,
-            ..solo
-        };
+        let slowed = solo.of_another(solo.log_factor + known.log_slowdown, 0.0);
         picture.believe(arm, size, slowed).unwrap_or(slowed)
     }
 
@@ -362,7 +405,46 @@ impl Experience {
     }
 }
 
+impl Estimate {
+    /// The same with that log factor, as what is believed of another arm of the same device before it is measured.
+    fn of_another(self, log_factor: f64, doubt: f64) -> Self {
+        Self {
+            log_factor,
+            variance: (self.variance + SIBLING_VARIANCE + doubt).min(UNKNOWN_VARIANCE),
+            settled: false,
+            ..self
+        }
+    }
+}
+
 impl Picture {
+    /// What a device did beside others at about that size, if that was measured well: alone it does no worse.
+    fn beside(&self, alone: &Arm, size: f64) -> Option<Estimate> {
+        const NEAR: f64 = 0.5;
+        const ENOUGH: u8 = 5;
+        let same = |picture: &&ArmPicture| {
+            let arm = &picture.arm;
+            let way = (arm.device, arm.threads, arm.moved);
+            !arm.beside.is_empty() && way == (alone.device, alone.threads, alone.moved)
+        };
+        let near = |class: &&Summary| {
+            class.recent >= ENOUGH && (f64::from(class.size) - size).abs() <= NEAR
+        };
+        let classes = self.arms.iter().filter(same).flat_map(|arm| &arm.classes);
+        let fastest = classes
+            .filter(near)
+            .min_by(|a, b| a.median.total_cmp(&b.median))?;
+        let noise = f64::from(fastest.variance);
+        Some(Estimate {
+            log_factor: f64::from(fastest.median),
+            variance: (noise + SIBLING_VARIANCE).min(UNKNOWN_VARIANCE),
+            noise,
+            samples: 0,
+            extrapolated: false,
+            settled: false,
+        })
+    }
+
     /// What the measurements of an arm, if there are any, make of what would be believed without them.
     fn believe(&self, arm: &Arm, size: f64, prior: Estimate) -> Option<Estimate> {
         let found = self.arms.iter().find(|picture| picture.arm == *arm)?;
@@ -398,7 +480,6 @@ impl ArmPicture {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::DeviceId;
 
     const CPU: Arm = Arm {
         device: DeviceId::Cpu,
@@ -502,7 +583,7 @@ mod tests {
         nowhere.size = f64::INFINITY;
         learner.observe(&key(), 20.0, [nowhere]);
         assert_eq!(learner.records(), []);
-        assert!(learner.allowance_seconds() >= 0.0 && learner.exploring_share() <= 1.0);
+        assert!(learner.allowance().seconds >= 0.0 && learner.exploring_share() <= 1.0);
     }
 
     #[test]
@@ -560,12 +641,12 @@ mod tests {
     #[test]
     fn exploring_is_allowed_a_small_share_of_the_time() {
         let learner = Learner::new();
-        assert_eq!(learner.allowance_seconds(), 0.0);
+        assert_eq!(learner.allowance().seconds, 0.0);
         learner.account(100.0, false);
-        let allowance = learner.allowance_seconds();
+        let allowance = learner.allowance().seconds;
         assert!(allowance > 0.0 && allowance <= 5.0);
         learner.account(allowance, true);
-        assert!(learner.allowance_seconds() < 0.5);
+        assert!(learner.allowance().seconds < 0.5);
         assert!(learner.exploring_share() <= 0.05);
     }
 
