@@ -50,7 +50,7 @@ pub struct Row {
     pub chosen_parts: Vec<Part>,
     /// `chosen / oracle`.
     pub ratio: f64,
-    /// Whether Auto ran the very same parts as the best way, so that the ratio tells nothing but noise.
+    /// Whether Auto ran the very same parts as the best way, so that the ratio tells only of noise and of deciding.
     pub same_plan: bool,
     /// The mean of Auto's first calls, and of as many of the best way's, in turns.
     pub chosen_cold: f64,

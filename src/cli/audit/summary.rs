@@ -121,18 +121,22 @@ pub struct Totals {
     /// Seconds of the CPU alone in every row, with one thread or the pool, whichever is faster. `None` if it cannot run
     /// all of them.
     pub always_cpu_total: Option<f64>,
-    /// In how many rows Auto did exactly what the best way does, so that the ratio tells nothing but noise,
+    /// In how many rows Auto did exactly what the best way does. What the ratio is there comes from noise, and from
+    /// deciding, which takes longer than being told.
     pub same_plan_rows: usize,
-    /// and the geometric mean and the worst of the ratio in these: how exact this audit is.
+    /// The geometric mean and the worst of the ratio in these.
     pub same_plan_geomean: Option<f64>,
     pub same_plan_worst: Option<f64>,
+    /// The median of the seconds by which Auto takes longer in these.
+    pub same_plan_extra_seconds: Option<f64>,
 }
 
 impl Totals {
     /// The sums of some rows.
     pub fn of(rows: &[Row]) -> Self {
-        let same = rows.iter().filter(|row| row.same_plan);
-        let same: Vec<f64> = same.map(|row| row.ratio).collect();
+        let same: Vec<&Row> = rows.iter().filter(|row| row.same_plan).collect();
+        let extra: Vec<f64> = same.iter().map(|row| row.chosen - row.oracle).collect();
+        let same: Vec<f64> = same.iter().map(|row| row.ratio).collect();
         Self {
             oracle_total: rows.iter().map(|row| row.oracle).sum(),
             auto_total: rows.iter().map(|row| row.chosen).sum(),
@@ -140,6 +144,7 @@ impl Totals {
             same_plan_rows: same.len(),
             same_plan_geomean: geometric_mean(&same),
             same_plan_worst: same.iter().copied().max_by(f64::total_cmp),
+            same_plan_extra_seconds: median(&extra),
         }
     }
 }
@@ -155,11 +160,17 @@ impl fmt::Display for Totals {
         if let Some(cpu) = self.always_cpu_total {
             write!(f, ", always the cpu {}", seconds(cpu))?;
         }
-        if let (Some(mean), Some(worst)) = (self.same_plan_geomean, self.same_plan_worst) {
+        if let (Some(mean), Some(worst), Some(extra)) = (
+            self.same_plan_geomean,
+            self.same_plan_worst,
+            self.same_plan_extra_seconds,
+        ) {
             write!(
                 f,
-                "\nnoise      in {} rows auto did what the best way does: mean T/O {mean:.3}, worst {worst:.3}",
-                count(self.same_plan_rows)
+                "\nsame way   in {} rows auto does exactly what the best way does: mean T/O {mean:.3}, worst {worst:.3}, \
+                 {} longer (the median)",
+                count(self.same_plan_rows),
+                seconds(extra)
             )?;
         }
         Ok(())
