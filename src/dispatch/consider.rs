@@ -163,11 +163,13 @@ enum Depth {
 /// Parts whose times differ by no more than this factor are taken to finish together.
 const FINISH_TOGETHER: f64 = 1.03;
 /// How often a split is balanced anew by what its parts are predicted to take.
-const BALANCING_ROUNDS: usize = 3;
+const BALANCING_ROUNDS: usize = 6;
 /// How many times as long as the fastest device a split may be predicted to take to be tried.
 const WORTH_TRYING: f64 = 1.5;
 /// Runs of a software adapter before it is known to be as fast as it seems.
 const SOFTWARE_SAMPLES: u64 = 3;
+/// A change of shares that is not worth another round.
+const SMALL_CHANGE: f64 = 0.005;
 /// A part that spends a larger share of its time on moving data is learned apart from those that move none.
 const MOVED_SHARE: f64 = 0.05;
 
@@ -201,9 +203,78 @@ struct Estimate<'a> {
 struct Member<'a> {
     device: &'a DeviceModel,
     line: Line,
+    /// The least and the most seconds that it takes for an item, in parts of whichever size.
+    per_item: [f64; 2],
+}
+
+impl<'a> Member<'a> {
+    fn new(device: &'a DeviceModel, lines: [Line; 2]) -> Self {
+        let [line, other] = lines;
+        Self {
+            device,
+            line,
+            per_item: [
+                line.per_item.min(other.per_item),
+                line.per_item.max(other.per_item),
+            ],
+        }
+    }
 }
 
 type Members<'a> = SmallVec<[Member<'a>; 8]>;
+
+/// The search for the shares with which the members of a split finish together.
+///
+/// Time against items is taken to be a line, drawn through what was found last. That a device may be much faster at its
+/// part than at all items, because that fits a cache or is partly there already, would make the shares jump to and fro;
+/// so each stays between the greatest with which its device was early and the least with which it was late.
+struct Balance {
+    items: usize,
+    border: usize,
+    lines: SmallVec<[Line; 8]>,
+    shares: SmallVec<[f64; 8]>,
+    bounds: SmallVec<[[f64; 2]; 8]>,
+}
+
+impl Balance {
+    fn new(items: usize, border: usize, members: &Members<'_>) -> Self {
+        let lines: SmallVec<[Line; 8]> = members.iter().map(|m| m.line).collect();
+        Self {
+            items,
+            border,
+            shares: split::equal_finish(items, border, &lines),
+            bounds: SmallVec::from_elem([0.0, 1.0], members.len()),
+            lines,
+        }
+    }
+
+    /// Shares anew, now that parts of these ranges are known to finish at these times; 0 for those that take no part.
+    /// Returns whether that changes much.
+    fn improve(&mut self, ranges: &[Range<usize>], finishes: &[f64]) -> bool {
+        let items = self.items as f64;
+        let count = finishes.iter().filter(|seconds| **seconds > 0.0).count();
+        let middle = finishes.iter().sum::<f64>() / count as f64;
+        let mut wanted = split::equal_finish(self.items, self.border, &self.lines);
+        for (at, range) in ranges.iter().enumerate().filter(|(_, r)| !r.is_empty()) {
+            let share = range.len() as f64 / items;
+            let [low, high] = &mut self.bounds[at];
+            if finishes[at] > middle {
+                *high = high.min(share);
+            } else {
+                *low = low.max(share);
+            }
+            if wanted[at] > 0.0 && (wanted[at] <= *low || wanted[at] >= *high) {
+                wanted[at] = 0.5 * (*low + *high);
+            }
+        }
+        let sum: f64 = wanted.iter().sum();
+        wanted.iter_mut().for_each(|share| *share /= sum);
+        let change = wanted.iter().zip(&self.shares).map(|(a, b)| (a - b).abs());
+        let changes = change.fold(0.0, f64::max) > SMALL_CHANGE;
+        self.shares = wanted;
+        changes
+    }
+}
 
 impl<'a> Planner<'a> {
     /// Every device alone, and all that may share, and the best of these.
@@ -290,10 +361,12 @@ impl<'a> Planner<'a> {
         }
         // Its speed at half of the items tells more of its speed at its part than that at all of them would.
         let half = 0..(self.request.items / 2).max(1);
-        let of_half = self.fastest(device, &half, DeviceSet::EMPTY).ok();
-        let line = of_half.map(|estimate| estimate.line(half.len()));
-        let line = line.or_else(|| fastest.map(|estimate| estimate.line(all.len())));
-        members.extend(line.map(|line| Member { device, line }));
+        if let Some(fastest) = fastest {
+            let of_all = fastest.line(all.len());
+            let of_half = self.fastest(device, &half, DeviceSet::EMPTY);
+            let line = of_half.map_or(of_all, |estimate| estimate.line(half.len()));
+            members.push(Member::new(device, [line, of_all]));
+        }
     }
 
     /// What the placement says, unless it leaves the choice to the planner.
@@ -343,9 +416,9 @@ impl<'a> Planner<'a> {
     fn split(&self, mut members: Members<'_>, worth: Option<f64>) -> Option<Candidate> {
         let fastest = members
             .iter()
-            .map(|m| m.line.per_item)
+            .map(|m| m.per_item[1])
             .fold(f64::INFINITY, f64::min);
-        members.retain(|m| m.line.per_item <= self.policy.split_speed_ratio * fastest);
+        members.retain(|m| m.per_item[0] <= self.policy.split_speed_ratio * fastest);
         let mut best = self.balanced(&members, worth);
         // Devices that slow the others down may be better left out: the one that does least goes first, or each in turn
         // while that is few.
@@ -378,34 +451,33 @@ impl<'a> Planner<'a> {
     /// The split over these members in which they finish together, if at least two get a part and it takes less than
     /// `worth` seconds.
     fn balanced(&self, members: &Members<'_>, worth: Option<f64>) -> Option<Candidate> {
+        if members.len() < 2 {
+            return None;
+        }
         let border = self.request.border_grain;
-        let mut lines: SmallVec<[Line; 8]> = members.iter().map(|m| m.line).collect();
+        let mut balance = Balance::new(self.request.items, border, members);
         let mut best: Option<Candidate> = None;
-        // The lines are drawn through what each device takes for all items. Its speed at its own part may be another,
-        // because that fits a cache or is partly there already; further rounds draw them through that.
         for _ in 0..BALANCING_ROUNDS {
-            if members.len() < 2 {
-                break;
-            }
-            let shares = split::equal_finish(self.request.items, border, &lines);
-            let ranges = split::ranges(self.request.items, border, &shares);
+            let ranges = split::ranges(self.request.items, border, &balance.shares);
             let parts = || members.iter().zip(&ranges).filter(|(_, r)| !r.is_empty());
             if parts().nth(1).is_none() {
                 break;
             }
             let all: DeviceSet = parts().map(|(member, _)| member.device.id).collect();
             let mut together = Candidate::default();
-            let mut first_finish = f64::INFINITY;
-            for ((member, range), line) in members.iter().zip(&ranges).zip(&mut lines) {
+            let mut finishes = SmallVec::<[f64; 8]>::from_elem(0.0, members.len());
+            for (at, (member, range)) in members.iter().zip(&ranges).enumerate() {
                 if range.is_empty() {
                     continue;
                 }
                 let beside = all.without(member.device.id);
                 let estimate = self.fastest(member.device, range, beside).ok()?;
-                *line = estimate.line(range.len());
-                first_finish = first_finish.min(estimate.seconds);
+                balance.lines[at] = estimate.line(range.len());
+                finishes[at] = estimate.seconds;
                 self.add(&mut together, &estimate, range);
             }
+            let taking_part = finishes.iter().copied().filter(|seconds| *seconds > 0.0);
+            let first_finish = taking_part.fold(f64::INFINITY, f64::min);
             let last_finish = together.seconds() - together.plan.combine_seconds;
             let settled = last_finish <= FINISH_TOGETHER * first_finish;
             // However the items are shared anew, nobody finishes before who is first now.
@@ -414,7 +486,7 @@ impl<'a> Planner<'a> {
             if limit.is_none_or(|limit| together.seconds() < limit) {
                 best = Some(together);
             }
-            if settled || hopeless {
+            if settled || hopeless || !balance.improve(&ranges, &finishes) {
                 break;
             }
         }
@@ -425,10 +497,7 @@ impl<'a> Planner<'a> {
     fn member_for_a_part(&self, device: &'a DeviceModel) -> Option<Member<'a>> {
         let least = 0..self.request.border_grain.min(self.request.items);
         let estimate = self.fastest(device, &least, DeviceSet::EMPTY).ok()?;
-        Some(Member {
-            device,
-            line: estimate.line(least.len()),
-        })
+        Some(Member::new(device, [estimate.line(least.len()); 2]))
     }
 
     fn load(&self, device: &DeviceModel, range: &Range<usize>) -> Result<Load, RuledOut> {

@@ -144,7 +144,7 @@ pub fn replay(
                     job.seconds(&world, &parts, &slowness),
                     knowledge.allowance.seconds
                 );
-                if call < 9 {
+                if call < 9 || call % 50 == 0 {
                     for c in super::explain::explain(
                         &job.request,
                         world.planner(job),

@@ -387,7 +387,11 @@ impl Experience {
         // Alone a device is not slower than beside others.
         let beside = picture.beside(&alone, size);
         let solo = match beside {
-            Some(beside) if beside.log_factor < solo.log_factor => beside,
+            Some(beside)
+                if beside.log_factor < solo.log_factor && beside.variance < solo.variance =>
+            {
+                beside
+            }
             _ => solo,
         };
         if arm.beside.is_empty() {
