@@ -87,6 +87,7 @@ impl Runtime {
             parts: parts.collect(),
             predicted_seconds: plan.predicted_seconds,
             seconds: started.elapsed().as_secs_f64(),
+            exploring: plan.exploring,
             moved,
         };
         Ok(Run { value, report })
