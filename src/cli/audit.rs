@@ -146,7 +146,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let devices = runtime(args.threads)?;
     let machine = devices.machine()?.clone();
     let forced = Forced::open(&machine, devices.threads())?;
-    let auto = Runtime::builder()
+    let machine = (*devices.measured_machine()?).clone();
         .threads(devices.threads())
         .no_profile()
         .machine(machine)
