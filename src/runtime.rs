@@ -1,19 +1,21 @@
 //! The runtime: owns the devices, what is known of their speed, and the policy; runs calls.
 
 use crate::array::{Array, Element, Handle};
-use crate::cost::learned::Learner;
+use crate::cost::learned::{DeviceSet, KernelKey, Learner};
 use crate::cost::profile::Location;
 use crate::cost::{Calibration, Machine, Step, Survey, Thoroughness};
 use crate::device::cpu::Cpu;
-use crate::device::gpu::{Discovery, GpuInfo, GpuOptions, discover};
+use crate::device::gpu::{Discovery, GpuInfo, GpuOptions, Readiness, discover};
 use crate::device::{DeviceId, Devices};
 use crate::dispatch::plan::{Request, Residency};
 use crate::dispatch::{
-    Execution, Explanation, Knowledge, PartReport, Placement, Plan, Policy, Report, Run, explain,
-    plan,
+    Execution, Explanation, Knowledge, Lesson, Outstanding, PartReport, PartTiming, Placement,
+    Plan, PlannedPart, Policy, Recall, Report, Run, Situation, UnderWay, explain, plan, teach,
+    warm_up,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Call, Kernel, Outline, identity};
+use smallvec::SmallVec;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,6 +47,12 @@ struct Inner {
     placement: Placement,
     policy: Policy,
     learner: Arc<Learner>,
+    /// Calls whose times are not all known yet.
+    outstanding: Outstanding,
+    /// Plans of short calls.
+    recall: Recall,
+    /// What the CPU is at.
+    work: UnderWay,
 }
 
 impl Runtime {
@@ -69,11 +77,49 @@ impl Runtime {
     pub fn run<K: Kernel>(&self, call: Call<'_, K>) -> Result<Run<K::Output>> {
         let started = Instant::now();
         let inner = &*self.inner;
-        let plan = self.plan(&call)?;
+        let outline = self.outline(&call)?;
+        let identity = identity(&call.kernel);
+        let key = KernelKey {
+            name: "",
+            element_type: outline.element_type(),
+            implementation: call.kernel.implementation(),
+        };
+        let situation = self.situation(&call, &outline, identity);
+        let recalled = situation.and_then(|here| inner.recall.find(here, outline.items));
+        let teaches = recalled.is_none();
+        let plan = match recalled {
+            Some(plan) => plan,
+            None => {
+                let plan = self.plan_outlined(&call, &outline)?;
+                if let Some(here) = situation {
+                    inner.recall.keep(here, &plan);
+                }
+                plan
+            }
+        };
+        let on_cpu = |part: &&PlannedPart| part.device == DeviceId::Cpu;
+        let _busy = inner.work.begin(
+            plan.parts
+                .iter()
+                .filter(on_cpu)
+                .map(|p| p.predicted.compute),
+        );
         let mut execution = Execution::new(&inner.devices, &plan);
-        let value = call.kernel.execute(&mut execution)?;
+        let (name, value) = if plan.awaits.is_empty() {
+            let value = call.kernel.execute(&mut execution)?;
+            (call.kernel.name().to_owned(), value)
+        } else {
+            let kernel = Arc::new(call.kernel);
+            self.compile_ahead(&kernel, outline.items, plan.awaits);
+            (kernel.name().to_owned(), kernel.execute(&mut execution)?)
+        };
         let moved = execution.moved();
-        let timings = execution.finish(identity(&call.kernel));
+        let timings = execution.finish(identity);
+        let seconds = started.elapsed().as_secs_f64();
+        if teaches {
+            let key = KernelKey { name: &name, ..key };
+            self.teach(&key, &plan, &timings, seconds);
+        }
         let parts = plan.parts.iter().zip(timings);
         let parts = parts.map(|(part, timing)| PartReport {
             device: part.device,
@@ -83,13 +129,68 @@ impl Runtime {
             timing,
         });
         let report = Report {
-            kernel: call.kernel.name().to_owned(),
+            kernel: name,
             parts: parts.collect(),
             predicted_seconds: plan.predicted_seconds,
-            seconds: started.elapsed().as_secs_f64(),
+            seconds,
+            exploring: plan.exploring,
             moved,
         };
         Ok(Run { value, report })
+    }
+
+    /// All that the plan of a call depends on besides what was learned; `None` if that is more than can be told quickly.
+    fn situation<K: Kernel>(
+        &self,
+        call: &Call<'_, K>,
+        outline: &Outline,
+        identity: u64,
+    ) -> Option<Situation> {
+        if *self.placement_of(call) != Placement::Auto {
+            return None;
+        }
+        let work = &outline.work;
+        let mut situation = Situation::of(identity)
+            .and(outline.items as u64)
+            .and(work.flops.to_bits())
+            .and(work.bytes().to_bits());
+        for binding in &outline.bindings {
+            let mut residency = binding.array.residency();
+            let wanted = residency.read_back().expected();
+            situation = situation
+                .and(residency.whereabouts()?)
+                .and(binding.array.len() as u64)
+                .and(wanted.to_bits());
+        }
+        Some(situation)
+    }
+
+    /// Hands what a call took to the learner, now or when its GPUs are done.
+    fn teach(
+        &self,
+        key: &KernelKey<'_>,
+        plan: &Plan,
+        timings: &SmallVec<[PartTiming; 2]>,
+        seconds: f64,
+    ) {
+        let inner = &*self.inner;
+        if plan.parts.iter().all(|part| part.device == DeviceId::Cpu) {
+            teach(&inner.learner, key, plan, timings, seconds);
+        } else {
+            let lesson = Lesson::new(key, plan.clone(), timings.clone(), seconds);
+            inner.outstanding.add(lesson, &inner.learner);
+        }
+    }
+
+    /// Has the pipelines of a kernel compiled in the background for those GPUs.
+    fn compile_ahead<K: Kernel>(&self, kernel: &Arc<K>, items: usize, gpus: DeviceSet) {
+        for device in gpus.iter() {
+            if let DeviceId::Gpu(index) = device
+                && let Ok(gpu) = self.inner.devices.gpu(index)
+            {
+                warm_up(Arc::clone(kernel), 0..items, gpu);
+            }
+        }
     }
 
     /// What running a call would do and why: every candidate's predicted time, what it is made of, and why others
@@ -98,12 +199,13 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::run`], before anything runs.
     pub fn explain<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Explanation> {
+        self.learn_what_is_done();
         let outline = self.outline(call)?;
         let request = self.request(call, &outline);
         explain(
             &request,
             &*self.machine()?,
-            &self.knowledge(&request),
+            &self.knowledge(call, &request),
             self.placement_of(call),
             &self.inner.policy,
         )
@@ -126,12 +228,15 @@ impl Runtime {
     /// # }
     /// ```
     pub fn plan<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Plan> {
-        let outline = self.outline(call)?;
-        let request = self.request(call, &outline);
+        self.plan_outlined(call, &self.outline(call)?)
+    }
+
+    fn plan_outlined<K: Kernel>(&self, call: &Call<'_, K>, outline: &Outline) -> Result<Plan> {
+        let request = self.request(call, outline);
         plan(
             &request,
             &*self.machine()?,
-            &self.knowledge(&request),
+            &self.knowledge(call, &request),
             self.placement_of(call),
             &self.inner.policy,
         )
@@ -146,22 +251,46 @@ impl Runtime {
     fn request<'a, K: Kernel>(&self, call: &'a Call<'_, K>, outline: &Outline) -> Request<'a> {
         let kernel = &call.kernel;
         let residency = |array: &Handle| self.residency(array);
+        let read_back = |array: &Handle| match call.read_back {
+            Some(wanted) => f64::from(u8::from(wanted)),
+            None => array.residency().read_back().expected(),
+        };
         Request::new(
             kernel.name(),
             kernel.implementation(),
             outline,
             residency,
-            |_| 0.0,
+            read_back,
         )
     }
 
-    fn knowledge(&self, request: &Request<'_>) -> Knowledge {
-        let learner = &self.inner.learner;
-        Knowledge {
-            experience: learner.experience(&request.kernel),
-            allowance: learner.allowance(),
+    /// What is known beyond the rates of the machine: what was learned of the kernel, and what the devices are doing.
+    fn knowledge<K: Kernel>(&self, call: &Call<'_, K>, request: &Request<'_>) -> Knowledge {
+        let inner = &*self.inner;
+        let mut knowledge = Knowledge {
+            experience: inner.learner.experience(&request.kernel),
+            allowance: inner.learner.allowance(),
             ..Knowledge::default()
+        };
+        if !request.has_gpu {
+            return knowledge;
         }
+        let identity = identity(&call.kernel);
+        for (index, gpu) in inner.devices.gpus.iter().enumerate() {
+            let device = DeviceId::Gpu(index);
+            if gpu.readiness(identity) != Readiness::Ready {
+                knowledge.compiling = knowledge.compiling.with(device);
+            }
+            let seconds = gpu.backlog_seconds();
+            if seconds > 0.0 {
+                knowledge.backlog.push((device, seconds));
+            }
+        }
+        let seconds = inner.work.seconds();
+        if seconds > 0.0 {
+            knowledge.backlog.push((DeviceId::Cpu, seconds));
+        }
+        knowledge
     }
 
     fn placement_of<'a, K: Kernel>(&'a self, call: &'a Call<'_, K>) -> &'a Placement {
@@ -206,7 +335,16 @@ impl Runtime {
             .devices
             .gpus
             .iter()
-            .try_for_each(|gpu| gpu.wait_for_all())
+            .try_for_each(|gpu| gpu.wait_for_all())?;
+        self.learn_what_is_done();
+        Ok(())
+    }
+
+    /// Lets the learner have the times that GPUs' clocks show by now.
+    fn learn_what_is_done(&self) {
+        let inner = &*self.inner;
+        inner.devices.gpus.iter().for_each(|gpu| gpu.look());
+        inner.outstanding.teach(&inner.learner);
     }
 
     /// An array with a copy of `elements`.
@@ -295,6 +433,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::Io`] or [`Error::Profile`] if that cannot be done.
     pub fn save_profile(&self) -> Result<()> {
+        self.learn_what_is_done();
         self.inner.survey.keep()
     }
 
@@ -507,6 +646,9 @@ impl RuntimeBuilder {
             placement: self.placement,
             policy: self.policy,
             learner,
+            outstanding: Outstanding::default(),
+            recall: Recall::default(),
+            work: UnderWay::default(),
         };
         Ok(Runtime {
             inner: Arc::new(inner),

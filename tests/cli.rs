@@ -426,10 +426,43 @@ fn explain_gives_every_candidate_and_the_choice() {
     for entry in CATALOG {
         let size = small(entry).to_string();
         let object = json(divvy(&["explain", entry.name, "--n", &size, "--json"]));
+        assert_form_of_explanation(&object);
         let choice = object["choice"].as_u64().expect("an index") as usize;
         let chosen = &object["candidates"][choice];
         assert_eq!(chosen["eligible"], true, "{object}");
         assert!(number(&chosen["predicted_seconds"]) > 0.0, "{object}");
+    }
+}
+
+/// That an explanation is of the documented form.
+fn assert_form_of_explanation(object: &Value) {
+    let has = |object: &Value, wanted: &[&str]| {
+        let found = keys(object);
+        for key in wanted {
+            assert!(found.contains(key), "{key}: {object}");
+        }
+    };
+    let whole = ["kernel", "items", "placement", "candidates", "choice"];
+    has(
+        object,
+        &[&whole[..], &["reason", "advantage", "ruled_out"]].concat(),
+    );
+    for candidate in object["candidates"].as_array().expect("a list") {
+        let times = ["name", "predicted_seconds", "combine_seconds"];
+        let trust = ["samples", "uncertainty", "eligible", "parts"];
+        has(candidate, &[&times[..], &trust[..]].concat());
+        for part in candidate["parts"].as_array().expect("a list") {
+            let what = ["device", "threads", "range", "predicted"];
+            let trust = ["samples", "uncertainty", "extrapolated"];
+            has(part, &[&what[..], &trust[..]].concat());
+            has(
+                &part["predicted"],
+                &["wait", "launch", "upload", "compute", "download"],
+            );
+        }
+    }
+    for excluded in object["ruled_out"].as_array().expect("a list") {
+        has(excluded, &["device", "name", "reason"]);
     }
 }
 
@@ -622,6 +655,7 @@ fn help_explains_with_examples() {
         &["run", "--help"],
         &["bench", "--help"],
         &["explain", "--help"],
+        &["audit", "--help"],
         &["completions", "--help"],
     ] {
         let text = stdout(divvy(args));

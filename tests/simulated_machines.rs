@@ -336,7 +336,7 @@ proptest! {
     }
 }
 
-/// What issue asks of the planner on machines like the shipped ones.
+/// What the planner must reach over the shipped machines.
 #[test]
 #[ignore = "the policy is not tuned yet"]
 fn the_planner_is_nearly_as_good_as_trying_everything() -> divvy::Result<()> {

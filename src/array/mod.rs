@@ -8,6 +8,7 @@ mod element;
 mod host;
 mod matrix;
 mod range_set;
+mod read_back;
 mod rehearsal;
 mod residency;
 
@@ -133,6 +134,7 @@ impl<T: Element> Array<T> {
     /// [`Error::Argument`] if the range reaches past the end.
     pub fn read_range(&self, range: Range<usize>) -> Result<ReadGuard<'_, T>> {
         self.check_range("read_range", &range)?;
+        self.handle.read_by_host(&range);
         let (start, borrow) = self.handle.borrow_on_host(range.clone(), true, false)?;
         // SAFETY: `start` is that of the array's host memory, where `range` is now allocated and initialised; the
         // guard keeps the shared borrow, so that nobody writes while it lives.
@@ -155,6 +157,8 @@ impl<T: Element> Array<T> {
     /// [`Error::Argument`] if the range reaches past the end.
     pub fn write_range(&mut self, range: Range<usize>) -> Result<WriteGuard<'_, T>> {
         self.check_range("write_range", &range)?;
+        // It is fetched first, for who changes only some of it.
+        self.handle.read_by_host(&range);
         let (start, borrow) = self.handle.borrow_on_host(range.clone(), true, true)?;
         // SAFETY: as in `read_range`; the borrow is exclusive, so that nobody else reads or writes.
         let slice = unsafe {
@@ -174,6 +178,7 @@ impl<T: Element> Array<T> {
         Error::check_length("write_all", "elements", elements.len(), self.len(), || {
             format!("the array has {}", self.len())
         })?;
+        self.handle.residency().read_back().written_by_host();
         let (start, _borrow) = self.handle.borrow_on_host(0..self.len(), false, true)?;
         // SAFETY: the array's host memory is allocated for `len` elements, and the exclusive borrow keeps others away.
         unsafe {
@@ -286,6 +291,7 @@ impl Handle {
 
     /// Waits for the work that produces the elements, and makes them valid on the host, besides where they are.
     pub fn fetch(&self) -> Result<()> {
+        self.read_by_host(&(0..self.len()));
         self.borrow_on_host(0..self.len(), true, false).map(drop)
     }
 
@@ -307,6 +313,12 @@ impl Handle {
     /// only valid place if it will change (`write`); and the borrow that keeps others from clashing with this access.
     ///
     /// The borrow checker already forbids a clash for who uses [`Array`]; handles can be cloned, so it is checked here.
+    /// Takes note that the host uses what is in `range`.
+    fn read_by_host(&self, range: &Range<usize>) {
+        let share = range.len() as f32 / self.len().max(1) as f32;
+        self.residency().read_back().read_by_host(share);
+    }
+
     pub(crate) fn borrow_on_host(
         &self,
         range: Range<usize>,

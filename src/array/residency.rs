@@ -10,6 +10,7 @@
 use super::ElementType;
 use super::host::HostBuffer;
 use super::range_set::RangeSet;
+use super::read_back::ReadBack;
 use crate::device::gpu::{DeviceBuffer, Gpu, GpuId};
 use crate::error::{Error, Result};
 use smallvec::SmallVec;
@@ -54,6 +55,7 @@ pub(crate) struct Residency {
     /// How many borrows of the host memory are alive; `EXCLUSIVE` if one is for writing.
     borrows: u32,
     moved: Moved,
+    read_back: ReadBack,
 }
 
 const EXCLUSIVE: u32 = u32::MAX;
@@ -77,7 +79,29 @@ impl Residency {
             extents: SmallVec::new(),
             borrows: 0,
             moved: Moved::default(),
+            read_back: ReadBack::default(),
         }
+    }
+
+    /// Whether the host is wont to read what kernels write here.
+    pub(crate) fn read_back(&mut self) -> &mut ReadBack {
+        &mut self.read_back
+    }
+
+    /// Where all of it is and where none of it, as a number that is another one elsewhere; `None` if a place has only a
+    /// part of it.
+    pub(crate) fn whereabouts(&self) -> Option<u64> {
+        let extents = self.extents.iter().map(|e| (e.gpu.id().0, &e.valid));
+        let mut places = std::iter::once((u64::MAX, &self.host_valid)).chain(extents);
+        places.try_fold(0, |sum: u64, (place, valid)| {
+            if valid.is_empty() {
+                Some(sum)
+            } else if valid.contains(&(0..self.len)) {
+                Some(crate::kernel::shader::mixed(sum, place))
+            } else {
+                None
+            }
+        })
     }
 
     /// What has been moved for this array since this was last asked.

@@ -51,6 +51,16 @@ pub enum Residency {
     Device,
 }
 
+impl Residency {
+    /// Its name as an argument.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Device => "device",
+        }
+    }
+}
+
 impl Job {
     /// The size.
     pub fn n(&self) -> usize {

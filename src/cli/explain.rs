@@ -8,14 +8,25 @@ use divvy::{Error, Runtime};
 
 /// Prints how a kernel would be run, and why: every way to run it with its predicted time and what that is made of.
 ///
-/// `*` marks what is chosen, `-` what may not be. With `--residency device` the kernel is run once first, at the same
-/// placement, so that its arrays are where that left them.
+/// `*` marks what is chosen, `-` what may not be. With `--residency host` nothing has run yet and all arrays are on the
+/// host. With `--residency device` the kernel is run once first, at the same placement, so that its arrays are where that
+/// left them.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   divvy explain axpy --n 64Ki
   divvy explain gemm --n 2048 --residency device --placement gpu
-  divvy explain sum --n 16Mi --json | jq '.candidates[.choice].name'")]
+  divvy explain sum --n 16Mi --json | jq '.candidates[.choice].name'
+
+With --json one object is printed:
+  {\"kernel\", \"items\", \"placement\",
+   \"candidates\": [{\"name\", \"predicted_seconds\", \"combine_seconds\", \"samples\", \"uncertainty\", \"eligible\",
+     \"parts\": [{\"device\", \"threads\", \"range\": [lo, hi], \"samples\", \"uncertainty\", \"extrapolated\",
+       \"predicted\": {\"wait\", \"launch\", \"upload\", \"compute\", \"download\"}}]}],
+   \"choice\", \"reason\", \"advantage\", \"ruled_out\": [{\"device\", \"name\", \"reason\"}]}
+Times are in seconds. `choice` is the index of the candidate that is chosen, `advantage` how many times as long the best of
+the others would take (null if there is none). `uncertainty` is the standard deviation of a time's natural logarithm: 0.1
+means about 10 %. `samples` are the measurements behind a time, the fewest of any part.")]
 pub struct Args {
     #[command(flatten)]
     job: Job,

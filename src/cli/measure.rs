@@ -142,7 +142,7 @@ pub fn time(setup: &Setup<'_>, case: &mut dyn Case, progress: &Progress) -> Resu
 }
 
 /// Runs the kernel until its results are where they are wanted, and returns the seconds that took.
-fn run_once(
+pub fn run_once(
     setup: &Setup<'_>,
     case: &mut dyn Case,
     written: &[Handle],
@@ -161,7 +161,11 @@ fn run_once(
 
 /// What was predicted for the call and, if its outputs are wanted on the host, for fetching them, which is no part of
 /// the call.
-fn predicted_seconds(setup: &Setup<'_>, report: &Report, written: &[Handle]) -> Result<f64, Error> {
+pub fn predicted_seconds(
+    setup: &Setup<'_>,
+    report: &Report,
+    written: &[Handle],
+) -> Result<f64, Error> {
     let mut seconds = report.predicted_seconds;
     if setup.residency == Residency::Host {
         let machine = setup.rt.machine()?;
@@ -191,6 +195,7 @@ mod tests {
             parts: Default::default(),
             predicted_seconds: 0.0,
             seconds: 0.0,
+            exploring: false,
             moved: Default::default(),
         };
         Timing {

@@ -4,6 +4,7 @@
 //! validated values before anything runs. It never prints but through `output`, so that a closed pipe ends it quietly.
 
 mod args;
+mod audit;
 mod bench;
 mod calibrate;
 mod completions;
@@ -36,9 +37,10 @@ Examples:
   divvy run gemm --n 1024 --placement gpu --residency device --json
   divvy bench --kernels sum,gemm
   divvy explain axpy --n 64Ki
+  divvy simulate benches/machines/*.json
   divvy calibrate --quick
   divvy profile show
-  divvy simulate benches/machines/*.json
+  divvy audit --kernels sum,gemm --html audit.html
 
 Environment:
   DIVVY_DEVICES  cpu, gpu or all: which devices may be used
@@ -56,6 +58,7 @@ enum Command {
     Explain(explain::Args),
     Calibrate(calibrate::Args),
     Profile(profile::Args),
+    Audit(audit::Args),
     Simulate(simulate::Args),
     Completions(completions::Args),
 }
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
         Command::Profile(args) => profile::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Completions(args) => completions::run(&args),
     };

@@ -149,6 +149,12 @@ impl<'r> Execution<'r> {
                 "its parts were cut for a kernel of another grain; give that kernel's outline the grain of its passes",
             ));
         }
+        for binding in &outline.bindings {
+            let mut residency = binding.array.residency();
+            residency
+                .read_back()
+                .used_by_kernel(binding.access.writes());
+        }
         if parts.len() > 1 {
             for (index, part) in on(parts, true) {
                 let started = Instant::now();

@@ -79,11 +79,10 @@ impl<'a> Request<'a> {
                 0.0
             },
         });
-        let first = outline.bindings.first();
         Self {
             kernel: KernelKey {
                 name,
-                element_type: first.map(|binding| binding.array.element_type()),
+                element_type: outline.element_type(),
                 implementation,
             },
             items: outline.items,

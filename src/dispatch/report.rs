@@ -27,6 +27,8 @@ pub struct Report {
     /// Seconds that the call took on the caller's thread. Work on GPUs may go on after it unless the kernel returned
     /// a value.
     pub seconds: f64,
+    /// Whether the plan was taken to find out how long it takes, not because it was taken to be the best.
+    pub exploring: bool,
     /// Bytes that moved because of this call.
     pub moved: Moved,
 }

@@ -126,6 +126,7 @@ pub enum CpuTasks {
 pub struct Call<'a, K> {
     pub(crate) kernel: K,
     pub(crate) placement: Option<Placement>,
+    pub(crate) read_back: Option<bool>,
     borrows: PhantomData<&'a mut ()>,
 }
 
@@ -136,6 +137,7 @@ impl<'a, K: Kernel> Call<'a, K> {
         Self {
             kernel,
             placement: None,
+            read_back: None,
             borrows: PhantomData,
         }
     }
@@ -143,6 +145,14 @@ impl<'a, K: Kernel> Call<'a, K> {
     /// Places this call, whatever the runtime's default placement is.
     pub fn on(mut self, placement: Placement) -> Self {
         self.placement = Some(placement);
+        self
+    }
+
+    /// Says whether the host will read what the call writes before it is written again, which counts where results are
+    /// on a GPU. Otherwise that is told from what became of earlier results in the same arrays, and of the first it is
+    /// taken to read all.
+    pub fn read_back(mut self, wanted: bool) -> Self {
+        self.read_back = Some(wanted);
         self
     }
 

@@ -1,6 +1,6 @@
 //! What a pass touches and costs: enough to plan it and to move its bytes, nothing about how it computes.
 
-use crate::array::Handle;
+use crate::array::{ElementType, Handle};
 use crate::error::{Error, Result};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -80,6 +80,12 @@ impl Outline {
     pub fn grain(mut self, grain: usize) -> Self {
         self.grain = grain.max(1);
         self
+    }
+
+    /// The type of its elements: that of the first array.
+    pub fn element_type(&self) -> Option<ElementType> {
+        let first = self.bindings.first();
+        first.map(|binding| binding.array.element_type())
     }
 
     /// What borders between parts on different devices, and between pieces on a GPU, are multiples of: the grain, and

@@ -41,7 +41,7 @@ const RECENT: Duration = Duration::from_micros(5);
 
 /// Identifies an opened GPU within the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct GpuId(u64);
+pub(crate) struct GpuId(pub(crate) u64);
 
 /// What an adapter says of itself.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,210 @@
+//! What is made of repeated times: which way is the best, and how much worse another one is.
+//!
+//! Pure. Whoever picks the least of many noisy figures picks a lucky one; therefore the way is picked by one half of the
+//! repeats and its time is told from the other.
+
+/// A way that takes so many times as long as the best is given up after one repeat,
+const HOPELESS_AT_ONCE: f64 = 10.0;
+/// and after two if it takes so many times as long.
+const HOPELESS: f64 = 3.0;
+
+/// The middle of some times, or the mean of the two in the middle. `None` if there are none.
+pub fn median(times: &[f64]) -> Option<f64> {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let n = sorted.len();
+    (n > 0).then(|| (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0)
+}
+
+/// The mean of some times. `None` if there are none.
+pub fn mean(times: &[f64]) -> Option<f64> {
+    (!times.is_empty()).then(|| times.iter().sum::<f64>() / times.len() as f64)
+}
+
+/// Times of one way, in the order in which they were measured.
+#[derive(Clone, Debug, Default)]
+pub struct Samples(Vec<f64>);
+
+impl Samples {
+    /// Adds the time of another repeat.
+    pub fn push(&mut self, seconds: f64) {
+        self.0.push(seconds);
+    }
+
+    /// How many repeats there were.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The median of all repeats.
+    pub fn median(&self) -> Option<f64> {
+        median(&self.0)
+    }
+
+    /// The median of the repeats by which the best way is chosen: every other one, from the first.
+    pub fn choosing(&self) -> Option<f64> {
+        median(&self.every_other(0))
+    }
+
+    /// The median of the repeats that tell how long the way takes: the others. A single repeat serves for both, which
+    /// only ways have that are far from the best.
+    pub fn scoring(&self) -> Option<f64> {
+        median(&self.every_other(1)).or_else(|| self.median())
+    }
+
+    fn every_other(&self, first: usize) -> Vec<f64> {
+        self.0.iter().skip(first).step_by(2).copied().collect()
+    }
+
+    /// Whether further repeats are a waste, when the best way takes `best` seconds: not if any was fast, since a busy
+    /// machine slows down any way now and then.
+    pub fn are_hopeless(&self, best: f64) -> bool {
+        let limit = match self.len() {
+            0 => return false,
+            1 => HOPELESS_AT_ONCE * best,
+            _ => HOPELESS * best,
+        };
+        self.0.iter().all(|seconds| *seconds > limit)
+    }
+}
+
+/// The index of the way that is best by the choosing half of its repeats. `None` if nothing was measured.
+pub fn best<'a>(ways: impl IntoIterator<Item = &'a Samples>) -> Option<usize> {
+    let chosen_by = ways
+        .into_iter()
+        .enumerate()
+        .filter_map(|(at, samples)| Some((at, samples.choosing()?)));
+    chosen_by
+        .min_by(|(_, a), (_, b)| a.total_cmp(b))
+        .map(|(at, _)| at)
+}
+
+/// How many times as long as `best` something took. A clock that did not move makes no difference.
+pub fn ratio(seconds: f64, best: f64) -> f64 {
+    // No call takes less than this.
+    const LEAST: f64 = 1e-9;
+    seconds.max(LEAST) / best.max(LEAST)
+}
+
+/// The regret `Σ(T − O) / ΣO` of pairs of a time and the best time. `None` if the best times are nothing in sum.
+pub fn regret(pairs: impl IntoIterator<Item = (f64, f64)>) -> Option<f64> {
+    let (mut lost, mut best) = (0.0, 0.0);
+    for (time, oracle) in pairs {
+        lost += time - oracle;
+        best += oracle;
+    }
+    (best > 0.0).then(|| lost / best)
+}
+
+/// The geometric mean of positive numbers. `None` if there are none.
+pub fn geometric_mean(values: &[f64]) -> Option<f64> {
+    let logarithms: Vec<f64> = values.iter().map(|value| value.ln()).collect();
+    mean(&logarithms).map(f64::exp)
+}
+
+/// The share of the numbers for which something holds. `None` if there are none.
+pub fn share(values: &[f64], holds: impl Fn(f64) -> bool) -> Option<f64> {
+    let holding = values.iter().filter(|value| holds(**value)).count();
+    (!values.is_empty()).then(|| holding as f64 / values.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn samples(times: &[f64]) -> Samples {
+        Samples(times.to_vec())
+    }
+
+    #[test]
+    fn medians_are_the_middle() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0]), Some(3.0));
+        assert_eq!(median(&[4.0, 1.0]), Some(2.5));
+        assert_eq!(median(&[9.0, 1.0, 2.0]), Some(2.0));
+    }
+
+    #[test]
+    fn one_half_of_the_repeats_chooses_and_the_other_scores() {
+        // Chosen by 1, 1, 1; what it takes is 5.
+        let lucky = samples(&[1.0, 5.0, 1.0, 5.0, 1.0, 5.0]);
+        let steady = samples(&[2.0; 6]);
+        assert_eq!(best([&steady, &lucky]), Some(1));
+        assert_eq!(lucky.scoring(), Some(5.0));
+        // Luck in the scoring half makes no way the best.
+        let late = samples(&[3.0, 0.1, 3.0, 0.1]);
+        assert_eq!(best([&steady, &late]), Some(0));
+    }
+
+    #[test]
+    fn the_best_of_nothing_is_nothing() {
+        assert_eq!(best([]), None);
+        assert_eq!(best([&samples(&[]), &samples(&[])]), None);
+        assert_eq!(best([&samples(&[]), &samples(&[7.0])]), Some(1));
+        assert_eq!(samples(&[]).scoring(), None);
+        assert_eq!(samples(&[7.0]).scoring(), Some(7.0));
+    }
+
+    #[test]
+    fn hopeless_ways_are_given_up_after_one_or_two_repeats() {
+        assert!(!samples(&[]).are_hopeless(1.0));
+        assert!(!samples(&[9.0]).are_hopeless(1.0));
+        assert!(samples(&[11.0]).are_hopeless(1.0));
+        assert!(samples(&[9.0, 9.0]).are_hopeless(1.0));
+        assert!(
+            !samples(&[9.0, 9.0, 1.0]).are_hopeless(1.0),
+            "it can do better"
+        );
+        assert!(!samples(&[2.9, 2.9]).are_hopeless(1.0));
+    }
+
+    #[test]
+    fn regret_weighs_rows_by_their_time() {
+        let pairs = [(2.0, 1.0), (100.0, 100.0)];
+        assert_eq!(regret(pairs), Some(1.0 / 101.0));
+        assert_eq!(regret([(1.0, 1.0)]), Some(0.0));
+        assert_eq!(regret([(0.5, 1.0)]), Some(-0.5));
+        assert_eq!(regret([]), None);
+        assert_eq!(regret([(1.0, 0.0)]), None);
+    }
+
+    #[test]
+    fn ratios_stay_numbers_when_the_clock_did_not_move() {
+        assert_eq!(ratio(0.0, 0.0), 1.0);
+        assert_eq!(ratio(3.0, 2.0), 1.5);
+        assert!(ratio(1.0, 0.0).is_finite());
+    }
+
+    #[test]
+    fn geometric_means_and_shares() {
+        let close = |a: Option<f64>, b: f64| (a.expect("some") - b).abs() < 1e-12;
+        assert!(close(geometric_mean(&[0.5, 2.0]), 1.0));
+        assert!(close(geometric_mean(&[4.0, 9.0]), 6.0));
+        assert_eq!(geometric_mean(&[]), None);
+        assert_eq!(
+            share(&[1.0, 1.05, 1.2, 2.0], |ratio| ratio <= 1.05),
+            Some(0.5)
+        );
+        assert_eq!(share(&[], |_| true), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_way_that_is_always_faster_is_the_best(times in proptest::collection::vec(1e-9f64..1.0, 1..40), factor in 1.01f64..5.0) {
+            let fast = Samples(times.clone());
+            let slow = Samples(times.iter().map(|time| time * factor).collect());
+            prop_assert_eq!(best([&slow, &fast]), Some(1));
+            prop_assert!(fast.scoring() < slow.scoring());
+            let least = fast.median().expect("some");
+            prop_assert!(!fast.are_hopeless(least));
+        }
+
+        #[test]
+        fn a_median_lies_among_the_times(times in proptest::collection::vec(0.0f64..1.0, 1..40)) {
+            let (low, high) = times.iter().fold((1.0f64, 0.0f64), |(low, high), t| (low.min(*t), high.max(*t)));
+            let median = median(&times).expect("some");
+            prop_assert!(low <= median && median <= high);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Calls whose times are not all known yet: what GPUs are still at. They are handed to the learner when they are.
+
+use super::learn::{Measured, learn};
+use super::plan::Plan;
+use super::report::PartTiming;
+use crate::array::ElementType;
+use crate::cost::learned::{KernelKey, Learner};
+use crate::device::Reading;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+/// The most calls that are waited for; of more, the oldest teach nothing.
+const MOST: usize = 4096;
+/// How many are looked at when a call hands in another, so that what it costs is bounded.
+const AT_ONCE: usize = 4;
+
+/// A call that was run, with the times of its parts, known or not.
+#[derive(Debug)]
+pub(crate) struct Lesson {
+    name: Box<str>,
+    element_type: Option<ElementType>,
+    implementation: u64,
+    plan: Plan,
+    timings: SmallVec<[PartTiming; 2]>,
+    seconds: f64,
+}
+
+impl Lesson {
+    /// A call of `seconds` on the caller's thread.
+    pub(crate) fn new(
+        key: &KernelKey<'_>,
+        plan: Plan,
+        timings: SmallVec<[PartTiming; 2]>,
+        seconds: f64,
+    ) -> Self {
+        Self {
+            name: key.name.into(),
+            element_type: key.element_type,
+            implementation: key.implementation,
+            plan,
+            timings,
+            seconds,
+        }
+    }
+
+    /// Hands it to the learner; back to the caller if a time may yet become known.
+    fn teach(self, learner: &Learner) -> Result<(), Self> {
+        let pending = |part: &PartTiming| part.timing.reading() == Reading::Pending;
+        if self.timings.iter().any(pending) {
+            return Err(self);
+        }
+        let key = KernelKey {
+            name: &self.name,
+            element_type: self.element_type,
+            implementation: self.implementation,
+        };
+        teach(learner, &key, &self.plan, &self.timings, self.seconds);
+        Ok(())
+    }
+}
+
+/// Hands a call to the learner of which all times are known that ever will be.
+pub(crate) fn teach(
+    learner: &Learner,
+    key: &KernelKey<'_>,
+    plan: &Plan,
+    timings: &[PartTiming],
+    seconds: f64,
+) {
+    let alone = plan.parts.len() == 1;
+    let part_seconds = plan.parts.iter().zip(timings).map(|(part, timing)| {
+        let own = match timing.timing.reading() {
+            // Of calls that share a submission and differ, nobody knows whose the time was.
+            Reading::Took {
+                seconds,
+                calls,
+                mixed,
+            } => (calls == 1 || !mixed).then_some(seconds)?,
+            Reading::Pending | Reading::Unknown => return None,
+        };
+        let on_cpu = part.evidence.arm.device == crate::device::DeviceId::Cpu;
+        let whole = if alone && on_cpu {
+            // All of it but what it waited for: a short call is mostly what it takes to make a call.
+            own.max(seconds - timing.waited_seconds)
+        } else {
+            own
+        };
+        Some(if part.evidence.arm.moved && on_cpu {
+            whole + (timing.waited_seconds - part.predicted.wait).max(0.0)
+        } else {
+            whole
+        })
+    });
+    let part_seconds: SmallVec<[Option<f64>; 2]> = part_seconds.collect();
+    let longest = part_seconds
+        .iter()
+        .flatten()
+        .fold(seconds, |a, b| a.max(*b));
+    let measured = Measured {
+        part_seconds,
+        seconds: longest,
+    };
+    learn(learner, key, plan, &measured);
+}
+
+/// The calls that are waited for, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Outstanding {
+    lessons: Mutex<VecDeque<Lesson>>,
+}
+
+impl Outstanding {
+    /// Takes a call in, and hands what is known by now of others to the learner.
+    pub(crate) fn add(&self, lesson: Lesson, learner: &Learner) {
+        let mut lessons = self.lessons.lock().unwrap_or_else(PoisonError::into_inner);
+        lessons.push_back(lesson);
+        if lessons.len() > MOST {
+            lessons.pop_front();
+        }
+        Self::drain(&mut lessons, learner, AT_ONCE);
+    }
+
+    /// Hands what is known by now to the learner.
+    pub(crate) fn teach(&self, learner: &Learner) {
+        let mut lessons = self.lessons.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = lessons.len();
+        Self::drain(&mut lessons, learner, all);
+    }
+
+    fn drain(lessons: &mut VecDeque<Lesson>, learner: &Learner, most: usize) {
+        // GPUs finish in order, but several of them not in the same one.
+        for _ in 0..most.min(lessons.len()) {
+            let Some(oldest) = lessons.pop_front() else {
+                return;
+            };
+            if let Err(pending) = oldest.teach(learner) {
+                lessons.push_front(pending);
+                return;
+            }
+        }
+    }
+}
