@@ -174,6 +174,10 @@ impl Runtime {
         seconds: f64,
     ) {
         let inner = &*self.inner;
+        // What is learned corrects figures, and a guess is none.
+        if !plan.parts.iter().all(|part| self.is_measured(part.device)) {
+            return;
+        }
         if plan.parts.iter().all(|part| part.device == DeviceId::Cpu) {
             teach(&inner.learner, key, plan, timings, seconds);
         } else {
