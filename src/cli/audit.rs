@@ -144,9 +144,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     })?;
 
     let devices = runtime(args.threads)?;
-    let machine = devices.machine()?.clone();
-    let forced = Forced::open(&machine, devices.threads())?;
     let machine = (*devices.measured_machine()?).clone();
+    let forced = Forced::open(&machine, devices.threads())?;
+    let auto = Runtime::builder()
         .threads(devices.threads())
         .no_profile()
         .machine(machine)
