@@ -146,11 +146,15 @@ impl Runtime {
         outline: &Outline,
         identity: u64,
     ) -> Option<Situation> {
-        if *self.placement_of(call) != Placement::Auto {
-            return None;
-        }
+        let placement = match self.placement_of(call) {
+            Placement::Auto => 0,
+            Placement::Cpu => 1,
+            // What runs on GPUs takes longer than a plan.
+            Placement::Gpu(_) | Placement::Split(_) => return None,
+        };
         let work = &outline.work;
         let mut situation = Situation::of(identity)
+            .and(placement)
             .and(outline.items as u64)
             .and(work.flops.to_bits())
             .and(work.bytes().to_bits());
