@@ -55,6 +55,14 @@ struct Inner {
     work: UnderWay,
 }
 
+impl Inner {
+    /// Lets the learner have the times that GPUs' clocks show by now.
+    fn learn_what_is_done(&self) {
+        self.devices.gpus.iter().for_each(|gpu| gpu.look());
+        self.outstanding.teach(&self.learner);
+    }
+}
+
 impl Runtime {
     /// A runtime with the CPU and every usable GPU, as far as the environment allows: see [`RuntimeBuilder::build`].
     pub fn new() -> Result<Self> {
@@ -160,7 +168,10 @@ impl Runtime {
             .and(work.bytes().to_bits());
         for binding in &outline.bindings {
             let mut residency = binding.array.residency();
-            let wanted = residency.read_back().expected();
+            let wanted = match call.read_back {
+                Some(wanted) => f64::from(u8::from(wanted)),
+                None => residency.read_back().expected(),
+            };
             situation = situation
                 .and(residency.whereabouts()?)
                 .and(binding.array.len() as u64)
@@ -207,7 +218,7 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::run`], before anything runs.
     pub fn explain<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Explanation> {
-        self.learn_what_is_done();
+        self.inner.learn_what_is_done();
         let outline = self.outline(call)?;
         let request = self.request(call, &outline);
         explain(
@@ -344,15 +355,8 @@ impl Runtime {
             .gpus
             .iter()
             .try_for_each(|gpu| gpu.wait_for_all())?;
-        self.learn_what_is_done();
+        self.inner.learn_what_is_done();
         Ok(())
-    }
-
-    /// Lets the learner have the times that GPUs' clocks show by now.
-    fn learn_what_is_done(&self) {
-        let inner = &*self.inner;
-        inner.devices.gpus.iter().for_each(|gpu| gpu.look());
-        inner.outstanding.teach(&inner.learner);
     }
 
     /// An array with a copy of `elements`.
@@ -441,7 +445,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::Io`] or [`Error::Profile`] if that cannot be done.
     pub fn save_profile(&self) -> Result<()> {
-        self.learn_what_is_done();
+        self.inner.learn_what_is_done();
         self.inner.survey.keep()
     }
 
@@ -457,6 +461,13 @@ impl Runtime {
             }
         }
         residency
+    }
+}
+
+impl Drop for Inner {
+    /// What GPUs took is known now if it ever will be; what was learned is kept after this, by the survey.
+    fn drop(&mut self) {
+        self.learn_what_is_done();
     }
 }
 
