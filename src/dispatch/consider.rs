@@ -163,7 +163,7 @@ enum Depth {
 /// Parts whose times differ by no more than this factor are taken to finish together.
 const FINISH_TOGETHER: f64 = 1.03;
 /// How often a split is balanced anew by what its parts are predicted to take.
-const BALANCING_ROUNDS: usize = 6;
+const BALANCING_ROUNDS: usize = 5;
 /// How many times as long as the fastest device a split may be predicted to take to be tried.
 const WORTH_TRYING: f64 = 1.5;
 /// Runs of a software adapter before it is known to be as fast as it seems.
@@ -212,14 +212,52 @@ type Members<'a> = SmallVec<[Member<'a>; 8]>;
 /// The search for the shares with which the members of a split finish together.
 ///
 /// Time against items is taken to be a line, drawn through what was found last. That a device may be much faster at its
-/// part than at all items, because that fits a cache or is partly there already, would make the shares jump to and fro;
-/// so each stays between the greatest with which its device was early and the least with which it was late.
+/// part than at all items, because that fits a cache or is partly there already, would make the shares jump to and fro.
+/// So once a device was early with one share and late with another, its next is between: where the logarithm of its time
+/// over the mean is zero if that too is a line (the rule of false position).
 struct Balance {
     items: usize,
     border: usize,
     lines: SmallVec<[Line; 8]>,
     shares: SmallVec<[f64; 8]>,
-    bounds: SmallVec<[[f64; 2]; 8]>,
+    brackets: SmallVec<[Bracket; 8]>,
+}
+
+/// The greatest share with which a device was early and the least with which it was late, and by how much: the logarithm
+/// of its time over the mean.
+#[derive(Clone, Copy)]
+struct Bracket {
+    early: (f64, f64),
+    late: (f64, f64),
+}
+
+impl Bracket {
+    const OPEN: Self = Self {
+        early: (0.0, f64::NEG_INFINITY),
+        late: (1.0, f64::INFINITY),
+    };
+
+    /// Takes note of a share and by how much it was late. Returns a share to try in place of `wanted`.
+    fn narrow(&mut self, share: f64, late: f64, wanted: f64) -> f64 {
+        const MARGIN: f64 = 0.05;
+        if late > 0.0 {
+            if share < self.late.0 {
+                self.late = (share, late);
+            }
+        } else if share > self.early.0 {
+            self.early = (share, late);
+        }
+        let (low, high) = (self.early, self.late);
+        let width = high.0 - low.0;
+        if low.1.is_finite() && high.1.is_finite() {
+            let at = low.1 / (low.1 - high.1);
+            low.0 + width * at.clamp(MARGIN, 1.0 - MARGIN)
+        } else if wanted > low.0 && wanted < high.0 {
+            wanted
+        } else {
+            low.0 + 0.5 * width
+        }
+    }
 }
 
 impl Balance {
@@ -229,7 +267,7 @@ impl Balance {
             items,
             border,
             shares: split::equal_finish(items, border, &lines),
-            bounds: SmallVec::from_elem([0.0, 1.0], members.len()),
+            brackets: SmallVec::from_elem(Bracket::OPEN, members.len()),
             lines,
         }
     }
@@ -237,20 +275,14 @@ impl Balance {
     /// Shares anew, now that parts of these ranges are known to finish at these times; 0 for those that take no part.
     /// Returns whether that changes much.
     fn improve(&mut self, ranges: &[Range<usize>], finishes: &[f64]) -> bool {
-        let items = self.items as f64;
         let count = finishes.iter().filter(|seconds| **seconds > 0.0).count();
-        let middle = finishes.iter().sum::<f64>() / count as f64;
+        let mean = finishes.iter().sum::<f64>() / count as f64;
         let mut wanted = split::equal_finish(self.items, self.border, &self.lines);
         for (at, range) in ranges.iter().enumerate().filter(|(_, r)| !r.is_empty()) {
-            let share = range.len() as f64 / items;
-            let [low, high] = &mut self.bounds[at];
-            if finishes[at] > middle {
-                *high = high.min(share);
-            } else {
-                *low = low.max(share);
-            }
-            if wanted[at] > 0.0 && (wanted[at] <= *low || wanted[at] >= *high) {
-                wanted[at] = 0.5 * (*low + *high);
+            let share = range.len() as f64 / self.items as f64;
+            let late = (finishes[at] / mean).ln();
+            if wanted[at] > 0.0 {
+                wanted[at] = self.brackets[at].narrow(share, late, wanted[at]);
             }
         }
         let sum: f64 = wanted.iter().sum();
@@ -593,7 +625,11 @@ impl<'a> Planner<'a> {
             .knowledge
             .experience
             .estimate(&arm, load.size, &circumstances);
-        let factor = learned.log_factor.exp();
+        let factor = if learned.log_factor == 0.0 {
+            1.0
+        } else {
+            learned.log_factor.exp()
+        };
         let predicted = Prediction {
             wait,
             launch: factor * launch,
