@@ -218,7 +218,7 @@ pub struct Evidence {
 /// use divvy::dispatch::{Knowledge, Placement, Policy, plan};
 /// use divvy::kernels::catalog;
 ///
-/// // A machine that nobody has: the GPU computes 100 times as fast, behind a link of 10 GB/s.
+/// // A machine that nobody has: the GPU computes 100 times as fast, behind a link of 5 GB/s.
 /// let device = |id, kind, launch_seconds, speed: f64, link: Option<Link>| DeviceModel {
 ///     id,
 ///     kind,
@@ -237,7 +237,7 @@ pub struct Evidence {
 /// let machine = Machine {
 ///     devices: vec![
 ///         device(DeviceId::Cpu, DeviceKind::Cpu, 0.0, 1.0, None),
-///         device(DeviceId::Gpu(0), DeviceKind::Discrete, 2e-5, 100.0, Link::from_rate(1e-5, 1e10)),
+///         device(DeviceId::Gpu(0), DeviceKind::Discrete, 2e-5, 100.0, Link::from_rate(1e-5, 5e9)),
 ///     ],
 ///     corun: Vec::new(),
 /// };
