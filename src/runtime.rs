@@ -55,6 +55,14 @@ struct Inner {
     work: UnderWay,
 }
 
+impl Inner {
+    /// Lets the learner have the times that GPUs' clocks show by now.
+    fn learn_what_is_done(&self) {
+        self.devices.gpus.iter().for_each(|gpu| gpu.look());
+        self.outstanding.teach(&self.learner);
+    }
+}
+
 impl Runtime {
     /// A runtime with the CPU and every usable GPU, as far as the environment allows: see [`RuntimeBuilder::build`].
     pub fn new() -> Result<Self> {
@@ -163,7 +171,10 @@ impl Runtime {
             .and(work.bytes().to_bits());
         for binding in &outline.bindings {
             let mut residency = binding.array.residency();
-            let wanted = residency.read_back().expected();
+            let wanted = match call.read_back {
+                Some(wanted) => f64::from(u8::from(wanted)),
+                None => residency.read_back().expected(),
+            };
             situation = situation
                 .and(residency.whereabouts()?)
                 .and(binding.array.len() as u64)
@@ -181,6 +192,10 @@ impl Runtime {
         seconds: f64,
     ) {
         let inner = &*self.inner;
+        // What is learned corrects figures, and a guess is none.
+        if !plan.parts.iter().all(|part| self.is_measured(part.device)) {
+            return;
+        }
         if plan.parts.iter().all(|part| part.device == DeviceId::Cpu) {
             teach(&inner.learner, key, plan, timings, seconds);
         } else {
@@ -206,7 +221,7 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::run`], before anything runs.
     pub fn explain<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Explanation> {
-        self.learn_what_is_done();
+        self.inner.learn_what_is_done();
         let outline = self.outline(call)?;
         let request = self.request(call, &outline);
         explain(
@@ -343,15 +358,8 @@ impl Runtime {
             .gpus
             .iter()
             .try_for_each(|gpu| gpu.wait_for_all())?;
-        self.learn_what_is_done();
+        self.inner.learn_what_is_done();
         Ok(())
-    }
-
-    /// Lets the learner have the times that GPUs' clocks show by now.
-    fn learn_what_is_done(&self) {
-        let inner = &*self.inner;
-        inner.devices.gpus.iter().for_each(|gpu| gpu.look());
-        inner.outstanding.teach(&inner.learner);
     }
 
     /// An array with a copy of `elements`.
@@ -452,7 +460,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::Io`] or [`Error::Profile`] if that cannot be done.
     pub fn save_profile(&self) -> Result<()> {
-        self.learn_what_is_done();
+        self.inner.learn_what_is_done();
         self.inner.survey.keep()
     }
 
@@ -468,6 +476,13 @@ impl Runtime {
             }
         }
         residency
+    }
+}
+
+impl Drop for Inner {
+    /// What GPUs took is known now if it ever will be; what was learned is kept after this, by the survey.
+    fn drop(&mut self) {
+        self.learn_what_is_done();
     }
 }
 
