@@ -77,8 +77,9 @@ impl Runtime {
     /// Runs a kernel, where the call, else this runtime's default placement, says.
     ///
     /// Work on a GPU is queued, and this returns before it is done unless the kernel returns a value; reading an array
-    /// waits for what it needs, [`Runtime::synchronize`] for everything. What the call took is learned, unless its plan was
-    /// one of those that very short calls use again; on a GPU that is when a later operation finds that it is done.
+    /// waits for what it needs, [`Runtime::synchronize`] for everything. What the call took is learned, on a GPU when a later
+    /// operation finds that it is done. It teaches nothing while the speed of its devices is a guess
+    /// ([`Runtime::is_measured`]), or if a very short call used the plan of an earlier one again.
     ///
     /// While a GPU that would be chosen compiles a kernel's pipelines, the call runs on the best device that need not.
     ///
