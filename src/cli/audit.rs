@@ -56,8 +56,9 @@ With --json one object is printed:
    \"failures\": [{\"kernel\", \"n\", \"residency\", \"error\"}]}
 `within_5pct` is the share of rows with T/O of at most 1.05, `prediction_error_median` the median of
 |predicted - actual| / actual, `exploration_share` the share of automatic placement's time that went into trying other
-ways, `decision_ns` what a decision takes. Times of rows are medians in seconds. `cpu` is the better of one thread and all, `gpu` the best GPU alone, `split` the best split
-and `split_fraction` the share of GPUs in it; each is null where there is none. `date` is in seconds since 1970.")]
+ways, `decision_ns` what a decision takes. Times of rows are medians in seconds: `cpu` is the better of one thread and
+all, `gpu` the best GPU alone, `split` the best split and `split_fraction` the share of GPUs in it; each is null where
+there is none. `date` is in seconds since 1970.")]
 pub struct Args {
     /// Only these kernels, separated by commas
     #[arg(long, value_delimiter = ',', value_parser = kernel(), value_name = "KERNELS")]
