@@ -1,5 +1,5 @@
 //! Divvy runs data-parallel kernels on arrays on the best device at hand: the CPU (rayon), a GPU (WGSL through
-//! wgpu), or several at once, chosen per call by a cost model that can explain itself.
+//! wgpu), or several at once, chosen per call by a cost model that learns from every run and can explain itself.
 //!
 //! ```
 //! # fn main() -> divvy::Result<()> {
@@ -10,9 +10,21 @@
 //! let mut y = rt.array_from(&[0.5f32, 0.5, 0.5])?;
 //! rt.run(axpy(2.0, &x, &mut y))?; // placed by the cost model
 //! assert_eq!(*y.read()?, [2.5, 4.5, 6.5]);
+//! println!("{}", rt.explain(&sum(&y))?); // every way to run it, its predicted time, and why which is chosen
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! | to | see |
+//! |---|---|
+//! | open devices and run calls | [`Runtime`], [`RuntimeBuilder`] |
+//! | hold data where they are used | [`Array`], [`array`](mod@array) |
+//! | find a kernel, or write one | [`kernels`], [`kernel::WgslKernel`] |
+//! | say where a call runs | [`Placement`], [`kernel::Call::on`] |
+//! | know why it runs there | [`Runtime::explain`], [`dispatch::plan`](mod@dispatch::plan) |
+//! | know what ran where and for how long | [`Report`] |
+//! | know what is measured, learned and kept | [`cost`], [`cost::learned`], [`cost::profile`], [`Runtime::calibrate`] |
+//! | try placement on machines that are not here | [`device::sim`], [`dispatch::replay`] |
 #![deny(missing_docs)]
 
 pub mod array;

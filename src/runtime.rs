@@ -77,7 +77,11 @@ impl Runtime {
     /// Runs a kernel, where the call, else this runtime's default placement, says.
     ///
     /// Work on a GPU is queued, and this returns before it is done unless the kernel returns a value; reading an array
-    /// waits for what it needs, [`Runtime::synchronize`] for everything.
+    /// waits for what it needs, [`Runtime::synchronize`] for everything. What the call took is learned, on a GPU when a later
+    /// operation finds that it is done. It teaches nothing while the speed of its devices is a guess
+    /// ([`Runtime::is_measured`]), or if a very short call used the plan of an earlier one again.
+    ///
+    /// While a GPU that would be chosen compiles a kernel's pipelines, the call runs on the best device that need not.
     ///
     /// # Errors
     /// If the arguments do not fit together, the placement cannot be used, no device can run the kernel, or one fails.
@@ -426,7 +430,19 @@ impl Runtime {
     /// of each step before it begins. Nothing else should run meanwhile.
     ///
     /// # Errors
-    /// [`Error::Io`] if a profile was named that cannot be read.
+    /// [`Error::Io`] if a profile was named that cannot be read. What could not be measured or kept is in the
+    /// [`Calibration`].
+    ///
+    /// ```no_run
+    /// # fn main() -> divvy::Result<()> {
+    /// use divvy::cost::Thoroughness;
+    ///
+    /// let rt = divvy::Runtime::new()?;
+    /// let found = rt.calibrate(Thoroughness::Quick, |step| println!("{}/{} {}", step.done, step.of, step.doing))?;
+    /// println!("{} devices in {:.1} s", found.machine.devices.len(), found.seconds);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn calibrate(
         &self,
         thoroughness: Thoroughness,
@@ -523,21 +539,21 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Keeps what is measured of the machine in this file; otherwise `DIVVY_PROFILE`, otherwise the user's data
-    /// directory.
+    /// Keeps what is measured of the machine, and what runs teach, in this file; otherwise `DIVVY_PROFILE`, otherwise the
+    /// user's data directory.
     pub fn profile(mut self, path: impl Into<PathBuf>) -> Self {
         self.profile = Some(Location::Named(path.into()));
         self
     }
 
-    /// Keeps nothing of what is measured of the machine.
+    /// Keeps nothing of what is measured of the machine or learned, and reads nothing of it.
     pub fn no_profile(mut self) -> Self {
         self.profile = Some(Location::Off);
         self
     }
 
     /// Takes these to be the speeds of the devices, instead of measuring them or reading them from the profile. Nothing
-    /// is placed on a device that it does not list.
+    /// is placed on a device that it does not list, and no profile is read or kept.
     pub fn machine(mut self, machine: Machine) -> Self {
         self.machine = Some(machine);
         self
@@ -579,8 +595,8 @@ impl RuntimeBuilder {
     /// Opens the devices.
     ///
     /// What is not chosen here comes from the environment: `DIVVY_DEVICES` is `cpu`, `gpu` or `all`, `DIVVY_THREADS` a
-    /// number of threads, `DIVVY_PROFILE` the path of the profile or `off`. Without any GPU, or a Vulkan loader, everything that has a CPU implementation works, and
-    /// [`Runtime::gpu_problems`] says why.
+    /// number of threads, `DIVVY_PROFILE` the path of the profile or `off`. Without any GPU, or a Vulkan loader, everything
+    /// that has a CPU implementation works, and [`Runtime::gpu_problems`] says why.
     ///
     /// # Errors
     /// [`Error::Setting`] if a value cannot be used, or if only GPUs are allowed and there is none;

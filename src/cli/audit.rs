@@ -34,10 +34,12 @@ use summary::{Meta, Summary, Totals};
 /// For each kernel, size and residency, one CPU thread, all threads, each GPU and splits between devices are timed in
 /// turns, and ways that are hopeless are soon given up. Those that come close to the best and automatic placement, in a
 /// runtime that knows the devices' speeds but has not run anything yet, then take turns: 20 calls while it is cold, and
-/// more when it is warm. Half of the turns tell which way is the best (the oracle), the other half what it takes.
+/// more when it is warm. Half of the turns tell which way is the best (the oracle), the other half what it takes. Without
+/// arguments this takes some minutes, in which nothing else should run. The profile is read, but what is learned here is
+/// not kept.
 ///
-/// T is the time of a call that was placed automatically, O that of the oracle. Regret is the sum of T - O over all rows by
-/// the sum of O, of mean times. T/O is of medians.
+/// T is the time of a call that was placed automatically, O that of the oracle. Regret is the sum of T - O over all rows,
+/// divided by the sum of O, both of mean times. T/O is the ratio of their medians.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -52,8 +54,11 @@ With --json one object is printed:
      \"chosen_parts\": [{\"device\", \"threads\", \"range\", \"fraction\"}], \"oracle_arm\", \"ratio\", \"same_plan\", ...}],
    \"meta\": {\"version\", \"date\", \"cpu\", \"threads\", \"gpus\", \"always_cpu_total\", \"auto_total\", ...},
    \"failures\": [{\"kernel\", \"n\", \"residency\", \"error\"}]}
-Times are medians in seconds. `cpu` is the better of one thread and all, `gpu` the best GPU alone, `split` the best split
-and `split_fraction` the share of GPUs in it; each is null where there is none. `date` is in seconds since 1970.")]
+`within_5pct` is the share of rows with T/O of at most 1.05, `prediction_error_median` the median of
+|predicted - actual| / actual, `exploration_share` the share of automatic placement's time that went into trying other
+ways, `decision_ns` what a decision takes. Times of rows are medians in seconds: `cpu` is the better of one thread and
+all, `gpu` the best GPU alone, `split` the best split and `split_fraction` the share of GPUs in it; each is null where
+there is none. `date` is in seconds since 1970.")]
 pub struct Args {
     /// Only these kernels, separated by commas
     #[arg(long, value_delimiter = ',', value_parser = kernel(), value_name = "KERNELS")]

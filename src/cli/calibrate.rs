@@ -13,14 +13,24 @@ use std::path::PathBuf;
 /// Measures how fast each device is, and how much any two slow each other down, and keeps that in the profile.
 ///
 /// Programs that use Divvy measure what they need at their first call, in a fraction of a second. This takes longer and
-/// measures better: nothing else should run meanwhile. What was learned of kernels stays, unless a device turns out to be
-/// another one than it was.
+/// measures better; nothing else should run meanwhile. What was learned of a kernel stays, unless the figures of the device
+/// have changed so much that it cannot hold any more.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   divvy calibrate
   divvy calibrate --quick --json | jq '.machine.corun'
-  DIVVY_PROFILE=here.json divvy calibrate --quick")]
+  DIVVY_PROFILE=here.json divvy calibrate --quick
+
+With --json one object is printed:
+  {\"thoroughness\", \"seconds\", \"busy\", \"profile\", \"problems\": [{\"device\", \"problem\"}],
+   \"machine\": {\"devices\": [{\"id\", \"kind\", \"name\", \"engines\": [{\"threads\", \"launch_seconds\",
+       \"flops_per_second\", \"bandwidth\": [[bytes, bytes_per_second]]}], \"queued_seconds\",
+       \"upload\": [[bytes, seconds]], \"download\": [[bytes, seconds]], \"limits\"}],
+     \"corun\": [{\"devices\", \"compute\": [factor, factor], \"memory\": [factor, factor]}]}}
+`busy` says whether other processes held the cores meanwhile, `profile` is the file in which it is kept (null if none),
+`corun` by how many times longer each of two devices takes while the other works too. The exit status is 1 if a device
+could not be measured.")]
 pub struct Args {
     /// Take less than three seconds instead of less than a minute
     #[arg(long)]

@@ -8,9 +8,10 @@ use divvy::{Error, Runtime};
 
 /// Prints how a kernel would be run, and why: every way to run it with its predicted time and what that is made of.
 ///
-/// `*` marks what is chosen, `-` what may not be. With `--residency host` nothing has run yet and all arrays are on the
-/// host. With `--residency device` the kernel is run once first, at the same placement, so that its arrays are where that
-/// left them.
+/// `*` marks what is chosen, `-` what may not be. With `--residency host` all arrays are on the host, and the call is the
+/// first of its process: where a GPU would have to compile the kernel first, another device is chosen meanwhile. With
+/// `--residency device` the kernel is run once before, at the same placement, so that its arrays are where that left
+/// them. What earlier runs taught counts, as far as the profile has it.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -26,7 +27,8 @@ With --json one object is printed:
    \"choice\", \"reason\", \"advantage\", \"ruled_out\": [{\"device\", \"name\", \"reason\"}]}
 Times are in seconds. `choice` is the index of the candidate that is chosen, `advantage` how many times as long the best of
 the others would take (null if there is none). `uncertainty` is the standard deviation of a time's natural logarithm: 0.1
-means about 10 %. `samples` are the measurements behind a time, the fewest of any part.")]
+means about 10 %. `samples` are the measurements behind a time, at the nearest size that was measured, the fewest of any
+part; without any, a time is predicted from the rates of the device alone.")]
 pub struct Args {
     #[command(flatten)]
     job: Job,

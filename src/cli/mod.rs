@@ -37,15 +37,15 @@ Examples:
   divvy run gemm --n 1024 --placement gpu --residency device --json
   divvy bench --kernels sum,gemm
   divvy explain axpy --n 64Ki
-  divvy simulate benches/machines/*.json
   divvy calibrate --quick
   divvy profile show
   divvy audit --kernels sum,gemm --html audit.html
+  divvy simulate benches/machines/*.json
 
 Environment:
   DIVVY_DEVICES  cpu, gpu or all: which devices may be used
   DIVVY_THREADS  how many threads the CPU's pool has
-  DIVVY_PROFILE  the file in which what is measured of this machine is kept, or `off`
+  DIVVY_PROFILE  the file in which what is measured of this machine and learned of kernels is kept, or `off`
 
 Exit status:
   0 all went well, 1 a run or a check failed, 2 the arguments or the environment cannot be used";

@@ -17,13 +17,21 @@ use std::time::Duration;
 /// Shows, clears, exports or imports what is kept of this machine: the figures of its devices, and what was learned of
 /// kernels.
 ///
-/// It is one JSON file, in the user's data directory or where DIVVY_PROFILE says.
+/// It is one JSON file, in the user's data directory or where DIVVY_PROFILE says. Programs that use Divvy read it when they
+/// first need it, and write to it every minute and when they end.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   divvy profile show
   divvy profile clear --learned
-  divvy profile export - | ssh other divvy profile import -")]
+  divvy profile show --json | jq '.profile.learned[].kernel'
+  divvy profile export - | ssh other divvy profile import -
+
+With --json, `show` prints one object:
+  {\"path\", \"profile\": {\"schema\", \"divvy\", \"devices\", \"corun\", \"learned\"}, \"ignored\"}
+`path` is null if no profile is kept, `profile` if there is none yet; `ignored` says what of the file cannot be used.
+`learned` holds, for each kernel and way to run it, the `sizes` that were measured: `size` is log2 of the sum of
+operations, bytes and items, `samples` how often, `recent` natural logarithms of measured seconds over the roofline's.")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -31,13 +39,13 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Prints what is known of devices and kernels
+    /// Prints what is known of devices, and of kernels on them
     Show {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Forgets everything
+    /// Forgets everything, so that it is measured anew
     Clear {
         /// Only what was learned of kernels: the figures of devices stay
         #[arg(long)]

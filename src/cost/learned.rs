@@ -2,9 +2,30 @@
 //! and how sure that is.
 //!
 //! What is learned is a factor, measured seconds over the prior's, as its natural logarithm. Each [`Arm`] of a kernel
-//! has a robust summary of recent ones for each [`class`] of sizes, and [`process`] interpolates between classes.
+//! has a robust summary of recent ones for each class of sizes (half an octave, in `class`), and a Gaussian process
+//! interpolates between classes (`process`).
 //! [`Learner`] takes measurements in and keeps them; [`Experience`] is what a plan sees of it, an unchanging picture of
 //! one kernel. No clock is read here, and nothing is decided.
+//!
+//! ```
+//! use divvy::DeviceId;
+//! use divvy::cost::learned::{Arm, Circumstances, DeviceSet, KernelKey, Learner, Sample};
+//!
+//! let learner = Learner::new();
+//! let blur = KernelKey::named("blur");
+//! let arm = Arm { device: DeviceId::Gpu(0), threads: 1, beside: DeviceSet::EMPTY, moved: false };
+//! for _ in 0..10 {
+//!     // A part of 2^24 operations and bytes took 3 ms, of which the roofline had promised 1.
+//!     let sample = Sample { arm, size: 24.0, prior_seconds: 1e-3, seconds: 3e-3 };
+//!     learner.observe(&blur, 24.0, [sample]);
+//! }
+//! let experience = learner.experience(&blur);
+//! let alone = Circumstances { execution_share: 1.0, log_slowdown: 0.0 };
+//! let there = experience.estimate(&arm, 24.0, &alone);
+//! let far_off = experience.estimate(&arm, 12.0, &alone);
+//! assert!((there.log_factor.exp() - 3.0).abs() < 0.1);
+//! assert!(far_off.extrapolated && far_off.variance > there.variance);
+//! ```
 
 mod class;
 mod process;
@@ -111,7 +132,7 @@ pub struct Arm {
 pub struct Sample {
     /// How it was run.
     pub arm: Arm,
-    /// How large it was: log2 of its operations and bytes.
+    /// How large it was: log2 of the sum of its operations, bytes and items.
     pub size: f64,
     /// Seconds that the prior gives it, from its start to its completion, without waiting for earlier work and without
     /// what the caller reads back afterwards.

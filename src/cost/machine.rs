@@ -39,9 +39,9 @@ impl Machine {
 pub struct CoRun {
     /// The pair.
     pub devices: [DeviceId; 2],
-    /// The slow-down of each when arithmetic limits both.
+    /// The slow-down of each when arithmetic limits both, in the order of the pair; 1 if there is none.
     pub compute: [f64; 2],
-    /// The slow-down of each when memory limits both.
+    /// The slow-down of each when memory limits both, likewise.
     pub memory: [f64; 2],
 }
 

@@ -1,7 +1,8 @@
 //! What a call is predicted to cost on each device.
 //!
-//! The figures of a machine ([`Machine`]), how they are measured (`calibrate`) and kept ([`profile`]), and how seconds
-//! follow from them ([`prior`]). It decides nothing: that is the planner's, in `dispatch`.
+//! The figures of a machine ([`Machine`]), how they are measured ([`Runtime::calibrate`](crate::Runtime::calibrate)) and
+//! kept ([`profile`]), how seconds follow from them ([`prior`]), and what runs teach on top of that ([`learned`]). It
+//! decides nothing: that is the planner's, in [`dispatch`](crate::dispatch).
 
 mod calibrate;
 pub mod learned;

@@ -43,8 +43,8 @@ pub struct Alternative {
     pub predicted_seconds: f64,
     /// Of these, seconds to put the results of its parts together.
     pub combine_seconds: f64,
-    /// Measurements that the prediction rests on, the fewest of any of its parts: 0 if one is predicted from the rates
-    /// of the device, or from other sizes, alone.
+    /// Measurements that the prediction rests on most, those at the nearest size that was measured, and the fewest of any
+    /// of its parts: 0 if one is predicted from the rates of the device alone.
     pub samples: u64,
     /// How sure the prediction is: the standard deviation of its natural logarithm, so that 0.1 means about 10 %.
     pub uncertainty: f64,
@@ -66,7 +66,7 @@ pub struct AlternativePart {
     pub range: [usize; 2],
     /// What its time is made of.
     pub predicted: Prediction,
-    /// Measurements that the prediction rests on.
+    /// Measurements that the prediction rests on most: those at the nearest size that was measured.
     pub samples: u64,
     /// The standard deviation of the natural logarithm of its seconds.
     pub uncertainty: f64,
@@ -281,8 +281,8 @@ impl fmt::Display for Explanation {
         }
         write!(
             f,
-            "samples are runs of this kernel at about this size; without any, a time is predicted from the measured\n\
-             rates of the device and from runs at other sizes, and `±` says how far off it may be"
+            "samples are runs of this kernel at the nearest size that was measured; without any, a time is predicted\n\
+             from the measured rates of the device alone, and `±` says how far off it may be"
         )
     }
 }
@@ -469,8 +469,8 @@ scale, 10,000,000 items, placement auto
 chosen: gpu0 50 % + cpu 50 %: it is predicted to be the fastest; cpu, 2 threads would take 1.80 times as long
 ruled out: gpu1 (the Software): a software adapter computes on the CPU's cores, and is not known to be faster than they are
 a split takes as long as its longest part; that its devices slow each other down is counted
-samples are runs of this kernel at about this size; without any, a time is predicted from the measured
-rates of the device and from runs at other sizes, and `±` says how far off it may be";
+samples are runs of this kernel at the nearest size that was measured; without any, a time is predicted
+from the measured rates of the device alone, and `±` says how far off it may be";
         assert_eq!(text, wanted, "\n{text}");
     }
 

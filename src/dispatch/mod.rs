@@ -1,5 +1,7 @@
 //! From a call to its results: decide what runs where ([`mod@plan`]), make it happen ([`Execution`]), say what happened
-//! ([`Report`]).
+//! ([`Report`]), and let the next plan know ([`learn()`]).
+//!
+//! [`explain()`] tells a plan's reasons, [`replay`] lets plans be made and learned from on machines that exist only as files.
 
 mod consider;
 mod execute;

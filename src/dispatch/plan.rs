@@ -122,11 +122,12 @@ pub struct Policy {
     /// How many times slower per item than the fastest a device may be and still get a part. 8: what such a device
     /// could save is less than the margin above.
     pub split_speed_ratio: f64,
-    /// How many times longer a device takes while others of a split run too, if the pair was not measured.
+    /// How many times longer a device takes while others of a split run too, if a pair was not measured: 1.1.
     pub corun_slowdown: f64,
-    /// The share of the time that must be saved for a call to leave the device that holds its data.
+    /// The share of the time that must be saved for a call to leave the device that holds its data: 10 %.
     pub hysteresis: f64,
-    /// How many times as long as the fastest known way another may be predicted to take to be tried at all.
+    /// How many times as long as the fastest known way another may be predicted to take to be tried at all. How much time
+    /// goes into trying is the learner's to say: [`Learner::allowance`](crate::cost::learned::Learner::allowance).
     pub exploration_limit: f64,
 }
 
@@ -161,7 +162,7 @@ pub struct Plan {
     pub predicted_seconds: f64,
     /// Of these, seconds to put the results of the parts together.
     pub combine_seconds: f64,
-    /// How large the call is to the learner: log2 of its operations, bytes and items.
+    /// How large the call is to the learner: log2 of the sum of its operations, bytes and items.
     pub size: f64,
     /// Whether it was chosen to find out how long it takes, rather than as the fastest known.
     pub exploring: bool,
@@ -189,11 +190,12 @@ pub struct PlannedPart {
 pub struct Evidence {
     /// The way of running that its measurements will be learned for.
     pub arm: Arm,
-    /// log2 of its operations, bytes and items.
+    /// log2 of the sum of its operations, bytes and items.
     pub size: f64,
     /// Seconds that the prior gives it, without waiting and without what the caller reads back.
     pub prior_seconds: f64,
-    /// Measurements of this way and size. 0 if it is predicted from the prior, or from other sizes.
+    /// Measurements that it rests on most: those at the nearest size that was measured, of this way or, if it was not
+    /// measured, of the way that tells of it. 0 if it is predicted from the prior alone.
     pub samples: u64,
     /// The standard deviation of the natural logarithm of the predicted seconds: 0.1 means about 10 %.
     pub uncertainty: f64,
@@ -206,6 +208,52 @@ pub struct Evidence {
 /// # Errors
 /// [`Error::NoSuchDevice`](crate::Error::NoSuchDevice) if `placement` names a device that `machine` does not have, [`Error::Placement`](crate::Error::Placement) if its
 /// shares cannot be used, [`Error::Infeasible`](crate::Error::Infeasible) if the devices that it allows cannot run the kernel.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::array::RangeSet;
+/// use divvy::cost::{Curve, DeviceModel, Engine, Limits, Link, Machine};
+/// use divvy::device::{DeviceId, DeviceKind};
+/// use divvy::dispatch::plan::{Request, Residency};
+/// use divvy::dispatch::{Knowledge, Placement, Policy, plan};
+/// use divvy::kernels::catalog;
+///
+/// // A machine that nobody has: the GPU computes 100 times as fast, behind a slow link of 1.5 GB/s.
+/// let device = |id, kind, launch_seconds, speed: f64, link: Option<Link>| DeviceModel {
+///     id,
+///     kind,
+///     name: format!("invented {id}"),
+///     engines: vec![Engine {
+///         threads: 1,
+///         launch_seconds,
+///         flops_per_second: 1e11 * speed,
+///         bandwidth: Curve::constant(1e10 * speed).expect("positive"),
+///     }],
+///     queued_seconds: 0.0,
+///     upload: link.clone(),
+///     download: link,
+///     limits: Limits::default(),
+/// };
+/// let machine = Machine {
+///     devices: vec![
+///         device(DeviceId::Cpu, DeviceKind::Cpu, 0.0, 1.0, None),
+///         device(DeviceId::Gpu(0), DeviceKind::Discrete, 2e-5, 100.0, Link::from_rate(1e-5, 1.5e9)),
+///     ],
+///     corun: Vec::new(),
+/// };
+/// for (kernel, n, best) in [("axpy", 1 << 20, DeviceId::Cpu), ("gemm", 4096, DeviceId::Gpu(0))] {
+///     let outline = catalog::outline(kernel, n).expect("a kernel of the catalog")?;
+///     let on_host = |array: &_| {
+///         let array: &divvy::array::Handle = array;
+///         Residency::from_iter([(DeviceId::Cpu, RangeSet::from(0..array.len()))])
+///     };
+///     let request = Request::new(kernel, 0, &outline, on_host, |_| 1.0);
+///     let plan = plan(&request, &machine, &Knowledge::default(), &Placement::Auto, &Policy::default())?;
+///     assert_eq!((plan.parts.len(), plan.parts[0].device), (1, best));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub fn plan(
     request: &Request<'_>,
     machine: &Machine,

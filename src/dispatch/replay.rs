@@ -91,11 +91,32 @@ impl Residency {
 
 /// Replays calls on a machine under the planner and under simple rules. `round` is told after each round of calls.
 ///
-/// Kernels of the machine that `outlines` does not know are passed over with a warning.
+/// Kernels of the machine that `outlines` does not know are passed over with a warning. The first row of the outcome is
+/// the planner's, `auto`.
 ///
 /// # Errors
 /// [`Error::MachineFile`](crate::Error::MachineFile) if no kernel is left, [`Error::TooLarge`](crate::Error::TooLarge) for sizes that no array can have, and whatever the
 /// planner refuses.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::device::SimulatedMachine;
+/// use divvy::dispatch::replay::{Options, replay};
+/// use divvy::kernels::catalog;
+///
+/// let machine = SimulatedMachine::parse("small.json", r#"{
+///     "name": "small",
+///     "devices": [{"id": "cpu", "kind": "cpu"}, {"id": "gpu0", "kind": "discrete", "launch_s": 2e-5}],
+///     "kernels": {"axpy": {"cpu": [[1024, 1e-7], [1048576, 1e-4]], "gpu0": [[1024, 1e-6], [1048576, 5e-6]]}}
+/// }"#)?;
+/// let options = Options { calls: 40, ..Options::default() };
+/// let outcome = replay(&machine, &catalog::outline, &options, || ())?;
+/// let [auto, always_cpu, ..] = &outcome.rows[..] else { panic!("there are always these") };
+/// assert_eq!((auto.policy, always_cpu.policy), ("auto", "always-cpu"));
+/// assert!(auto.score.warm.regret() < always_cpu.score.warm.regret());
+/// # Ok(())
+/// # }
+/// ```
 pub fn replay(
     machine: &SimulatedMachine,
     outlines: Outlines<'_>,

@@ -29,7 +29,7 @@ pub struct Record {
 /// What was measured of sizes within half an octave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassRecord {
-    /// log2 of the operations and bytes, the mean of those measured.
+    /// log2 of the sum of operations, bytes and items, the mean of those measured.
     pub size: f64,
     /// How many measurements there ever were.
     pub samples: u64,

@@ -98,8 +98,8 @@ impl Learner {
         Experience { picture }
     }
 
-    /// Takes in that there was a call of `size` (log2 of its operations, bytes and items), and what its parts took. A
-    /// time that is not positive, as from a clock that does not move, is ignored.
+    /// Takes in that there was a call of `size` (log2 of the sum of its operations, bytes and items), and what its parts
+    /// took. A time that is not positive, as from a clock that does not move, is ignored.
     pub fn observe(
         &self,
         key: &KernelKey<'_>,

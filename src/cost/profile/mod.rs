@@ -2,8 +2,8 @@
 //! read.
 //!
 //! The file is only a memory of measurements: whatever is unknown, stale or corrupt in it is ignored with one warning
-//! and measured again. [`text`] turns it into text and back, and lets nothing in that cannot be true; [`file`] finds it,
-//! and merges what several processes write at the same time; [`learned`] is about kernels.
+//! and measured again. `text` turns it into text and back, and lets nothing in that cannot be true; `file` finds it,
+//! and merges what several processes write at the same time; `learned` is about kernels.
 
 mod file;
 mod learned;
