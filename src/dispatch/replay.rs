@@ -155,47 +155,6 @@ pub fn replay(
                 measured.part_seconds.push(Some(factor * part.run));
                 measured.seconds = measured.seconds.max(factor * part.seconds());
             }
-            if std::env::var("DBG").is_ok_and(|d| {
-                d == format!("{}-{}-{}", job.kernel.name, job.n, job.residency.name())
-            }) {
-                eprintln!(
-                    "call {call} expl {} pred {:.3e} true {:.3e} allow {:.2e}",
-                    plan.exploring,
-                    plan.predicted_seconds,
-                    job.seconds(&world, &parts, &slowness),
-                    knowledge.allowance.seconds
-                );
-                if call < 9 || call % 50 == 0 {
-                    for c in super::explain::explain(
-                        &job.request,
-                        world.planner(job),
-                        &knowledge,
-                        &Placement::Auto,
-                        &options.policy,
-                    )?
-                    .candidates
-                    {
-                        eprintln!(
-                            "        {} {:.3e} n {} sd {:.2} elig {}",
-                            c.name, c.predicted_seconds, c.samples, c.uncertainty, c.eligible
-                        );
-                    }
-                }
-                for (p, m) in plan.parts.iter().zip(&measured.part_seconds) {
-                    eprintln!(
-                        "    {} {:?} prior {:.3e} pred {:.3e} meas {:.3e} n {} sd {:.2} size {:.2} moved {}",
-                        p.device,
-                        p.range,
-                        p.evidence.prior_seconds,
-                        p.predicted.seconds(),
-                        m.unwrap(),
-                        p.evidence.samples,
-                        p.evidence.uncertainty,
-                        p.evidence.size,
-                        p.evidence.arm.moved
-                    );
-                }
-            }
             learn(&learner, &job.request.kernel, &plan, &measured);
             let seconds = job.seconds(&world, &parts, &slowness);
             auto.add(at, seconds, plan.exploring);
