@@ -159,7 +159,16 @@ impl Learner {
             .flat_map(|kernel| lock(kernel).records())
             .collect();
         records.sort_by(|a, b| {
-            let key = |r: &Record| (r.implementation, r.device, r.threads, r.moved);
+            let element_type = |r: &Record| r.element_type.map(ElementType::name);
+            let key = |r: &Record| {
+                (
+                    element_type(r),
+                    r.implementation,
+                    r.device,
+                    r.threads,
+                    r.moved,
+                )
+            };
             (&a.kernel, key(a), &a.beside).cmp(&(&b.kernel, key(b), &b.beside))
         });
         records
@@ -652,6 +661,23 @@ mod tests {
         learner.account(allowance, true);
         assert!(learner.allowance().seconds < 0.5);
         assert!(learner.exploring_share() <= 0.05);
+    }
+
+    #[test]
+    fn records_come_in_the_same_order_every_time() {
+        for _ in 0..20 {
+            let learner = Learner::new();
+            for element_type in [Some(ElementType::U32), None, Some(ElementType::F32)] {
+                let key = KernelKey {
+                    element_type,
+                    ..key()
+                };
+                learner.observe(&key, 20.0, [sample(CPU, 20.0, 2.0)]);
+            }
+            let types = learner.records().into_iter().map(|r| r.element_type);
+            let wanted = [None, Some(ElementType::F32), Some(ElementType::U32)];
+            assert_eq!(types.collect::<Vec<_>>(), wanted);
+        }
     }
 
     #[test]
