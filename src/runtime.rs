@@ -55,6 +55,21 @@ struct Inner {
     work: UnderWay,
 }
 
+impl Inner {
+    /// Lets the learner have the times that GPUs' clocks show by now.
+    fn learn_what_is_done(&self) {
+        self.devices.gpus.iter().for_each(|gpu| gpu.look());
+        self.outstanding.teach(&self.learner);
+    }
+}
+
+impl Drop for Inner {
+    /// What the last calls taught is kept too: the survey writes it down when it goes, which is next.
+    fn drop(&mut self) {
+        self.learn_what_is_done();
+    }
+}
+
 impl Runtime {
     /// A runtime with the CPU and every usable GPU, as far as the environment allows: see [`RuntimeBuilder::build`].
     pub fn new() -> Result<Self> {
@@ -86,11 +101,16 @@ impl Runtime {
         };
         let situation = self.situation(&call, &outline, identity);
         let recalled = situation.and_then(|here| inner.recall.find(here, outline.items));
-        let teaches = recalled.is_none();
+        let mut teaches = false;
         let plan = match recalled {
             Some(plan) => plan,
             None => {
+                // The first call may have to wait until the machine is measured, and times over guesses teach nothing.
+                let guesses = inner.survey.guesses();
                 let plan = self.plan_outlined(&call, &outline)?;
+                let guessed =
+                    |guesses: DeviceSet| plan.parts.iter().any(|p| guesses.contains(p.device));
+                teaches = guesses.is_some_and(|guesses| !guessed(guesses));
                 if let Some(here) = situation {
                     inner.recall.keep(here, &plan);
                 }
@@ -155,6 +175,7 @@ impl Runtime {
         let work = &outline.work;
         let mut situation = Situation::of(identity)
             .and(placement)
+            .and(call.read_back.map_or(2, u64::from))
             .and(outline.items as u64)
             .and(work.flops.to_bits())
             .and(work.bytes().to_bits());
@@ -203,7 +224,7 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::run`], before anything runs.
     pub fn explain<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Explanation> {
-        self.learn_what_is_done();
+        self.inner.learn_what_is_done();
         let outline = self.outline(call)?;
         let request = self.request(call, &outline);
         explain(
@@ -340,15 +361,8 @@ impl Runtime {
             .gpus
             .iter()
             .try_for_each(|gpu| gpu.wait_for_all())?;
-        self.learn_what_is_done();
+        self.inner.learn_what_is_done();
         Ok(())
-    }
-
-    /// Lets the learner have the times that GPUs' clocks show by now.
-    fn learn_what_is_done(&self) {
-        let inner = &*self.inner;
-        inner.devices.gpus.iter().for_each(|gpu| gpu.look());
-        inner.outstanding.teach(&inner.learner);
     }
 
     /// An array with a copy of `elements`.
@@ -437,7 +451,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::Io`] or [`Error::Profile`] if that cannot be done.
     pub fn save_profile(&self) -> Result<()> {
-        self.learn_what_is_done();
+        self.inner.learn_what_is_done();
         self.inner.survey.keep()
     }
 
@@ -702,5 +716,57 @@ fn setting<T>(
             given,
             expected: expected.into(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{axpy, leapfrog_step};
+
+    fn on_cpu() -> Runtime {
+        let builder = Runtime::builder().cpu_only().no_profile();
+        builder.build().expect("a CPU")
+    }
+
+    #[test]
+    fn whether_results_are_read_back_is_part_of_the_situation() {
+        let rt = on_cpu();
+        let [x, mut y] = [1.0f32; 2].map(|value| rt.filled(10, value).expect("a small array"));
+        let mut situation = |read_back: Option<bool>| {
+            let mut call = axpy(2.0, &x, &mut y);
+            call.read_back = read_back;
+            let outline = rt.outline(&call).expect("it fits together");
+            rt.situation(&call, &outline, identity(&call.kernel))
+        };
+        let [unsaid, unwanted, wanted] = [None, Some(false), Some(true)].map(&mut situation);
+        assert!(unsaid.is_some() && unsaid != unwanted && unwanted != wanted && unsaid != wanted);
+    }
+
+    #[test]
+    fn a_first_call_that_waits_for_the_survey_teaches_nothing() {
+        let rt = on_cpu();
+        let [x, mut y] = [1.0f32; 2].map(|value| rt.filled(10, value).expect("a small array"));
+        rt.run(axpy(2.0, &x, &mut y)).expect("it runs");
+        assert_eq!(rt.inner.learner.records(), []);
+        assert_eq!(rt.inner.learner.allowance().seconds, 0.0);
+        rt.measured_machine().expect("it can be measured");
+        rt.run(axpy(2.0, &x, &mut y)).expect("it runs");
+        assert_eq!(rt.inner.learner.records().len(), 1);
+    }
+
+    #[test]
+    fn what_a_kernel_s_own_passes_read_is_not_taken_for_unread() {
+        let rt = on_cpu();
+        let [mut bodies, mut velocities, mut accelerations] =
+            [(); 3].map(|()| rt.filled(256, 1.0f32).expect("a small array"));
+        for _ in 0..3 {
+            let step = leapfrog_step(1e-3, 0.1, &mut bodies, &mut velocities, &mut accelerations);
+            rt.run(step).expect("it runs");
+            for array in [&bodies, &velocities] {
+                array.to_vec().expect("it is on the host");
+                assert_eq!(array.handle().residency().read_back().expected(), 1.0);
+            }
+        }
     }
 }
