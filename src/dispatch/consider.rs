@@ -25,7 +25,7 @@ pub(super) struct Considered {
     pub why: Why,
     /// Devices that may not run the whole call alone.
     pub ruled_out: SmallVec<[(DeviceId, RuledOut); 2]>,
-    /// Devices that would have been chosen, were their pipelines compiled.
+    /// Devices that would have been chosen or tried, were their pipelines compiled.
     pub awaits: DeviceSet,
 }
 
@@ -168,6 +168,8 @@ const BALANCING_ROUNDS: usize = 6;
 const WORTH_TRYING: f64 = 1.5;
 /// Runs of a software adapter before it is known to be as fast as it seems.
 const SOFTWARE_SAMPLES: u64 = 3;
+/// A longer backlog than this, a year, is a mistake.
+const LONGEST_WAIT: f64 = 3e7;
 /// A change of shares that is not worth another round.
 const SMALL_CHANGE: f64 = 0.005;
 /// A part that spends a larger share of its time on moving data is learned apart from those that move none.
@@ -322,7 +324,13 @@ impl<'a> Planner<'a> {
             self.knowledge,
             size(self.request, self.request.items),
         ) {
-            (found.choice, found.why) = (tried, Why::Exploring);
+            let compiling = found.candidates[tried].compiling;
+            if compiling.is_empty() {
+                (found.choice, found.why) = (tried, Why::Exploring);
+            } else {
+                // It can be tried once it is compiled.
+                found.awaits = compiling;
+            }
         }
         Ok(())
     }
@@ -337,8 +345,9 @@ impl<'a> Planner<'a> {
         members: &mut Members<'a>,
     ) {
         let all = 0..self.request.items;
-        let cpu_can = self.request.has_cpu && self.machine.device(DeviceId::Cpu).is_some();
-        let doubtful = device.kind == DeviceKind::Software && cpu_can;
+        let cpu = || self.machine.device(DeviceId::Cpu);
+        let cpu_can = || cpu().is_some_and(|cpu| self.load(cpu, &all).is_ok());
+        let doubtful = device.kind == DeviceKind::Software && cpu_can();
         let mut fastest: Option<Estimate<'_>> = None;
         for estimate in self.estimates(device, load, DeviceSet::EMPTY) {
             let evidence = &estimate.evidence;
@@ -632,7 +641,7 @@ impl<'a> Planner<'a> {
         backlog
             .iter()
             .filter(|(id, _)| delays(*id))
-            .map(|(_, seconds)| seconds.max(0.0))
+            .map(|(_, seconds)| seconds.clamp(0.0, LONGEST_WAIT))
             .fold(0.0, f64::max)
     }
 
@@ -660,7 +669,9 @@ impl<'a> Planner<'a> {
                 None => unmeasured = self.policy.corun_slowdown,
             }
         }
-        f64::ln(measured * unmeasured)
+        // A machine that somebody made up may say anything.
+        let log = f64::ln(measured * unmeasured);
+        if log.is_finite() { log } else { 0.0 }
     }
 
     /// Adds a part, which runs at the same time as the others, to a candidate.
@@ -819,7 +830,6 @@ impl Considered {
         let chosen = &self.candidates[self.choice];
         let affordable = |candidate: &Candidate| {
             candidate.eligible
-                && candidate.compiling.is_empty()
                 && candidate.seconds() <= allowance.seconds
                 && candidate.seconds() <= policy.exploration_limit * chosen.seconds()
         };
