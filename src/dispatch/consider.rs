@@ -37,6 +37,8 @@ pub(super) struct Candidate {
     pub missing_bytes: f64,
     /// Whether it may be chosen. A software adapter that was never measured is shown, but not chosen.
     pub eligible: bool,
+    /// Whether it is only there to compare with: planning does not look for what takes that long.
+    pub only_shown: bool,
     /// Its devices that must compile their pipelines first.
     pub compiling: DeviceSet,
     /// The variance of the logarithm of the predicted seconds.
@@ -54,6 +56,7 @@ impl Default for Candidate {
             plan: Plan::default(),
             missing_bytes: 0.0,
             eligible: true,
+            only_shown: false,
             compiling: DeviceSet::EMPTY,
             variance: 0.0,
             noise: 0.0,
@@ -312,8 +315,13 @@ impl<'a> Planner<'a> {
             let tried = f64::min(WORTH_TRYING * alone, self.knowledge.allowance.seconds);
             f64::max(chosen, tried)
         });
-        let worth = worth.filter(|_| depth == Depth::Choice);
-        let split = self.split(members, worth);
+        let mut split = self.split(members.clone(), worth);
+        if split.is_none() && depth == Depth::Everything {
+            split = self.split(members, None).map(|split| Candidate {
+                only_shown: true,
+                ..split
+            });
+        }
         found.candidates.extend(split);
         if found.candidates.is_empty() {
             return Err(self.infeasible(&found.ruled_out));
@@ -774,7 +782,9 @@ impl Considered {
         (self.choice, self.why) = self.best(policy, |_| true);
         let awaited = self.candidates[self.choice].compiling;
         let ready = |candidate: &Candidate| candidate.compiling.is_empty();
-        if !awaited.is_empty() && self.candidates.iter().any(|c| c.eligible && ready(c)) {
+        let can_run =
+            |candidate: &Candidate| candidate.eligible && !candidate.only_shown && ready(candidate);
+        if !awaited.is_empty() && self.candidates.iter().any(can_run) {
             self.awaits = awaited;
             (self.choice, _) = self.best(policy, ready);
             self.why = Why::Compiling;
@@ -795,6 +805,7 @@ impl Considered {
         };
         let alone = &self.candidates[fastest];
         if let Some((at, split)) = split
+            && !split.only_shown
             && policy.is_worth_splitting(split, alone)
         {
             return (at, Why::Fastest);
@@ -830,6 +841,7 @@ impl Considered {
         let chosen = &self.candidates[self.choice];
         let affordable = |candidate: &Candidate| {
             candidate.eligible
+                && !candidate.only_shown
                 && candidate.seconds() <= allowance.seconds
                 && candidate.seconds() <= policy.exploration_limit * chosen.seconds()
         };
