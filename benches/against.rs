@@ -16,7 +16,7 @@ fn main() {
         .filter(|a| !a.starts_with('-'))
         .collect();
     let rt = Runtime::builder().no_profile().build().expect("a runtime");
-    rt.machine().expect("calibration");
+    rt.measured_machine().expect("calibration");
     println!("{:<34}{:>12}{:>12}{:>8}", "", "divvy", "direct", "ratio");
     for (name, pair) in PAIRS {
         if wanted.is_empty() || wanted.iter().any(|w| name.contains(w.as_str())) {

@@ -55,7 +55,7 @@ fn text(cpu_name: &str) -> String {
     let mut learned = Vec::new();
     for kernel in 0..KERNELS {
         for arm in 0..ARMS {
-            let recent = if arm < WINNERS { 16 } else { 6 };
+            let recent = if arm < WINNERS { 8 } else { 4 };
             let mut size = |i: usize| {
                 let factor = |_| ((rng.f64() - 0.5) * 1e4).round() / 1e4;
                 let factors: Vec<f64> = (0..recent).map(factor).collect();

@@ -63,13 +63,6 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
-    /// What the last calls taught is kept too: the survey writes it down when it goes, which is next.
-    fn drop(&mut self) {
-        self.learn_what_is_done();
-    }
-}
-
 impl Runtime {
     /// A runtime with the CPU and every usable GPU, as far as the environment allows: see [`RuntimeBuilder::build`].
     pub fn new() -> Result<Self> {
@@ -181,7 +174,10 @@ impl Runtime {
             .and(work.bytes().to_bits());
         for binding in &outline.bindings {
             let mut residency = binding.array.residency();
-            let wanted = residency.read_back().expected();
+            let wanted = match call.read_back {
+                Some(wanted) => f64::from(u8::from(wanted)),
+                None => residency.read_back().expected(),
+            };
             situation = situation
                 .and(residency.whereabouts()?)
                 .and(binding.array.len() as u64)
@@ -467,6 +463,13 @@ impl Runtime {
             }
         }
         residency
+    }
+}
+
+impl Drop for Inner {
+    /// What GPUs took is known now if it ever will be; what was learned is kept after this, by the survey.
+    fn drop(&mut self) {
+        self.learn_what_is_done();
     }
 }
 

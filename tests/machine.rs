@@ -164,6 +164,39 @@ fn what_the_last_calls_on_a_gpu_taught_is_kept() -> Result<()> {
 }
 
 #[test]
+fn what_was_learned_is_kept_when_the_runtime_goes_and_known_to_the_next() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("profile.json");
+    let open = || {
+        Runtime::builder()
+            .threads(2)
+            .cpu_only()
+            .profile(&path)
+            .build()
+    };
+    let run = |rt: &Runtime| -> Result<()> {
+        rt.measured_machine()?;
+        let (x, mut y) = (Array::filled(5000, 1.0f32)?, Array::filled(5000, 1.0f32)?);
+        (0..10).try_for_each(|_| rt.run(axpy(1.0, &x, &mut y)).map(drop))
+    };
+    let samples = || {
+        let text = std::fs::read_to_string(&path).expect("it was written");
+        let parsed = divvy::cost::profile::parse(&text).expect("it is a profile");
+        let entries = parsed.profile.learned().iter();
+        let of_axpy = entries.filter(|entry| entry.kernel == "axpy");
+        of_axpy.map(|entry| entry.samples()).sum::<u64>()
+    };
+    run(&open()?)?;
+    let first = samples();
+    assert!(first > 0);
+    let again = open()?;
+    run(&again)?;
+    again.save_profile()?;
+    assert!(samples() > first, "{} after {first}", samples());
+    Ok(())
+}
+
+#[test]
 fn a_machine_that_was_given_is_not_measured() -> Result<()> {
     let rt = support::build(Runtime::builder().cpu_only());
     let mut machine = (*rt.measured_machine()?).clone();

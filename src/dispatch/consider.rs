@@ -189,6 +189,7 @@ struct Planner<'a> {
 #[derive(Clone, Copy)]
 struct Estimate<'a> {
     device: &'a DeviceModel,
+    engine: &'a Engine,
     predicted: Prediction,
     evidence: Evidence,
     seconds: f64,
@@ -203,27 +204,12 @@ struct Estimate<'a> {
     settled: bool,
 }
 
-/// A device that could take part in a split.
+/// A device that could take part in a split, with the engine that it would use.
 #[derive(Clone, Copy)]
 struct Member<'a> {
     device: &'a DeviceModel,
+    engine: &'a Engine,
     line: Line,
-    /// The least and the most seconds that it takes for an item, in parts of whichever size.
-    per_item: [f64; 2],
-}
-
-impl<'a> Member<'a> {
-    fn new(device: &'a DeviceModel, lines: [Line; 2]) -> Self {
-        let [line, other] = lines;
-        Self {
-            device,
-            line,
-            per_item: [
-                line.per_item.min(other.per_item),
-                line.per_item.max(other.per_item),
-            ],
-        }
-    }
 }
 
 type Members<'a> = SmallVec<[Member<'a>; 8]>;
@@ -376,14 +362,12 @@ impl<'a> Planner<'a> {
                 fastest = Some(estimate);
             }
         }
-        // Its speed at half of the items tells more of its speed at its part than that at all of them would.
-        let half = 0..(self.request.items / 2).max(1);
-        if let Some(fastest) = fastest {
-            let of_all = fastest.line(all.len());
-            let of_half = self.fastest(device, &half, DeviceSet::EMPTY);
-            let line = of_half.map_or(of_all, |estimate| estimate.line(half.len()));
-            members.push(Member::new(device, [line, of_all]));
-        }
+        let shares = device.kind != DeviceKind::Software && self.machine.devices.len() > 1;
+        members.extend(fastest.filter(|_| shares).map(|fastest| Member {
+            device,
+            engine: fastest.engine,
+            line: fastest.line(all.len()),
+        }));
     }
 
     /// What the placement says, unless it leaves the choice to the planner.
@@ -431,11 +415,7 @@ impl<'a> Planner<'a> {
     /// The best split over the members or, if it takes less, over fewer of them, if at least two get a part and it
     /// takes less than `worth` seconds.
     fn split(&self, mut members: Members<'_>, worth: Option<f64>) -> Option<Candidate> {
-        let fastest = members
-            .iter()
-            .map(|m| m.per_item[1])
-            .fold(f64::INFINITY, f64::min);
-        members.retain(|m| m.per_item[0] <= self.policy.split_speed_ratio * fastest);
+        self.leave_out_the_slow(&mut members);
         let mut best = self.balanced(&members, worth);
         // Devices that slow the others down may be better left out: the one that does least goes first, or each in turn
         // while that is few.
@@ -465,6 +445,36 @@ impl<'a> Planner<'a> {
         best
     }
 
+    /// Leaves out devices that are so much slower than the fastest that they could not save enough.
+    fn leave_out_the_slow(&self, members: &mut Members<'_>) {
+        let fastest = members
+            .iter()
+            .map(|m| m.line.per_item)
+            .fold(f64::INFINITY, f64::min);
+        let slow = |line: &Line| line.per_item > self.policy.split_speed_ratio * fastest;
+        // A device may be much faster at a part than at all items, because that fits a cache.
+        let half = 0..(self.request.items / 2).max(1);
+        members.retain(|m| {
+            if slow(&m.line) {
+                let of_half = self.part(m, &half, DeviceSet::EMPTY);
+                m.line = of_half.map_or(m.line, |estimate| estimate.line(half.len()));
+            }
+            !slow(&m.line)
+        });
+    }
+
+    /// What a part takes on a member's engine.
+    fn part<'m>(
+        &self,
+        member: &Member<'m>,
+        range: &Range<usize>,
+        beside: DeviceSet,
+    ) -> Result<Estimate<'m>, RuledOut> {
+        let load = self.load(member.device, range)?;
+        let wait = self.wait(member.device, &load);
+        Ok(self.estimate(member.device, member.engine, &load, beside, wait))
+    }
+
     /// The split over these members in which they finish together, if at least two get a part and it takes less than
     /// `worth` seconds.
     fn balanced(&self, members: &Members<'_>, worth: Option<f64>) -> Option<Candidate> {
@@ -488,7 +498,7 @@ impl<'a> Planner<'a> {
                     continue;
                 }
                 let beside = all.without(member.device.id);
-                let estimate = self.fastest(member.device, range, beside).ok()?;
+                let estimate = self.part(member, range, beside).ok()?;
                 balance.lines[at] = estimate.line(range.len());
                 finishes[at] = estimate.seconds;
                 self.add(&mut together, &estimate, range);
@@ -514,7 +524,11 @@ impl<'a> Planner<'a> {
     fn member_for_a_part(&self, device: &'a DeviceModel) -> Option<Member<'a>> {
         let least = 0..self.request.border_grain.min(self.request.items);
         let estimate = self.fastest(device, &least, DeviceSet::EMPTY).ok()?;
-        Some(Member::new(device, [estimate.line(least.len()); 2]))
+        Some(Member {
+            device,
+            engine: estimate.engine,
+            line: estimate.line(least.len()),
+        })
     }
 
     fn load(&self, device: &DeviceModel, range: &Range<usize>) -> Result<Load, RuledOut> {
@@ -556,7 +570,7 @@ impl<'a> Planner<'a> {
     fn estimate<'m>(
         &self,
         device: &'m DeviceModel,
-        engine: &Engine,
+        engine: &'m Engine,
         load: &Load,
         beside: DeviceSet,
         wait: f64,
@@ -612,6 +626,7 @@ impl<'a> Planner<'a> {
         };
         Estimate {
             device,
+            engine,
             predicted,
             evidence: Evidence {
                 arm,

@@ -21,8 +21,8 @@ const MEDIAN_VARIANCE: f32 = 1.57;
 const DOUBT: f32 = 0.1;
 /// The logarithm of more than any device changes by.
 const LARGEST_SHIFT: f32 = 5.0;
-/// The deviation of single measurements until enough of them tell.
-const USUAL_DEVIATION: f32 = 0.15;
+/// The deviation of the first measurement of a class, which may well be a cold one. More of them soon tell more.
+const FIRST_DEVIATION: f32 = 0.4;
 
 /// The class of a size, which is a log2: two to the octave.
 pub(super) fn class_of(size: f64) -> i16 {
@@ -147,7 +147,7 @@ impl Class {
         let deviation = if self.len >= JUDGED {
             measured
         } else {
-            measured.max(USUAL_DEVIATION)
+            measured.max(FIRST_DEVIATION / count.sqrt())
         };
         let doubt = self.shift.map_or(0.0, |_| DOUBT);
         Summary {

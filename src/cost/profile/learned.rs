@@ -12,9 +12,9 @@ const MOST_ENTRIES: usize = 1 << 14;
 const MOST_SIZES: usize = 512;
 /// Measurements of a size that are read.
 const MOST_RECENT: usize = 64;
-/// Measurements of a size that are written: the latest. More would make the file long and what follows from them little
-/// surer.
-const KEPT_RECENT: usize = 16;
+/// Measurements of a size that are written: the latest. More would make the file long, and loading it slow, and what
+/// follows from them little surer.
+const KEPT_RECENT: usize = 8;
 /// More bytes than a kernel's name should have.
 const LONGEST_NAME: usize = 1 << 10;
 /// Implementations of one kernel that are remembered, so that two programs may have kernels of the same name.

@@ -679,7 +679,7 @@ fn concurrent_writers_never_leave_half_a_file_and_lose_nothing() {
 
 /// Whether every number that the planner will see is usable.
 fn is_sound(profile: &Profile) -> bool {
-    let records = known(&profile, &keyed());
+    let records = known(profile, &keyed());
     let mut factors = profile
         .corun
         .iter()
