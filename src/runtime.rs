@@ -98,11 +98,16 @@ impl Runtime {
         };
         let situation = self.situation(&call, &outline, identity);
         let recalled = situation.and_then(|here| inner.recall.find(here, outline.items));
-        let teaches = recalled.is_none();
+        let mut teaches = false;
         let plan = match recalled {
             Some(plan) => plan,
             None => {
+                // The first call may have to wait until the machine is measured, and times over guesses teach nothing.
+                let guesses = inner.survey.guesses();
                 let plan = self.plan_outlined(&call, &outline)?;
+                let guessed =
+                    |guesses: DeviceSet| plan.parts.iter().any(|p| guesses.contains(p.device));
+                teaches = guesses.is_some_and(|guesses| !guessed(guesses));
                 if let Some(here) = situation {
                     inner.recall.keep(here, &plan);
                 }
@@ -167,6 +172,7 @@ impl Runtime {
         let work = &outline.work;
         let mut situation = Situation::of(identity)
             .and(placement)
+            .and(call.read_back.map_or(2, u64::from))
             .and(outline.items as u64)
             .and(work.flops.to_bits())
             .and(work.bytes().to_bits());
@@ -193,10 +199,6 @@ impl Runtime {
         seconds: f64,
     ) {
         let inner = &*self.inner;
-        // What is learned corrects figures, and a guess is none.
-        if !plan.parts.iter().all(|part| self.is_measured(part.device)) {
-            return;
-        }
         if plan.parts.iter().all(|part| part.device == DeviceId::Cpu) {
             teach(&inner.learner, key, plan, timings, seconds);
         } else {
@@ -733,5 +735,57 @@ fn setting<T>(
             given,
             expected: expected.into(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{axpy, leapfrog_step};
+
+    fn on_cpu() -> Runtime {
+        let builder = Runtime::builder().cpu_only().no_profile();
+        builder.build().expect("a CPU")
+    }
+
+    #[test]
+    fn whether_results_are_read_back_is_part_of_the_situation() {
+        let rt = on_cpu();
+        let [x, mut y] = [1.0f32; 2].map(|value| rt.filled(10, value).expect("a small array"));
+        let mut situation = |read_back: Option<bool>| {
+            let mut call = axpy(2.0, &x, &mut y);
+            call.read_back = read_back;
+            let outline = rt.outline(&call).expect("it fits together");
+            rt.situation(&call, &outline, identity(&call.kernel))
+        };
+        let [unsaid, unwanted, wanted] = [None, Some(false), Some(true)].map(&mut situation);
+        assert!(unsaid.is_some() && unsaid != unwanted && unwanted != wanted && unsaid != wanted);
+    }
+
+    #[test]
+    fn a_first_call_that_waits_for_the_survey_teaches_nothing() {
+        let rt = on_cpu();
+        let [x, mut y] = [1.0f32; 2].map(|value| rt.filled(10, value).expect("a small array"));
+        rt.run(axpy(2.0, &x, &mut y)).expect("it runs");
+        assert_eq!(rt.inner.learner.records(), []);
+        assert_eq!(rt.inner.learner.allowance().seconds, 0.0);
+        rt.measured_machine().expect("it can be measured");
+        rt.run(axpy(2.0, &x, &mut y)).expect("it runs");
+        assert_eq!(rt.inner.learner.records().len(), 1);
+    }
+
+    #[test]
+    fn what_a_kernel_s_own_passes_read_is_not_taken_for_unread() {
+        let rt = on_cpu();
+        let [mut bodies, mut velocities, mut accelerations] =
+            [(); 3].map(|()| rt.filled(256, 1.0f32).expect("a small array"));
+        for _ in 0..3 {
+            let step = leapfrog_step(1e-3, 0.1, &mut bodies, &mut velocities, &mut accelerations);
+            rt.run(step).expect("it runs");
+            for array in [&bodies, &velocities] {
+                array.to_vec().expect("it is on the host");
+                assert_eq!(array.handle().residency().read_back().expected(), 1.0);
+            }
+        }
     }
 }

@@ -142,6 +142,28 @@ fn calibrating_takes_the_place_of_what_was_known() -> Result<()> {
 }
 
 #[test]
+fn what_the_last_calls_on_a_gpu_taught_is_kept() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("profile.json");
+    let rt = Runtime::builder().threads(2).profile(&path).build()?;
+    if rt.gpus().len() == 0 {
+        eprintln!("SKIPPED: no GPU");
+        return Ok(());
+    }
+    rt.measured_machine()?;
+    let (x, mut y) = (rt.filled(1000, 1.0f32)?, rt.filled(1000, 1.0f32)?);
+    // Of the first time the compilation is a part, so that it teaches nothing.
+    for _ in 0..2 {
+        rt.run(axpy(2.0, &x, &mut y).on(Placement::Gpu(0)))?;
+        y.to_vec()?;
+    }
+    drop(rt);
+    let kept = std::fs::read_to_string(&path).expect("it was written");
+    assert!(kept.contains("axpy"), "{kept}");
+    Ok(())
+}
+
+#[test]
 fn what_was_learned_is_kept_when_the_runtime_goes_and_known_to_the_next() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("profile.json");

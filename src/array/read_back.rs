@@ -28,6 +28,12 @@ impl ReadBack {
         self.unused = writes;
     }
 
+    /// A further pass of the same call reads it, writes it or both: what the call itself does with its results tells
+    /// nothing of what becomes of them.
+    pub(crate) fn used_again(&mut self, writes: bool) {
+        self.unused |= writes;
+    }
+
     /// The host reads that share of it.
     pub(crate) fn read_by_host(&mut self, share: f32) {
         if self.unused {
@@ -73,6 +79,22 @@ mod tests {
         array.used_by_kernel(true);
         array.read_by_host(0.5);
         assert!((0.7..0.8).contains(&array.expected()));
+    }
+
+    #[test]
+    fn the_passes_of_a_call_count_once() {
+        let mut array = ReadBack::default();
+        for _ in 0..3 {
+            array.used_by_kernel(false);
+            array.used_again(true);
+            array.used_again(false);
+            array.read_by_host(1.0);
+            assert_eq!(array.expected(), 1.0);
+        }
+        array.used_by_kernel(true);
+        array.used_again(true);
+        array.written_by_host();
+        assert_eq!(array.expected(), 0.5);
     }
 
     #[test]

@@ -152,13 +152,18 @@ impl Survey {
 
     /// Whether a device's figures were measured. If not, they are a guess, and times over it teach nothing.
     pub(crate) fn is_measured(&self, device: DeviceId) -> bool {
+        self.guesses()
+            .is_some_and(|guesses| !guesses.contains(device))
+    }
+
+    /// The devices whose figures are a guess; `None` if nothing is known of any yet.
+    pub(crate) fn guesses(&self) -> Option<DeviceSet> {
         let seen = self
             .shared
             .seen
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        let guessed = |(_, guesses): &(Arc<Machine>, DeviceSet)| guesses.contains(device);
-        seen.as_ref().is_some_and(|seen| !guessed(seen))
+        seen.as_ref().map(|(_, guesses)| *guesses)
     }
 
     #[cold]

@@ -25,7 +25,7 @@ pub(super) struct Considered {
     pub why: Why,
     /// Devices that may not run the whole call alone.
     pub ruled_out: SmallVec<[(DeviceId, RuledOut); 2]>,
-    /// Devices that would have been chosen, were their pipelines compiled.
+    /// Devices that would have been chosen or tried, were their pipelines compiled.
     pub awaits: DeviceSet,
 }
 
@@ -37,6 +37,8 @@ pub(super) struct Candidate {
     pub missing_bytes: f64,
     /// Whether it may be chosen. A software adapter that was never measured is shown, but not chosen.
     pub eligible: bool,
+    /// Whether it is only there to compare with: planning does not look for what takes that long.
+    pub only_shown: bool,
     /// Its devices that must compile their pipelines first.
     pub compiling: DeviceSet,
     /// The variance of the logarithm of the predicted seconds.
@@ -54,6 +56,7 @@ impl Default for Candidate {
             plan: Plan::default(),
             missing_bytes: 0.0,
             eligible: true,
+            only_shown: false,
             compiling: DeviceSet::EMPTY,
             variance: 0.0,
             noise: 0.0,
@@ -168,6 +171,8 @@ const BALANCING_ROUNDS: usize = 5;
 const WORTH_TRYING: f64 = 1.5;
 /// Runs of a software adapter before it is known to be as fast as it seems.
 const SOFTWARE_SAMPLES: u64 = 3;
+/// A longer backlog than this, a year, is a mistake.
+const LONGEST_WAIT: f64 = 3e7;
 /// A change of shares that is not worth another round.
 const SMALL_CHANGE: f64 = 0.005;
 /// A part that spends a larger share of its time on moving data is learned apart from those that move none.
@@ -328,8 +333,13 @@ impl<'a> Planner<'a> {
             let tried = f64::min(WORTH_TRYING * alone, self.knowledge.allowance.seconds);
             f64::max(chosen, tried)
         });
-        let worth = worth.filter(|_| depth == Depth::Choice);
-        let split = self.split(members, worth);
+        let mut split = self.split(members.clone(), worth);
+        if split.is_none() && depth == Depth::Everything {
+            split = self.split(members, None).map(|split| Candidate {
+                only_shown: true,
+                ..split
+            });
+        }
         found.candidates.extend(split);
         if found.candidates.is_empty() {
             return Err(self.infeasible(&found.ruled_out));
@@ -340,7 +350,13 @@ impl<'a> Planner<'a> {
             self.knowledge,
             size(self.request, self.request.items),
         ) {
-            (found.choice, found.why) = (tried, Why::Exploring);
+            let compiling = found.candidates[tried].compiling;
+            if compiling.is_empty() {
+                (found.choice, found.why) = (tried, Why::Exploring);
+            } else {
+                // It can be tried once it is compiled.
+                found.awaits = compiling;
+            }
         }
         Ok(())
     }
@@ -355,8 +371,9 @@ impl<'a> Planner<'a> {
         members: &mut Members<'a>,
     ) {
         let all = 0..self.request.items;
-        let cpu_can = self.request.has_cpu && self.machine.device(DeviceId::Cpu).is_some();
-        let doubtful = device.kind == DeviceKind::Software && cpu_can;
+        let cpu = || self.machine.device(DeviceId::Cpu);
+        let cpu_can = || cpu().is_some_and(|cpu| self.load(cpu, &all).is_ok());
+        let doubtful = device.kind == DeviceKind::Software && cpu_can();
         let mut fastest: Option<Estimate<'_>> = None;
         for estimate in self.estimates(device, load, DeviceSet::EMPTY) {
             let evidence = &estimate.evidence;
@@ -683,7 +700,7 @@ impl<'a> Planner<'a> {
         backlog
             .iter()
             .filter(|(id, _)| delays(*id))
-            .map(|(_, seconds)| seconds.max(0.0))
+            .map(|(_, seconds)| seconds.clamp(0.0, LONGEST_WAIT))
             .fold(0.0, f64::max)
     }
 
@@ -711,7 +728,9 @@ impl<'a> Planner<'a> {
                 None => unmeasured = self.policy.corun_slowdown,
             }
         }
-        f64::ln(measured * unmeasured)
+        // A machine that somebody made up may say anything.
+        let log = f64::ln(measured * unmeasured);
+        if log.is_finite() { log } else { 0.0 }
     }
 
     /// Adds a part, which runs at the same time as the others, to a candidate.
@@ -814,7 +833,9 @@ impl Considered {
         (self.choice, self.why) = self.best(policy, |_| true);
         let awaited = self.candidates[self.choice].compiling;
         let ready = |candidate: &Candidate| candidate.compiling.is_empty();
-        if !awaited.is_empty() && self.candidates.iter().any(|c| c.eligible && ready(c)) {
+        let can_run =
+            |candidate: &Candidate| candidate.eligible && !candidate.only_shown && ready(candidate);
+        if !awaited.is_empty() && self.candidates.iter().any(can_run) {
             self.awaits = awaited;
             (self.choice, _) = self.best(policy, ready);
             self.why = Why::Compiling;
@@ -835,6 +856,7 @@ impl Considered {
         };
         let alone = &self.candidates[fastest];
         if let Some((at, split)) = split
+            && !split.only_shown
             && policy.is_worth_splitting(split, alone)
         {
             return (at, Why::Fastest);
@@ -870,7 +892,7 @@ impl Considered {
         let chosen = &self.candidates[self.choice];
         let affordable = |candidate: &Candidate| {
             candidate.eligible
-                && candidate.compiling.is_empty()
+                && !candidate.only_shown
                 && candidate.seconds() <= allowance.seconds
                 && candidate.seconds() <= policy.exploration_limit * chosen.seconds()
         };

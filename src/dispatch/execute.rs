@@ -5,7 +5,7 @@
 
 use super::plan::{Plan, PlannedPart};
 use super::report::{PartTiming, Timing};
-use crate::array::{Array, DeviceView, Element, Moved, Rehearsal};
+use crate::array::{Array, DeviceView, Element, Handle, Moved, Rehearsal};
 use crate::device::cpu::{Cpu, CpuPart, HostView, catch_panic};
 use crate::device::gpu::{Clock, Gpu, GpuLimits, GpuPart};
 use crate::device::{DeviceId, Devices};
@@ -23,6 +23,8 @@ pub struct Execution<'r> {
     timers: SmallVec<[Timer; 2]>,
     /// Passes that were compiled and not run.
     compiled: usize,
+    /// The arrays that passes used.
+    used: SmallVec<[Handle; 4]>,
 }
 
 /// What is to be done with the passes that are launched.
@@ -74,6 +76,7 @@ impl<'r> Execution<'r> {
             moved: Moved::default(),
             timers: timers.collect(),
             compiled: 0,
+            used: SmallVec::new(),
         }
     }
 
@@ -85,6 +88,7 @@ impl<'r> Execution<'r> {
             moved: Moved::default(),
             timers: SmallVec::new(),
             compiled: 0,
+            used: SmallVec::new(),
         }
     }
 
@@ -150,10 +154,16 @@ impl<'r> Execution<'r> {
             ));
         }
         for binding in &outline.bindings {
+            let again = self.used.iter().any(|used| used.same_array(&binding.array));
             let mut residency = binding.array.residency();
-            residency
-                .read_back()
-                .used_by_kernel(binding.access.writes());
+            if again {
+                residency.read_back().used_again(binding.access.writes());
+            } else {
+                residency
+                    .read_back()
+                    .used_by_kernel(binding.access.writes());
+                self.used.push(binding.array.clone());
+            }
         }
         if parts.len() > 1 {
             for (index, part) in on(parts, true) {

@@ -44,11 +44,11 @@ impl Lesson {
         }
     }
 
-    /// Hands it to the learner; back to the caller if a time may yet become known.
-    fn teach(self, learner: &Learner) -> Result<(), Self> {
+    /// Hands it to the learner, unless a time may yet become known. Whether it did.
+    fn teach(&self, learner: &Learner) -> bool {
         let pending = |part: &PartTiming| part.timing.reading() == Reading::Pending;
         if self.timings.iter().any(pending) {
-            return Err(self);
+            return false;
         }
         let key = KernelKey {
             name: &self.name,
@@ -56,7 +56,7 @@ impl Lesson {
             implementation: self.implementation,
         };
         teach(learner, &key, &self.plan, &self.timings, self.seconds);
-        Ok(())
+        true
     }
 }
 
@@ -118,26 +118,84 @@ impl Outstanding {
         if lessons.len() > MOST {
             lessons.pop_front();
         }
-        Self::drain(&mut lessons, learner, AT_ONCE);
+        // A GPU finishes in order: if the oldest is not done, hardly any is.
+        for _ in 0..AT_ONCE {
+            match lessons.front() {
+                Some(oldest) if oldest.teach(learner) => lessons.pop_front(),
+                _ => return,
+            };
+        }
     }
 
-    /// Hands what is known by now to the learner.
+    /// Hands all that is known by now to the learner, also of GPUs that were quicker than others.
     pub(crate) fn teach(&self, learner: &Learner) {
         let mut lessons = self.lessons.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = lessons.len();
-        Self::drain(&mut lessons, learner, all);
+        lessons.retain(|lesson| !lesson.teach(learner));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::learned::{Arm, DeviceSet};
+    use crate::device::{Clock, DeviceId};
+    use crate::dispatch::plan::{Evidence, PlannedPart};
+    use crate::dispatch::report::Timing;
+    use smallvec::smallvec;
+
+    /// A call of that size on a GPU.
+    fn lesson(gpu: usize, timing: Timing) -> Lesson {
+        let part = PlannedPart {
+            device: DeviceId::Gpu(gpu),
+            range: 0..1000,
+            threads: 1,
+            predicted: Default::default(),
+            evidence: Evidence {
+                arm: Arm {
+                    device: DeviceId::Gpu(gpu),
+                    threads: 1,
+                    beside: DeviceSet::EMPTY,
+                    moved: false,
+                },
+                size: 10.0,
+                prior_seconds: 1e-3,
+                samples: 0,
+                uncertainty: 0.7,
+                extrapolated: true,
+            },
+        };
+        let plan = Plan {
+            parts: smallvec![part],
+            ..Plan::default()
+        };
+        let timing = PartTiming {
+            timing,
+            waited_seconds: 0.0,
+        };
+        Lesson::new(&KernelKey::named("axpy"), plan, smallvec![timing], 1e-6)
     }
 
-    fn drain(lessons: &mut VecDeque<Lesson>, learner: &Learner, most: usize) {
-        // GPUs finish in order, but several of them not in the same one.
-        for _ in 0..most.min(lessons.len()) {
-            let Some(oldest) = lessons.pop_front() else {
-                return;
-            };
-            if let Err(pending) = oldest.teach(learner) {
-                lessons.push_front(pending);
-                return;
-            }
+    #[test]
+    fn a_slow_gpu_does_not_keep_what_others_taught() {
+        let (outstanding, learner) = (Outstanding::default(), Learner::new());
+        let clock = Clock::new();
+        outstanding.add(lesson(0, Timing::Clock(clock.clone())), &learner);
+        outstanding.add(lesson(1, Timing::Seconds(2e-3)), &learner);
+        outstanding.teach(&learner);
+        let devices: Vec<_> = learner.records().into_iter().map(|r| r.device).collect();
+        assert_eq!(devices, [DeviceId::Gpu(1)]);
+        // What can never be known is not waited for.
+        clock.seal();
+        outstanding.teach(&learner);
+        assert_eq!(outstanding.lessons.lock().map(|l| l.len()).ok(), Some(0));
+    }
+
+    #[test]
+    fn no_more_calls_are_waited_for_than_fit() {
+        let (outstanding, learner) = (Outstanding::default(), Learner::new());
+        for _ in 0..MOST + 10 {
+            outstanding.add(lesson(0, Timing::Clock(Clock::new())), &learner);
         }
+        assert_eq!(outstanding.lessons.lock().map(|l| l.len()).ok(), Some(MOST));
     }
 }

@@ -166,7 +166,7 @@ pub struct Plan {
     pub size: f64,
     /// Whether it was chosen to find out how long it takes, rather than as the fastest known.
     pub exploring: bool,
-    /// Devices that would have been chosen, were their pipelines compiled.
+    /// Devices that would have been chosen or tried, were their pipelines compiled.
     pub awaits: DeviceSet,
 }
 

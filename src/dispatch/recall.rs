@@ -136,7 +136,7 @@ mod tests {
     fn a_short_call_that_is_well_known_is_planned_once_in_a_while() {
         let recall = Recall::default();
         let here = Situation::of(7).and(1000);
-        let known = plan(DeviceId::Cpu, 5e-6, 16);
+        let known = plan(DeviceId::Cpu, 4.9e-6, 16);
         assert_eq!(recall.find(here, 1000), None);
         recall.keep(here, &known);
         for _ in 0..10 {

@@ -16,6 +16,8 @@ const SIBLING_VARIANCE: f64 = 0.03;
 const EXPLORING_SHARE: f64 = 0.04;
 /// Factors beyond `exp` of this are no measurements of anything.
 const LARGEST_LOG_FACTOR: f64 = 30.0;
+/// The most kernels that are remembered: a program may write new ones for ever.
+const MOST_KERNELS: usize = 4096;
 
 /// Takes in how long kernels took. Shared by all threads of a runtime.
 #[derive(Debug, Default)]
@@ -159,7 +161,16 @@ impl Learner {
             .flat_map(|kernel| lock(kernel).records())
             .collect();
         records.sort_by(|a, b| {
-            let key = |r: &Record| (r.implementation, r.device, r.threads, r.moved);
+            let element_type = |r: &Record| r.element_type.map(ElementType::name);
+            let key = |r: &Record| {
+                (
+                    element_type(r),
+                    r.implementation,
+                    r.device,
+                    r.threads,
+                    r.moved,
+                )
+            };
             (&a.kernel, key(a), &a.beside).cmp(&(&b.kernel, key(b), &b.beside))
         });
         records
@@ -185,6 +196,9 @@ impl Learner {
     fn find_or_insert(&self, key: &KernelKey<'_>) -> Arc<Mutex<Kernel>> {
         self.find(key).unwrap_or_else(|| {
             let mut kernels = self.kernels.write().unwrap_or_else(PoisonError::into_inner);
+            if kernels.len() >= MOST_KERNELS {
+                forget_rare(&mut kernels);
+            }
             let kernel = kernels
                 .entry(fingerprint(key))
                 .or_insert_with(|| Arc::new(Mutex::new(Kernel::new(key))));
@@ -195,6 +209,19 @@ impl Learner {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Forgets the half of the kernels, or more, that were called least.
+fn forget_rare(kernels: &mut HashMap<u64, Arc<Mutex<Kernel>>>) {
+    let calls = |kernel: &Arc<Mutex<Kernel>>| {
+        let visits = &lock(kernel).picture.visits;
+        visits.iter().map(|(_, count)| u64::from(*count)).sum()
+    };
+    let mut counts: Vec<u64> = kernels.values().map(calls).collect();
+    let middle = counts.len() / 2;
+    let (_, median, _) = counts.select_nth_unstable(middle);
+    let median = *median;
+    kernels.retain(|_, kernel| calls(kernel) > median);
 }
 
 /// FNV-1a: quick for short names, and two keys of a program that meet are not to be feared at 64 bits.
@@ -652,6 +679,38 @@ mod tests {
         learner.account(allowance, true);
         assert!(learner.allowance().seconds < 0.5);
         assert!(learner.exploring_share() <= 0.05);
+    }
+
+    #[test]
+    fn a_program_that_writes_kernels_for_ever_does_not_fill_the_memory() {
+        let learner = Learner::new();
+        (0..10).for_each(|_| learner.observe(&key(), 20.0, [sample(CPU, 20.0, 2.0)]));
+        for implementation in 1..2 * MOST_KERNELS as u64 {
+            let key = KernelKey {
+                implementation,
+                ..key()
+            };
+            learner.observe(&key, 20.0, [sample(CPU, 20.0, 2.0)]);
+        }
+        assert!(learner.records().len() <= MOST_KERNELS);
+        assert!((factor(&learner, CPU, 20.0) - 2.0).abs() < 0.05);
+    }
+
+    #[test]
+    fn records_come_in_the_same_order_every_time() {
+        for _ in 0..20 {
+            let learner = Learner::new();
+            for element_type in [Some(ElementType::U32), None, Some(ElementType::F32)] {
+                let key = KernelKey {
+                    element_type,
+                    ..key()
+                };
+                learner.observe(&key, 20.0, [sample(CPU, 20.0, 2.0)]);
+            }
+            let types = learner.records().into_iter().map(|r| r.element_type);
+            let wanted = [None, Some(ElementType::F32), Some(ElementType::U32)];
+            assert_eq!(types.collect::<Vec<_>>(), wanted);
+        }
     }
 
     #[test]
