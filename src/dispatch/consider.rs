@@ -484,12 +484,14 @@ impl<'a> Planner<'a> {
             .map(|m| m.line.per_item)
             .fold(f64::INFINITY, f64::min);
         let slow = |line: &Line| line.per_item > self.policy.split_speed_ratio * fastest;
-        // A device may be much faster at a part than at all items, because that fits a cache.
-        let half = 0..(self.request.items / 2).max(1);
+        // A device may be much faster at a part than at all items, because that fits a cache. One that is so much slower
+        // would get about so many.
+        let part = (self.request.items as f64 / self.policy.split_speed_ratio.max(1.0)) as usize;
+        let part = 0..part.max(1);
         members.retain(|m| {
             if slow(&m.line) {
-                let of_half = self.part(m, &half, DeviceSet::EMPTY);
-                m.line = of_half.map_or(m.line, |estimate| estimate.line(half.len()));
+                let of_part = self.part(m, &part, DeviceSet::EMPTY);
+                m.line = of_part.map_or(m.line, |estimate| estimate.line(part.len()));
             }
             !slow(&m.line)
         });
