@@ -13,7 +13,7 @@ const UNKNOWN_VARIANCE: f64 = 0.5;
 /// What is added to the variance when an arm is judged by another of the same device.
 const SIBLING_VARIANCE: f64 = 0.03;
 /// The share of time that exploring may take.
-const EXPLORING_SHARE: f64 = 0.04;
+const EXPLORING_SHARE: f64 = 0.03;
 /// Factors beyond `exp` of this are no measurements of anything.
 const LARGEST_LOG_FACTOR: f64 = 30.0;
 /// The most kernels that are remembered: a program may write new ones for ever.
