@@ -18,6 +18,7 @@ use super::failure::Failure;
 use super::output::{self, Reader, aligned};
 use super::progress::Progress;
 use arms::Forced;
+use divvy::cost::Thoroughness;
 use divvy::kernels::catalog::{CATALOG, Entry};
 use divvy::units::{count, seconds};
 use divvy::{Error, Runtime};
@@ -149,6 +150,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     })?;
 
     let devices = runtime(args.threads)?;
+    // With care, since all that is predicted of what was never run rests on it.
+    devices.calibrate(Thoroughness::Quick, |_| ())?;
     let machine = (*devices.measured_machine()?).clone();
     let forced = Forced::open(&machine, devices.threads())?;
     let auto = Runtime::builder()

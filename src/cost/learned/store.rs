@@ -491,8 +491,8 @@ impl Picture {
 impl ArmPicture {
     /// The same, less sure the more calls of that size ran another way since: devices change.
     fn aged(&self, believed: Estimate, size: f64, visits: &[(i16, u32)]) -> Estimate {
-        const PER_CALL: f64 = 4e-4;
-        const MOST: f64 = 0.2;
+        const PER_CALL: f64 = 2e-3;
+        const MOST: f64 = 0.25;
         let now = visits_near(visits, class_of(size));
         let nearest = |(a, _): &(&Summary, &u32), (b, _): &(&Summary, &u32)| {
             let distance = |class: &Summary| (f64::from(class.size) - size).abs();

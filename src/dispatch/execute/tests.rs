@@ -218,7 +218,8 @@ fn kernels_that_cannot_be_compiled_ahead_do_no_harm() {
     let Some(devices) = devices() else { return };
     let gpu = &devices.gpus[0];
     let mut array = Array::filled(N, 1.0f32).expect("memory");
-    let kernels: [(_, fn(&Odd, &mut Execution<'_>) -> Result<()>); 3] = [
+    type Body = fn(&Odd, &mut Execution<'_>) -> Result<()>;
+    let kernels: [(_, Body); 3] = [
         ("launches for ever", |odd, cx| {
             loop {
                 cx.launch(&odd.pass())?;
