@@ -74,6 +74,44 @@ impl Runtime {
         RuntimeBuilder::default()
     }
 
+    /// A runtime with the same devices that takes them to be as fast as `machine` says, has learned nothing, and keeps
+    /// nothing. Its calls use the same threads and GPUs as those of this one, so that what either does can be compared.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDevice`] and [`Error::Setting`] if `machine` has a device that this runtime has not, or of which
+    /// nothing is known.
+    pub fn with_machine(&self, machine: Machine) -> Result<Self> {
+        let inner = &*self.inner;
+        check_machine(&machine, &inner.devices)?;
+        let (devices, learner) = (Arc::clone(&inner.devices), Arc::new(Learner::new()));
+        let survey = Survey::given(Arc::clone(&devices), machine, Arc::clone(&learner));
+        let choices = (inner.placement.clone(), inner.policy);
+        Ok(Self::of(devices, inner.problems.clone(), survey, learner, choices))
+    }
+
+    fn of(
+        devices: Arc<Devices>,
+        problems: Vec<String>,
+        survey: Survey,
+        learner: Arc<Learner>,
+        (placement, policy): (Placement, Policy),
+    ) -> Self {
+        let inner = Inner {
+            survey,
+            devices,
+            problems,
+            placement,
+            policy,
+            learner,
+            outstanding: Outstanding::default(),
+            recall: Recall::default(),
+            work: UnderWay::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
     /// Runs a kernel, where the call, else this runtime's default placement, says.
     ///
     /// Work on a GPU is queued, and this returns before it is done unless the kernel returns a value; reading an array
@@ -676,20 +714,8 @@ impl RuntimeBuilder {
                 Survey::new(Arc::clone(&devices), location, Arc::clone(&learner))
             }
         };
-        let inner = Inner {
-            survey,
-            devices,
-            problems,
-            placement: self.placement,
-            policy: self.policy,
-            learner,
-            outstanding: Outstanding::default(),
-            recall: Recall::default(),
-            work: UnderWay::default(),
-        };
-        Ok(Runtime {
-            inner: Arc::new(inner),
-        })
+        let choices = (self.placement, self.policy);
+        Ok(Runtime::of(devices, problems, survey, learner, choices))
     }
 }
 

@@ -21,7 +21,7 @@ use arms::Forced;
 use divvy::cost::Thoroughness;
 use divvy::kernels::catalog::{CATALOG, Entry};
 use divvy::units::{count, seconds};
-use divvy::{Error, Runtime};
+use divvy::Error;
 use row::{Row, Task};
 use serde::Serialize;
 use std::ffi::OsString;
@@ -153,12 +153,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     // With care, since all that is predicted of what was never run rests on it.
     devices.calibrate(Thoroughness::Quick, |_| ())?;
     let machine = (*devices.measured_machine()?).clone();
-    let forced = Forced::open(&machine, devices.threads())?;
-    let auto = Runtime::builder()
-        .threads(devices.threads())
-        .no_profile()
-        .machine(machine)
-        .build()?;
+    // All of the same devices: the threads of one pool would be in the way of another's.
+    let forced = Forced::new(&devices, &machine)?;
+    let auto = devices.with_machine(machine)?;
 
     let tasks = tasks(args);
     let mut table = Table::begin(!on_stdout, tasks.len())?;

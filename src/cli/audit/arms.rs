@@ -41,14 +41,8 @@ pub struct Forced {
 }
 
 impl Forced {
-    /// Opens the devices of a machine.
-    pub fn open(machine: &Machine, threads: usize) -> Result<Self, Error> {
-        let open = |machine: Machine| {
-            Runtime::builder()
-                .threads(threads)
-                .no_profile()
-                .machine(machine)
-        };
+    /// Ways to force where calls run on the devices of a runtime, which are those of `machine`.
+    pub fn new(devices: &Runtime, machine: &Machine) -> Result<Self, Error> {
         let cpu = machine.device(DeviceId::Cpu);
         let engines = cpu.iter().flat_map(|cpu| &cpu.engines).map(|engine| {
             // With a single engine there is no choice. The GPUs stay, so that a call has as much to look after.
@@ -58,14 +52,14 @@ impl Forced {
                     device.engines = vec![engine.clone()];
                 }
             }
-            Ok((engine.threads, open(only).build()?))
+            Ok((engine.threads, devices.with_machine(only)?))
         });
         let mut gpus: Vec<_> = machine.devices.iter().map(|d| (d.id, d.kind)).collect();
         gpus.retain(|(id, _)| *id != DeviceId::Cpu);
         gpus.sort_unstable_by_key(|(id, _)| *id);
         Ok(Self {
             engines: engines.collect::<Result<_, Error>>()?,
-            whole: open(machine.clone()).build()?,
+            whole: devices.with_machine(machine.clone())?,
             gpus,
         })
     }

@@ -17,7 +17,7 @@ pub struct Estimate {
     /// The part of the variance that comes of noise in measurements rather than of not having measured. 0 if nothing
     /// was measured.
     pub noise: f64,
-    /// Measurements that it rests on most: those of the nearest class.
+    /// Measurements of this size itself.
     pub samples: u64,
     /// Whether nothing as large, or nothing as small, was measured.
     pub extrapolated: bool,
@@ -91,7 +91,7 @@ impl Point {
             } else {
                 f64::from(class.variance)
             },
-            samples: class.total,
+            samples: if distance <= SAME { class.total } else { 0 },
             settled: distance <= SAME && usize::from(class.recent) == RING,
         }
     }

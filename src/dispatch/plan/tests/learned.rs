@@ -245,8 +245,8 @@ fn beyond_eight_to_one_nothing_is_shared_whatever_the_rates_say() {
         corun_slowdown: 1.0,
         ..Policy::default()
     };
-    for (slower, parts) in [(6.5, 2), (9.0, 1)] {
-        let history = [1.0, 0.5]
+    for (slower, parts) in [(6.5, 2), (10.0, 1)] {
+        let history = [1.0, 0.5, 0.125]
             .into_iter()
             .fold(History::of(&request), |h, share| {
                 h.add(alone(CPU, 2), share, [1.0; SETTLED]).add(
