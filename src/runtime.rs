@@ -86,7 +86,13 @@ impl Runtime {
         let (devices, learner) = (Arc::clone(&inner.devices), Arc::new(Learner::new()));
         let survey = Survey::given(Arc::clone(&devices), machine, Arc::clone(&learner));
         let choices = (inner.placement.clone(), inner.policy);
-        Ok(Self::of(devices, inner.problems.clone(), survey, learner, choices))
+        Ok(Self::of(
+            devices,
+            inner.problems.clone(),
+            survey,
+            learner,
+            choices,
+        ))
     }
 
     fn of(

@@ -22,7 +22,7 @@ const DOUBT: f32 = 0.1;
 /// The logarithm of more than any device changes by.
 const LARGEST_SHIFT: f32 = 5.0;
 /// The deviation of the first measurement of a class, which may well be a cold one. More of them soon tell more.
-const FIRST_DEVIATION: f32 = 0.6;
+const FIRST_DEVIATION: f32 = 0.4;
 
 /// The class of a size, which is a log2: two to the octave.
 pub(super) fn class_of(size: f64) -> i16 {

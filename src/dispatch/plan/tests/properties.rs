@@ -487,10 +487,10 @@ proptest! {
         prop_assert!(share(&placed(&later).unwrap(), id) >= share(&before, id));
     }
 
-    /// Measured alike, that is, and as busy.
+    /// Measured alike, that is, and as busy; in one way only, since of several the older one is believed less.
     #[test]
     fn whatever_is_known_of_two_devices_the_faster_one_gets_the_call(
-        request in linear_request(), slow in linear_gpu(), runs in prop::collection::vec(any_run(-4.0..2.0, 4.0), 0..6),
+        request in linear_request(), slow in linear_gpu(), runs in prop::collection::vec(any_run(-4.0..2.0, 4.0), 0..2),
         busy in around(1e-7, 1e-1), swap in any::<bool>()) {
         let request = Request { border_grain: request.items.max(1), has_cpu: false, ..request };
         let fast = DeviceModel { id: DeviceId::Gpu(usize::from(swap)), ..faster(&slow, 2.0) };
