@@ -111,7 +111,9 @@ pub(super) fn choose(
     let mut plan = found.candidates.swap_remove(found.choice).plan;
     plan.size = size(request, request.items);
     plan.exploring = found.why == Why::Exploring;
-    plan.awaits = found.awaits;
+    // What has no other way compiles as it runs.
+    let running = plan.parts.iter().map(|part| part.device);
+    plan.awaits = running.fold(found.awaits, DeviceSet::without);
     Ok(plan)
 }
 

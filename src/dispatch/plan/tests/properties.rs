@@ -467,7 +467,8 @@ proptest! {
             prop_assert!(auto.predicted_seconds <= 3.0 * best.predicted_seconds);
             prop_assert!(auto.awaits.is_empty());
         } else {
-            prop_assert_eq!(auto.parts, best.parts);
+            // With an allowance more splits are looked at, and one of them may be better.
+            prop_assert!(auto.parts == best.parts || auto.predicted_seconds < best.predicted_seconds, "{:?} {:?}", auto, best);
         }
     }
 
