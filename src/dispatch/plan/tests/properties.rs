@@ -466,9 +466,6 @@ proptest! {
             prop_assert!(auto.predicted_seconds <= known.allowance.seconds);
             prop_assert!(auto.predicted_seconds <= 3.0 * best.predicted_seconds);
             prop_assert!(auto.awaits.is_empty());
-        } else {
-            // With an allowance more splits are looked at, and one of them may be better.
-            prop_assert!(auto.parts == best.parts || auto.predicted_seconds < best.predicted_seconds, "{:?} {:?}", auto, best);
         }
     }
 
