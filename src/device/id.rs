@@ -69,13 +69,22 @@ mod tests {
     #[test]
     fn what_is_written_can_be_read_back() {
         for id in [DeviceId::Cpu, DeviceId::Gpu(0), DeviceId::Gpu(17)] {
-            assert_eq!(id.to_string().parse::<DeviceId>().unwrap(), id);
-            let json = serde_json::to_string(&id).unwrap();
+            assert_eq!(id.to_string().parse::<DeviceId>().expect("a name"), id);
+            let json = serde_json::to_string(&id).expect("a string");
             assert_eq!(json, format!("\"{id}\""));
-            assert_eq!(serde_json::from_str::<DeviceId>(&json).unwrap(), id);
+            assert_eq!(
+                serde_json::from_str::<DeviceId>(&json).expect("just written"),
+                id
+            );
         }
-        assert_eq!("gpu".parse::<DeviceId>().unwrap(), DeviceId::Gpu(0));
-        assert_eq!("gpu:3".parse::<DeviceId>().unwrap(), DeviceId::Gpu(3));
+        assert_eq!(
+            "gpu".parse::<DeviceId>().expect("the first"),
+            DeviceId::Gpu(0)
+        );
+        assert_eq!(
+            "gpu:3".parse::<DeviceId>().expect("the other form"),
+            DeviceId::Gpu(3)
+        );
     }
 
     #[test]

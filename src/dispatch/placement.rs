@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn reads_every_form() {
-        let read = |text: &str| text.parse::<Placement>().unwrap();
+        let read = |text: &str| text.parse::<Placement>().expect(text);
         assert_eq!(read("auto"), Placement::Auto);
         assert_eq!(read("cpu"), Placement::Cpu);
         assert_eq!(read("gpu"), Placement::Gpu(0));
@@ -200,7 +200,7 @@ mod tests {
         fn what_is_written_can_be_read_back(fraction in 0.0f64..=1.0, index in 0usize..100) {
             let others = [Placement::Auto, Placement::Cpu, Placement::Gpu(index), Placement::split(fraction)];
             for placement in others {
-                prop_assert_eq!(placement.to_string().parse::<Placement>().unwrap(), placement);
+                prop_assert_eq!(placement.to_string().parse::<Placement>().expect("just written"), placement);
             }
         }
     }

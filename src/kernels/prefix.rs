@@ -298,12 +298,18 @@ mod tests {
         let run_totals: Vec<Vec<f32>> = local
             .iter()
             .map(|tile| {
-                let mut totals: Vec<f32> = tile.iter().map(|run| *run.last().unwrap()).collect();
+                let mut totals: Vec<f32> = tile
+                    .iter()
+                    .map(|run| *run.last().expect("no run is empty"))
+                    .collect();
                 sklansky(&mut totals);
                 totals
             })
             .collect();
-        let tile_totals: Vec<f32> = run_totals.iter().map(|t| *t.last().unwrap()).collect();
+        let tile_totals: Vec<f32> = run_totals
+            .iter()
+            .map(|t| *t.last().expect("no tile is empty"))
+            .collect();
         let carry = if x.len() > TILE {
             by_the_book(&tile_totals)
         } else {

@@ -116,6 +116,12 @@ fn place(request: &Request<'_>, machine: &Machine, placement: Placement) -> Resu
     )
 }
 
+/// What is placed there, by a machine that can run it.
+#[track_caller]
+fn planned(request: &Request<'_>, machine: &Machine, placement: Placement) -> Plan {
+    place(request, machine, placement).expect("a device of the machine can run it")
+}
+
 fn devices(plan: &Plan) -> Vec<DeviceId> {
     plan.parts.iter().map(|part| part.device).collect()
 }
@@ -148,7 +154,7 @@ fn no_items_means_no_parts_and_no_time() {
     ];
     for placement in placements {
         assert_eq!(
-            place(&update(0, 1.0, &[CPU]), &here, placement).unwrap(),
+            planned(&update(0, 1.0, &[CPU]), &here, placement),
             Plan::default()
         );
     }
@@ -158,12 +164,8 @@ fn no_items_means_no_parts_and_no_time() {
 fn the_cpu_takes_one_thread_until_the_pool_pays() {
     let here = machine([cpu()]);
     for placement in [Placement::Auto, Placement::Cpu] {
-        let threads = |n| {
-            place(&update(n, 0.0, &[CPU]), &here, placement.clone())
-                .unwrap()
-                .parts[0]
-                .threads
-        };
+        let threads =
+            |n| planned(&update(n, 0.0, &[CPU]), &here, placement.clone()).parts[0].threads;
         // 8 bytes an item: one thread takes as long as two and the 10 µs at 50,000.
         assert_eq!((threads(1), threads(49_000), threads(51_000)), (1, 1, 2));
     }
@@ -174,7 +176,7 @@ fn a_prediction_is_launch_transfer_and_roofline() {
     let here = machine([cpu(), gpu(0, 10.0)]);
     let n = 1_000_000;
     let on_gpu = |flops, places: &[DeviceId]| {
-        let plan = place(&update(n, flops, places), &here, Placement::Gpu(0)).unwrap();
+        let plan = planned(&update(n, flops, places), &here, Placement::Gpu(0));
         near(plan.predicted_seconds, plan.parts[0].predicted.seconds());
         plan.parts[0].predicted
     };
@@ -196,7 +198,7 @@ fn only_what_is_missing_and_read_is_charged() {
             operands: smallvec![operand(Role::ITEM, access, n, valid)],
             ..update(n, 1.0, &[])
         };
-        place(&request, &here, placement).unwrap().parts[0].predicted
+        planned(&request, &here, placement).parts[0].predicted
     };
     let moving = |elements: f64| 5e-6 + elements * 4.0 / 1e10;
     let partly = [(CPU, 0..n), (GPU0, 0..300)];
@@ -231,7 +233,7 @@ fn a_value_is_read_back_from_a_gpu_only() {
         ..update(1000, 1.0, &[CPU, GPU0])
     };
     let download = |placement| {
-        place(&request, &here, placement).unwrap().parts[0]
+        planned(&request, &here, placement).parts[0]
             .predicted
             .download
     };
@@ -246,9 +248,7 @@ fn what_exceeds_a_binding_takes_further_dispatches() {
     small.limits.max_binding_bytes = Some(1 << 20);
     let here = machine([small]);
     let launch = |n| {
-        place(&update(n, 1.0, &[GPU0]), &here, Placement::Gpu(0))
-            .unwrap()
-            .parts[0]
+        planned(&update(n, 1.0, &[GPU0]), &here, Placement::Gpu(0)).parts[0]
             .predicted
             .launch
     };
@@ -296,10 +296,7 @@ fn where_there_is_no_implementation_nothing_runs() {
         has_gpu: false,
         ..update(1 << 24, 1e4, &[CPU])
     };
-    assert_eq!(
-        devices(&place(&cpu_only, &here, Placement::Auto).unwrap()),
-        [CPU]
-    );
+    assert_eq!(devices(&planned(&cpu_only, &here, Placement::Auto)), [CPU]);
     let error = place(&cpu_only, &here, Placement::split(0.5))
         .unwrap_err()
         .to_string();
@@ -312,10 +309,7 @@ fn where_there_is_no_implementation_nothing_runs() {
         has_cpu: false,
         ..update(10, 1.0, &[CPU])
     };
-    assert_eq!(
-        devices(&place(&gpu_only, &here, Placement::Auto).unwrap()),
-        [GPU0]
-    );
+    assert_eq!(devices(&planned(&gpu_only, &here, Placement::Auto)), [GPU0]);
     let error = place(&gpu_only, &machine([cpu()]), Placement::Auto)
         .unwrap_err()
         .to_string();
@@ -331,15 +325,9 @@ fn a_whole_array_must_fit_a_binding_unless_it_is_windowed() {
     small.limits.max_binding_bytes = Some(1 << 20);
     let here = machine([cpu(), small]);
     let fits = rows_against(512, 16, 1 << 18, Role::Whole);
-    assert_eq!(
-        devices(&place(&fits, &here, Placement::Auto).unwrap()),
-        [GPU0]
-    );
+    assert_eq!(devices(&planned(&fits, &here, Placement::Auto)), [GPU0]);
     let larger = rows_against(512, 16, (1 << 18) + 1, Role::Whole);
-    assert_eq!(
-        devices(&place(&larger, &here, Placement::Auto).unwrap()),
-        [CPU]
-    );
+    assert_eq!(devices(&planned(&larger, &here, Placement::Auto)), [CPU]);
     let error = place(&larger, &here, Placement::Gpu(0))
         .unwrap_err()
         .to_string();
@@ -348,10 +336,7 @@ fn a_whole_array_must_fit_a_binding_unless_it_is_windowed() {
         "{error}"
     );
     let windowed = rows_against(512, 16, (1 << 18) + 1, Role::WholeWindowed);
-    assert_eq!(
-        devices(&place(&windowed, &here, Placement::Auto).unwrap()),
-        [GPU0]
-    );
+    assert_eq!(devices(&planned(&windowed, &here, Placement::Auto)), [GPU0]);
     // Rows so wide that 64 of them, the least that a part has, do not fit.
     let wide = rows_against(128, 1 << 13, 16, Role::Whole);
     assert!(
@@ -406,12 +391,11 @@ fn what_fits_no_device_alone_is_split_if_its_parts_fit() {
         has_cpu: false,
         ..update(1 << 20, 1.0, &[CPU])
     };
-    let plan = place(
+    let plan = planned(
         &request,
         &machine([limited(0), limited(1)]),
         Placement::Auto,
-    )
-    .unwrap();
+    );
     assert_eq!(devices(&plan), [GPU0, GPU1]);
     assert!(place(&request, &machine([limited(0)]), Placement::Auto).is_err());
 }
@@ -426,12 +410,9 @@ fn auto_leaves_software_adapters_alone_unless_the_cpu_cannot() {
     for places in [&[CPU][..], &[GPU0], &[CPU, GPU0]] {
         for n in [1, 1000, 1 << 24] {
             let request = update(n, 1e4, places);
+            assert_eq!(devices(&planned(&request, &here, Placement::Auto)), [CPU]);
             assert_eq!(
-                devices(&place(&request, &here, Placement::Auto).unwrap()),
-                [CPU]
-            );
-            assert_eq!(
-                devices(&place(&request, &here, Placement::Gpu(0)).unwrap()),
+                devices(&planned(&request, &here, Placement::Gpu(0))),
                 [GPU0]
             );
         }
@@ -440,14 +421,11 @@ fn auto_leaves_software_adapters_alone_unless_the_cpu_cannot() {
         has_cpu: false,
         ..update(1000, 1.0, &[CPU])
     };
-    assert_eq!(
-        devices(&place(&gpu_only, &here, Placement::Auto).unwrap()),
-        [GPU0]
-    );
+    assert_eq!(devices(&planned(&gpu_only, &here, Placement::Auto)), [GPU0]);
     // A runtime without the CPU has nothing else either.
     let request = update(1000, 1.0, &[CPU]);
     assert_eq!(
-        devices(&place(&request, &machine([software]), Placement::Auto).unwrap()),
+        devices(&planned(&request, &machine([software]), Placement::Auto)),
         [GPU0]
     );
 }
@@ -467,28 +445,18 @@ fn software_adapters_never_share_work() {
         cpu(),
     ]);
     let request = update(1 << 24, 1e4, &[CPU]);
-    assert_eq!(
-        devices(&place(&request, &here, Placement::Auto).unwrap()),
-        [CPU]
-    );
+    assert_eq!(devices(&planned(&request, &here, Placement::Auto)), [CPU]);
     let gpu_only = Request {
         has_cpu: false,
         ..request
     };
-    assert_eq!(
-        place(&gpu_only, &here, Placement::Auto)
-            .unwrap()
-            .parts
-            .len(),
-        1
-    );
+    assert_eq!(planned(&gpu_only, &here, Placement::Auto).parts.len(), 1);
 }
 
 #[test]
 fn work_is_shared_only_if_that_saves_enough() {
     let request = update(1 << 24, 1e4, &[CPU, GPU0]);
-    let placed =
-        |speed| place(&request, &machine([cpu(), gpu(0, speed)]), Placement::Auto).unwrap();
+    let placed = |speed| planned(&request, &machine([cpu(), gpu(0, speed)]), Placement::Auto);
     let even = placed(1.0);
     assert_eq!(devices(&even), [GPU0, CPU]);
     assert!(
@@ -513,7 +481,7 @@ fn work_is_shared_only_if_that_saves_enough() {
             &Placement::Auto,
             &eager,
         )
-        .unwrap();
+        .expect("a device of the machine can run it");
         assert_eq!(plan.parts.len(), parts, "speed {speed}: {plan:?}");
     }
 }
@@ -524,8 +492,12 @@ fn parts_slow_each_other_down() {
     let mut here = machine([cpu(), gpu(0, 1.0)]);
     let alone = |here: &Machine, at: DeviceId| {
         let split = Placement::Split(vec![(CPU, 0.5), (GPU0, 0.5)]);
-        let plan = place(&request, here, split).unwrap();
-        let part = plan.parts.iter().find(|part| part.device == at).unwrap();
+        let plan = planned(&request, here, split);
+        let part = plan
+            .parts
+            .iter()
+            .find(|part| part.device == at)
+            .expect("both have a part");
         assert_eq!(
             part.evidence.arm.beside,
             DeviceSet::EMPTY.with(CPU).with(GPU0).without(at)
@@ -554,7 +526,7 @@ fn what_every_part_reads_whole_is_moved_to_each() {
     let here = machine([cpu(), gpu(0, 1.0), gpu(1, 1.0)]);
     let request = rows_against(1 << 12, 1, 1 << 20, Role::Whole);
     let both = Placement::Split(vec![(GPU0, 0.5), (GPU1, 0.5)]);
-    for part in &place(&request, &here, both).unwrap().parts {
+    for part in &planned(&request, &here, both).parts {
         let bytes = 4.0 * ((1 << 20) + (1 << 11)) as f64;
         near(part.predicted.upload, 1.1 * (5e-6 + bytes / 1e10));
     }
@@ -564,12 +536,11 @@ fn what_every_part_reads_whole_is_moved_to_each() {
 fn a_forced_split_keeps_the_order_and_drops_what_is_empty() {
     let here = machine([cpu(), gpu(0, 1.0), gpu(1, 1.0)]);
     let ranges = |n, shares: &[(DeviceId, f64)]| {
-        let plan = place(
+        let plan = planned(
             &update(n, 1.0, &[CPU]),
             &here,
             Placement::Split(shares.to_vec()),
-        )
-        .unwrap();
+        );
         plan.parts
             .iter()
             .map(|part| (part.device, part.range.clone()))
@@ -594,7 +565,7 @@ fn a_part_that_gets_nothing_need_not_be_possible() {
         ..update(1000, 1.0, &[CPU])
     };
     assert_eq!(
-        devices(&place(&cpu_only, &here, Placement::split(0.0)).unwrap()),
+        devices(&planned(&cpu_only, &here, Placement::split(0.0))),
         [CPU]
     );
 }
@@ -622,7 +593,7 @@ fn a_call_stays_where_its_data_are_unless_it_gains_enough() {
                 &Placement::Auto,
                 &policy,
             )
-            .unwrap(),
+            .expect("a device of the machine can run it"),
         )
     };
     assert_eq!(chosen(1.05, &[CPU]), [CPU]);
@@ -646,7 +617,7 @@ fn work_that_makes_no_sense_makes_no_nan() {
             work,
             ..update(1 << 20, 1.0, &[CPU])
         };
-        let plan = place(&request, &here, Placement::Auto).unwrap();
+        let plan = planned(&request, &here, Placement::Auto);
         assert!(
             plan.predicted_seconds.is_finite() && plan.predicted_seconds >= 0.0,
             "{plan:?}"

@@ -79,7 +79,8 @@ impl<'a> History<'a> {
 #[track_caller]
 fn auto(request: &Request<'_>, machine: &Machine, knowledge: &Knowledge) -> Plan {
     let policy = Policy::default();
-    plan(request, machine, knowledge, &Placement::Auto, &policy).unwrap()
+    plan(request, machine, knowledge, &Placement::Auto, &policy)
+        .expect("a device of the machine can run it")
 }
 
 fn software(index: usize, speed: f64) -> DeviceModel {
@@ -147,7 +148,8 @@ fn a_software_adapter_and_the_cpu_share_one_backlog() {
             backlog: smallvec![(busy, 0.25)],
             ..Knowledge::default()
         };
-        let plan = plan(&request, here, &knowledge, &placement, &Policy::default()).unwrap();
+        let plan = plan(&request, here, &knowledge, &placement, &Policy::default())
+            .expect("a device of the machine can run it");
         plan.parts[0].predicted.wait
     };
     let shared = machine([cpu(), software(0, 1.0)]);
@@ -168,7 +170,8 @@ fn a_device_waits_for_those_that_hold_its_data() {
         ..Knowledge::default()
     };
     for placement in [Placement::Cpu, Placement::Gpu(0), Placement::Gpu(1)] {
-        let plan = plan(&request, &here, &knowledge, &placement, &Policy::default()).unwrap();
+        let plan = plan(&request, &here, &knowledge, &placement, &Policy::default())
+            .expect("a device of the machine can run it");
         assert_eq!(plan.parts[0].predicted.wait, 0.25, "{placement}");
     }
 }
@@ -262,7 +265,7 @@ fn beyond_eight_to_one_nothing_is_shared_whatever_the_rates_say() {
             &Placement::Auto,
             &eager,
         )
-        .unwrap();
+        .expect("a device of the machine can run it");
         assert_eq!(plan.parts.len(), parts, "{slower}: {plan:?}");
     }
 }
@@ -404,7 +407,8 @@ fn data_stay_unless_what_was_learned_saves_a_tenth() {
             .took(POOL, 3.0, SETTLED)
             .took(CARD, 3.0 * of_card, SETTLED);
         let knowledge = history.knowledge();
-        let plan = plan(&request, &here, &knowledge, &Placement::Auto, &policy).unwrap();
+        let plan = plan(&request, &here, &knowledge, &Placement::Auto, &policy)
+            .expect("a device of the machine can run it");
         devices(&plan)
     };
     assert_eq!(chosen(0.95, &[CPU]), [CPU]);
@@ -441,7 +445,8 @@ fn while_pipelines_compile_the_cpu_runs_the_call() {
         (vec![GPU0], DeviceSet::EMPTY)
     );
     let policy = Policy::default();
-    let asked = plan(&request, &here, &compiling, &Placement::Gpu(0), &policy).unwrap();
+    let asked = plan(&request, &here, &compiling, &Placement::Gpu(0), &policy)
+        .expect("a device of the machine can run it");
     assert_eq!(
         (devices(&asked), asked.awaits),
         (vec![GPU0], DeviceSet::EMPTY)
@@ -479,7 +484,8 @@ fn reading_results_back_counts_where_the_host_wants_them() {
             .took(CARD, factor, SETTLED)
             .took(ONE, factor, SETTLED);
         let policy = Policy::default();
-        let plan = plan(&request, &here, &history.knowledge(), &placement, &policy).unwrap();
+        let plan = plan(&request, &here, &history.knowledge(), &placement, &policy)
+            .expect("a device of the machine can run it");
         plan.parts[0].predicted.download
     };
     let moving = |bytes: f64| 5e-6 + bytes / 1e10;
@@ -569,7 +575,8 @@ fn backlogs_slow_downs_and_policies_that_make_no_sense_make_no_nan() {
             ..Policy::default()
         };
         for placement in [Placement::Auto, Placement::split(0.5)] {
-            let plan = plan(&request, &here, &knowledge, &placement, &policy).unwrap();
+            let plan = plan(&request, &here, &knowledge, &placement, &policy)
+                .expect("a device of the machine can run it");
             let seconds = plan.predicted_seconds;
             assert!(seconds.is_finite() && seconds >= 0.0, "{absurd}: {plan:?}");
         }

@@ -188,7 +188,8 @@ proptest! {
         let unbound = plan(&request, &here, &Knowledge::default(), &Placement::Auto, &free);
         for device in here.devices.iter().filter(|device| device.kind != DeviceKind::Software) {
             let Ok(alone) = place(&request, &here, device.id.into()) else { continue };
-            let (auto, unbound) = (auto.as_ref().unwrap(), unbound.as_ref().unwrap());
+            let possible = "one device alone can run it";
+            let (auto, unbound) = (auto.as_ref().expect(possible), unbound.as_ref().expect(possible));
             prop_assert!(unbound.predicted_seconds <= alone.predicted_seconds);
             prop_assert!(0.9 * auto.predicted_seconds <= alone.predicted_seconds * (1.0 + 1e-12));
         }
@@ -198,7 +199,7 @@ proptest! {
     fn what_auto_chooses_is_possible(request in any_request(), here in any_machine()) {
         let Ok(auto) = place(&request, &here, Placement::Auto) else { return Ok(()) };
         for part in &auto.parts {
-            let device = here.device(part.device).unwrap();
+            let device = here.device(part.device).expect("parts run on devices of the machine");
             if auto.parts.len() == 1 {
                 prop_assert!(place(&request, &here, part.device.into()).is_ok());
             }
@@ -224,7 +225,7 @@ proptest! {
         let mut later = here.clone();
         later.devices[which] = faster(&here.devices[which], times);
         let Ok(before) = place(&request, &here, Placement::Auto) else { return Ok(()) };
-        let after = place(&request, &later, Placement::Auto).unwrap();
+        let after = place(&request, &later, Placement::Auto).expect("it could before");
         let (before, after) = (share(&before, id), share(&after, id));
         // Borders are rounded, and each end of a part may round the other way.
         prop_assert!(after + 2 * request.border_grain >= before, "{} then {}", before, after);
@@ -412,12 +413,12 @@ proptest! {
             for seconds in [p.wait, p.launch, p.upload, p.compute, p.download, part.evidence.uncertainty] {
                 prop_assert!(seconds.is_finite() && seconds >= 0.0, "{:?}", part);
             }
-            let device = here.device(part.device).unwrap();
+            let device = here.device(part.device).expect("parts run on devices of the machine");
             let implemented = if part.device == CPU { request.has_cpu } else { request.has_gpu };
             prop_assert!(implemented);
             if let [only] = &auto.parts[..] {
                 let alone = plan(&request, &here, &known, &only.device.into(), &policy);
-                prop_assert!(may_be_chosen(&alone.unwrap(), &request, &here));
+                prop_assert!(may_be_chosen(&alone.expect("it was chosen"), &request, &here));
             } else {
                 prop_assert!(device.kind != DeviceKind::Software);
             }
@@ -447,7 +448,8 @@ proptest! {
         let alone: Vec<_> = alone.filter(|alone| may_be_chosen(alone, &request, &here)).collect();
         let any_ready = alone.iter().any(may_be_ready);
         for alone in alone.iter().filter(|alone| !any_ready || may_be_ready(alone)) {
-            let (auto, unbound) = (auto.as_ref().unwrap(), unbound.as_ref().unwrap());
+            let possible = "one device alone can run it";
+            let (auto, unbound) = (auto.as_ref().expect(possible), unbound.as_ref().expect(possible));
             prop_assert!(unbound.predicted_seconds <= alone.predicted_seconds * (1.0 + 1e-12));
             prop_assert!(0.9 * auto.predicted_seconds <= alone.predicted_seconds * (1.0 + 1e-12));
         }
@@ -460,7 +462,7 @@ proptest! {
         let policy = Policy::default();
         let Ok(auto) = plan(&request, &here, &known, &Placement::Auto, &policy) else { return Ok(()) };
         let thrifty = Knowledge { allowance: Allowance::default(), ..known.clone() };
-        let best = plan(&request, &here, &thrifty, &Placement::Auto, &policy).unwrap();
+        let best = plan(&request, &here, &thrifty, &Placement::Auto, &policy).expect("it is possible with an allowance");
         prop_assert!(!best.exploring);
         if auto.exploring {
             prop_assert!(auto.predicted_seconds <= known.allowance.seconds);
@@ -482,7 +484,7 @@ proptest! {
         later.devices[which] = faster(&here.devices[which], times);
         let placed = |here: &Machine| plan(&request, here, &known, &Placement::Auto, &Policy::default());
         let Ok(before) = placed(&here) else { return Ok(()) };
-        prop_assert!(share(&placed(&later).unwrap(), id) >= share(&before, id));
+        prop_assert!(share(&placed(&later).expect("it could before"), id) >= share(&before, id));
     }
 
     /// Measured alike, that is, and as busy; in one way only, since of several the older one is believed less.
@@ -511,7 +513,7 @@ proptest! {
         let (known, here) = (around.knowledge(&request), around.slow_down(&here));
         let policy = Policy::default();
         let Ok(plan) = plan(&request, &here, &known, &Placement::Auto, &policy) else { return Ok(()) };
-        let explanation = explain(&request, &here, &known, &Placement::Auto, &policy).unwrap();
+        let explanation = explain(&request, &here, &known, &Placement::Auto, &policy).expect("it was planned");
         let chosen = &explanation.candidates[explanation.choice];
         prop_assert_eq!(chosen.predicted_seconds, plan.predicted_seconds);
         let shown: Vec<_> = chosen.parts.iter().map(|part| (part.device, part.threads, part.range)).collect();
