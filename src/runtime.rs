@@ -1,11 +1,13 @@
 //! The runtime: owns the devices, what is known of their speed, and the policy; runs calls.
 
+mod builder;
+
+pub use builder::RuntimeBuilder;
+
 use crate::array::{Array, Element, Handle};
 use crate::cost::learned::{DeviceSet, KernelKey, Learner};
-use crate::cost::profile::Location;
 use crate::cost::{Calibration, Machine, Step, Survey, Thoroughness};
-use crate::device::cpu::Cpu;
-use crate::device::gpu::{Discovery, GpuInfo, GpuOptions, Readiness, discover};
+use crate::device::gpu::{GpuInfo, Readiness};
 use crate::device::{DeviceId, Devices};
 use crate::dispatch::plan::{Request, Residency};
 use crate::dispatch::{
@@ -16,7 +18,7 @@ use crate::dispatch::{
 use crate::error::{Error, Result};
 use crate::kernel::{Call, Kernel, Outline, identity};
 use smallvec::SmallVec;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -135,11 +137,8 @@ impl Runtime {
         let inner = &*self.inner;
         let outline = self.outline(&call)?;
         let identity = identity(&call.kernel);
-        let key = KernelKey {
-            name: "",
-            element_type: outline.element_type(),
-            implementation: call.kernel.implementation(),
-        };
+        let name = call.kernel.name().to_owned();
+        let implementation = call.kernel.implementation();
         let situation = self.situation(&call, &outline, identity);
         let recalled = situation.and_then(|here| inner.recall.find(here, outline.items));
         let mut teaches = false;
@@ -166,19 +165,22 @@ impl Runtime {
                 .map(|p| p.predicted.compute),
         );
         let mut execution = Execution::new(&inner.devices, &plan);
-        let (name, value) = if plan.awaits.is_empty() {
-            let value = call.kernel.execute(&mut execution)?;
-            (call.kernel.name().to_owned(), value)
+        let value = if plan.awaits.is_empty() {
+            call.kernel.execute(&mut execution)?
         } else {
             let kernel = Arc::new(call.kernel);
             self.compile_ahead(&kernel, outline.items, plan.awaits);
-            (kernel.name().to_owned(), kernel.execute(&mut execution)?)
+            kernel.execute(&mut execution)?
         };
         let moved = execution.moved();
         let timings = execution.finish(identity);
         let seconds = started.elapsed().as_secs_f64();
         if teaches {
-            let key = KernelKey { name: &name, ..key };
+            let key = KernelKey {
+                name: &name,
+                element_type: outline.element_type(),
+                implementation,
+            };
             self.teach(&key, &plan, &timings, seconds);
         }
         let parts = plan.parts.iter().zip(timings);
@@ -539,192 +541,6 @@ impl std::fmt::Debug for Runtime {
     }
 }
 
-/// Choices for a [`Runtime`].
-#[derive(Clone, Debug, Default)]
-pub struct RuntimeBuilder {
-    threads: Option<usize>,
-    devices: Option<Allowed>,
-    adapter: Option<String>,
-    profile: Option<Location>,
-    machine: Option<Machine>,
-    placement: Placement,
-    policy: Policy,
-    gpu: GpuOptions,
-}
-
-/// Which devices calls may be placed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Allowed {
-    Cpu,
-    Gpu,
-    All,
-}
-
-impl RuntimeBuilder {
-    /// The CPU's pool has this many threads; otherwise `DIVVY_THREADS`, otherwise one per core.
-    pub fn threads(mut self, threads: usize) -> Self {
-        self.threads = Some(threads);
-        self
-    }
-
-    /// No GPUs, whatever `DIVVY_DEVICES` says.
-    pub fn cpu_only(mut self) -> Self {
-        self.devices = Some(Allowed::Cpu);
-        self
-    }
-
-    /// Nothing is placed on the CPU, whatever `DIVVY_DEVICES` says.
-    pub fn gpu_only(mut self) -> Self {
-        self.devices = Some(Allowed::Gpu);
-        self
-    }
-
-    /// Only the adapters whose name contains `part`, without regard to case.
-    pub fn adapters_named(mut self, part: impl Into<String>) -> Self {
-        self.adapter = Some(part.into().to_lowercase());
-        self
-    }
-
-    /// Keeps what is measured of the machine, and what runs teach, in this file; otherwise `DIVVY_PROFILE`, otherwise the
-    /// user's data directory.
-    pub fn profile(mut self, path: impl Into<PathBuf>) -> Self {
-        self.profile = Some(Location::Named(path.into()));
-        self
-    }
-
-    /// Keeps nothing of what is measured of the machine or learned, and reads nothing of it.
-    pub fn no_profile(mut self) -> Self {
-        self.profile = Some(Location::Off);
-        self
-    }
-
-    /// Takes these to be the speeds of the devices, instead of measuring them or reading them from the profile. Nothing
-    /// is placed on a device that it does not list, and no profile is read or kept.
-    pub fn machine(mut self, machine: Machine) -> Self {
-        self.machine = Some(machine);
-        self
-    }
-
-    /// Where calls run that do not say it themselves; otherwise [`Placement::Auto`].
-    pub fn placement(mut self, placement: Placement) -> Self {
-        self.placement = placement;
-        self
-    }
-
-    /// When the planner prefers what over what.
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.policy = policy;
-        self
-    }
-
-    /// Compiles built-in shaders with bounds checks, bounded loops and zeroed workgroup memory, as a user's shaders
-    /// always are. Slower; for finding out whether a wrong result comes from a shader.
-    pub fn checked_shaders(mut self) -> Self {
-        self.gpu.checked_shaders = true;
-        self
-    }
-
-    /// Uses no larger windows of buffers than this on any GPU, although the adapter could bind more. For testing how
-    /// large arrays are cut without large arrays.
-    pub fn max_binding_bytes(mut self, bytes: u64) -> Self {
-        self.gpu.max_binding_bytes = Some(bytes);
-        self
-    }
-
-    /// Uses no larger buffers than this on any GPU, although the adapter could allocate more. For testing how arrays
-    /// are held that exceed a buffer.
-    pub fn max_buffer_bytes(mut self, bytes: u64) -> Self {
-        self.gpu.max_buffer_bytes = Some(bytes);
-        self
-    }
-
-    /// Opens the devices.
-    ///
-    /// What is not chosen here comes from the environment: `DIVVY_DEVICES` is `cpu`, `gpu` or `all`, `DIVVY_THREADS` a
-    /// number of threads, `DIVVY_PROFILE` the path of the profile or `off`. Without any GPU, or a Vulkan loader, everything
-    /// that has a CPU implementation works, and [`Runtime::gpu_problems`] says why.
-    ///
-    /// # Errors
-    /// [`Error::Setting`] if a value cannot be used, or if only GPUs are allowed and there is none;
-    /// [`Error::Placement`] if the default placement cannot be used; [`Error::NoSuchDevice`] and [`Error::Setting`] if
-    /// the machine that was given is not of these devices.
-    pub fn build(self) -> Result<Runtime> {
-        let threads = match self.threads {
-            Some(threads) => Some(threads),
-            None => setting(
-                "DIVVY_THREADS",
-                &format!("a number of threads from 1 to {MAX_THREADS}"),
-                |text| {
-                    text.parse()
-                        .ok()
-                        .filter(|threads| ALLOWED_THREADS.contains(threads))
-                },
-            )?,
-        };
-        let threads = threads.unwrap_or_else(available_threads);
-        if !ALLOWED_THREADS.contains(&threads) {
-            return Err(Error::Setting {
-                setting: "threads".into(),
-                given: threads.to_string(),
-                expected: format!("a number from 1 to {MAX_THREADS}"),
-            });
-        }
-        let allowed = match self.devices {
-            Some(allowed) => allowed,
-            None => setting(
-                "DIVVY_DEVICES",
-                "`cpu`, `gpu` or `all`",
-                |text| match text {
-                    "cpu" => Some(Allowed::Cpu),
-                    "gpu" => Some(Allowed::Gpu),
-                    "all" => Some(Allowed::All),
-                    _ => None,
-                },
-            )?
-            .unwrap_or(Allowed::All),
-        };
-        let Discovery { gpus, problems } = if allowed == Allowed::Cpu {
-            Discovery {
-                gpus: Vec::new(),
-                problems: vec!["only the CPU is allowed here".into()],
-            }
-        } else {
-            let name = self.adapter.unwrap_or_default();
-            discover(&self.gpu, |info| info.name.to_lowercase().contains(&name))
-        };
-        if allowed == Allowed::Gpu && gpus.is_empty() {
-            return Err(Error::Setting {
-                setting: "DIVVY_DEVICES, or the builder's choice,".into(),
-                given: "gpu".into(),
-                expected: format!(
-                    "`cpu` or `all`, since there is no GPU: {}",
-                    problems.join("; ")
-                ),
-            });
-        }
-        self.placement.check()?;
-        let devices = Devices {
-            cpu: Cpu::new(threads)?,
-            place_on_cpu: allowed != Allowed::Gpu,
-            gpus,
-        };
-        if let Some(machine) = &self.machine {
-            check_machine(machine, &devices)?;
-        }
-        let devices = Arc::new(devices);
-        let learner = Arc::new(Learner::new());
-        let survey = match self.machine {
-            Some(machine) => Survey::given(Arc::clone(&devices), machine, Arc::clone(&learner)),
-            None => {
-                let location = self.profile.unwrap_or_else(Location::from_environment);
-                Survey::new(Arc::clone(&devices), location, Arc::clone(&learner))
-            }
-        };
-        let choices = (self.placement, self.policy);
-        Ok(Runtime::of(devices, problems, survey, learner, choices))
-    }
-}
-
 /// Refuses a machine with devices that are not there, or of which nothing is known.
 fn check_machine(machine: &Machine, devices: &Devices) -> Result<()> {
     for model in &machine.devices {
@@ -740,34 +556,6 @@ fn check_machine(machine: &Machine, devices: &Devices) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// More threads than any machine has cores are a mistake.
-const MAX_THREADS: usize = 4096;
-const ALLOWED_THREADS: std::ops::RangeInclusive<usize> = 1..=MAX_THREADS;
-
-fn available_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// An environment variable, if it is set and not empty.
-fn setting<T>(
-    name: &str,
-    expected: &str,
-    read: impl FnOnce(&str) -> Option<T>,
-) -> Result<Option<T>> {
-    let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) else {
-        return Ok(None);
-    };
-    let given = value.to_string_lossy().into_owned();
-    match read(given.trim()) {
-        Some(value) => Ok(Some(value)),
-        None => Err(Error::Setting {
-            setting: name.into(),
-            given,
-            expected: expected.into(),
-        }),
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,227 @@
+//! Choices for a runtime, from the caller and from the environment, and opening it.
+
+use super::{Runtime, check_machine};
+use crate::cost::learned::Learner;
+use crate::cost::profile::Location;
+use crate::cost::{Machine, Survey};
+use crate::device::Devices;
+use crate::device::cpu::Cpu;
+use crate::device::gpu::{Discovery, GpuOptions, discover};
+use crate::dispatch::{Placement, Policy};
+use crate::error::{Error, Result};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Choices for a [`Runtime`].
+#[derive(Clone, Debug, Default)]
+pub struct RuntimeBuilder {
+    threads: Option<usize>,
+    devices: Option<Allowed>,
+    adapter: Option<String>,
+    profile: Option<Location>,
+    machine: Option<Machine>,
+    placement: Placement,
+    policy: Policy,
+    gpu: GpuOptions,
+}
+
+/// Which devices calls may be placed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Allowed {
+    Cpu,
+    Gpu,
+    All,
+}
+
+impl RuntimeBuilder {
+    /// The CPU's pool has this many threads; otherwise `DIVVY_THREADS`, otherwise one per core.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// No GPUs, whatever `DIVVY_DEVICES` says.
+    pub fn cpu_only(mut self) -> Self {
+        self.devices = Some(Allowed::Cpu);
+        self
+    }
+
+    /// Nothing is placed on the CPU, whatever `DIVVY_DEVICES` says.
+    pub fn gpu_only(mut self) -> Self {
+        self.devices = Some(Allowed::Gpu);
+        self
+    }
+
+    /// Only the adapters whose name contains `part`, without regard to case.
+    pub fn adapters_named(mut self, part: impl Into<String>) -> Self {
+        self.adapter = Some(part.into().to_lowercase());
+        self
+    }
+
+    /// Keeps what is measured of the machine, and what runs teach, in this file; otherwise `DIVVY_PROFILE`, otherwise the
+    /// user's data directory.
+    pub fn profile(mut self, path: impl Into<PathBuf>) -> Self {
+        self.profile = Some(Location::Named(path.into()));
+        self
+    }
+
+    /// Keeps nothing of what is measured of the machine or learned, and reads nothing of it.
+    pub fn no_profile(mut self) -> Self {
+        self.profile = Some(Location::Off);
+        self
+    }
+
+    /// Takes these to be the speeds of the devices, instead of measuring them or reading them from the profile. Nothing
+    /// is placed on a device that it does not list, and no profile is read or kept.
+    pub fn machine(mut self, machine: Machine) -> Self {
+        self.machine = Some(machine);
+        self
+    }
+
+    /// Where calls run that do not say it themselves; otherwise [`Placement::Auto`].
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+
+    /// When the planner prefers what over what.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Compiles built-in shaders with bounds checks, bounded loops and zeroed workgroup memory, as a user's shaders
+    /// always are. Slower; for finding out whether a wrong result comes from a shader.
+    pub fn checked_shaders(mut self) -> Self {
+        self.gpu.checked_shaders = true;
+        self
+    }
+
+    /// Uses no larger windows of buffers than this on any GPU, although the adapter could bind more. For testing how
+    /// large arrays are cut without large arrays.
+    pub fn max_binding_bytes(mut self, bytes: u64) -> Self {
+        self.gpu.max_binding_bytes = Some(bytes);
+        self
+    }
+
+    /// Uses no larger buffers than this on any GPU, although the adapter could allocate more. For testing how arrays
+    /// are held that exceed a buffer.
+    pub fn max_buffer_bytes(mut self, bytes: u64) -> Self {
+        self.gpu.max_buffer_bytes = Some(bytes);
+        self
+    }
+
+    /// Opens the devices.
+    ///
+    /// What is not chosen here comes from the environment: `DIVVY_DEVICES` is `cpu`, `gpu` or `all`, `DIVVY_THREADS` a
+    /// number of threads, `DIVVY_PROFILE` the path of the profile or `off`. Without any GPU, or a Vulkan loader, everything
+    /// that has a CPU implementation works, and [`Runtime::gpu_problems`] says why.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] if a value cannot be used, or if only GPUs are allowed and there is none;
+    /// [`Error::Placement`] if the default placement cannot be used; [`Error::NoSuchDevice`] and [`Error::Setting`] if
+    /// the machine that was given is not of these devices.
+    pub fn build(self) -> Result<Runtime> {
+        let threads = match self.threads {
+            Some(threads) => Some(threads),
+            None => setting(
+                "DIVVY_THREADS",
+                &format!("a number of threads from 1 to {MAX_THREADS}"),
+                |text| {
+                    text.parse()
+                        .ok()
+                        .filter(|threads| ALLOWED_THREADS.contains(threads))
+                },
+            )?,
+        };
+        let threads = threads.unwrap_or_else(available_threads);
+        if !ALLOWED_THREADS.contains(&threads) {
+            return Err(Error::Setting {
+                setting: "threads".into(),
+                given: threads.to_string(),
+                expected: format!("a number from 1 to {MAX_THREADS}"),
+            });
+        }
+        let allowed = match self.devices {
+            Some(allowed) => allowed,
+            None => setting(
+                "DIVVY_DEVICES",
+                "`cpu`, `gpu` or `all`",
+                |text| match text {
+                    "cpu" => Some(Allowed::Cpu),
+                    "gpu" => Some(Allowed::Gpu),
+                    "all" => Some(Allowed::All),
+                    _ => None,
+                },
+            )?
+            .unwrap_or(Allowed::All),
+        };
+        let Discovery { gpus, problems } = if allowed == Allowed::Cpu {
+            Discovery {
+                gpus: Vec::new(),
+                problems: vec!["only the CPU is allowed here".into()],
+            }
+        } else {
+            let name = self.adapter.unwrap_or_default();
+            discover(&self.gpu, |info| info.name.to_lowercase().contains(&name))
+        };
+        if allowed == Allowed::Gpu && gpus.is_empty() {
+            return Err(Error::Setting {
+                setting: "DIVVY_DEVICES, or the builder's choice,".into(),
+                given: "gpu".into(),
+                expected: format!(
+                    "`cpu` or `all`, since there is no GPU: {}",
+                    problems.join("; ")
+                ),
+            });
+        }
+        self.placement.check()?;
+        let devices = Devices {
+            cpu: Cpu::new(threads)?,
+            place_on_cpu: allowed != Allowed::Gpu,
+            gpus,
+        };
+        if let Some(machine) = &self.machine {
+            check_machine(machine, &devices)?;
+        }
+        let devices = Arc::new(devices);
+        let learner = Arc::new(Learner::new());
+        let survey = match self.machine {
+            Some(machine) => Survey::given(Arc::clone(&devices), machine, Arc::clone(&learner)),
+            None => {
+                let location = self.profile.unwrap_or_else(Location::from_environment);
+                Survey::new(Arc::clone(&devices), location, Arc::clone(&learner))
+            }
+        };
+        let choices = (self.placement, self.policy);
+        Ok(Runtime::of(devices, problems, survey, learner, choices))
+    }
+}
+
+/// More threads than any machine has cores are a mistake.
+const MAX_THREADS: usize = 4096;
+const ALLOWED_THREADS: std::ops::RangeInclusive<usize> = 1..=MAX_THREADS;
+
+fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// An environment variable, if it is set and not empty.
+fn setting<T>(
+    name: &str,
+    expected: &str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>> {
+    let Some(value) = std::env::var_os(name).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let given = value.to_string_lossy().into_owned();
+    match read(given.trim()) {
+        Some(value) => Ok(Some(value)),
+        None => Err(Error::Setting {
+            setting: name.into(),
+            given,
+            expected: expected.into(),
+        }),
+    }
+}
