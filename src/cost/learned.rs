@@ -28,13 +28,15 @@
 //! ```
 
 mod class;
+mod experience;
 mod process;
 mod record;
 mod store;
 
+pub use experience::{Circumstances, Experience};
 pub use process::Estimate;
 pub use record::{ClassRecord, Record};
-pub use store::{Allowance, Circumstances, Experience, Learner};
+pub use store::{Allowance, Learner};
 
 use crate::array::ElementType;
 use crate::device::DeviceId;

@@ -1,6 +1,7 @@
 //! The planner's reasons, for people and for programs.
 
-use super::consider::{Candidate, Considered, Why, consider};
+use super::choice::{Candidate, Considered, Why};
+use super::consider::consider;
 use super::placement::Placement;
 use super::plan::{Knowledge, PlannedPart, Policy, Request};
 use crate::cost::{Machine, Prediction};

@@ -3,6 +3,8 @@
 //!
 //! [`explain()`] tells a plan's reasons, [`replay`] lets plans be made and learned from on machines that exist only as files.
 
+mod balance;
+mod choice;
 mod consider;
 mod execute;
 mod explain;
