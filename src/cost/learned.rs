@@ -33,7 +33,7 @@ mod process;
 mod record;
 mod store;
 
-pub use experience::{Circumstances, Experience};
+pub use experience::{Circumstances, Experience, Shares};
 pub use process::Estimate;
 pub use record::{ClassRecord, Record};
 pub use store::{Allowance, Learner};

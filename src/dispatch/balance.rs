@@ -59,7 +59,7 @@ impl Bracket {
 }
 
 impl Balance {
-    /// Shares for members with these lines, to begin with.
+    /// The search among members with these lines.
     pub fn new(items: usize, border: usize, lines: SmallVec<[Line; 8]>) -> Self {
         Self {
             items,

@@ -131,7 +131,9 @@ impl Considered {
             let candidates = self.candidates.iter().enumerate().rev();
             candidates.filter(|(_, c)| c.eligible && allowed(c))
         };
-        let split = eligible().find(|(_, c)| c.is_split());
+        let split = eligible()
+            .filter(|(_, c)| c.is_split())
+            .min_by(|(_, a), (_, b)| a.seconds().total_cmp(&b.seconds()));
         let Some(fastest) = self.fastest_alone(&allowed) else {
             return (split.map_or(0, |(at, _)| at), Why::OnlyOne);
         };

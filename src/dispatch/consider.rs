@@ -30,16 +30,17 @@ pub(super) fn choose(
         machine,
         knowledge,
         policy,
+        size: size(request, request.items),
     };
     if let Some(asked) = planner.asked(placement)? {
         let mut plan = asked.plan;
-        plan.size = size(request, request.items);
+        plan.size = planner.size;
         return Ok(plan);
     }
     let mut found = Considered::default();
     planner.auto(Depth::Choice, &mut found)?;
     let mut plan = found.candidates.swap_remove(found.choice).plan;
-    plan.size = size(request, request.items);
+    plan.size = planner.size;
     plan.exploring = found.why == Why::Exploring;
     // What has no other way compiles as it runs.
     let running = plan.parts.iter().map(|part| part.device);
@@ -60,6 +61,7 @@ pub(super) fn consider(
         machine,
         knowledge,
         policy,
+        size: size(request, request.items),
     };
     let asked = planner.asked(placement)?;
     let mut found = Considered::default();
@@ -113,6 +115,8 @@ struct Planner<'a> {
     machine: &'a Machine,
     knowledge: &'a Knowledge,
     policy: &'a Policy,
+    /// Of all items.
+    size: f64,
 }
 
 /// What a part takes on one engine of a device.
@@ -143,6 +147,18 @@ struct Member<'a> {
 }
 
 type Members<'a> = SmallVec<[Member<'a>; 8]>;
+
+/// What the parts of a split take, with the places of those who compute them among the members.
+type Estimates<'a> = SmallVec<[(usize, Estimate<'a>); 2]>;
+
+fn first_finish(parts: &Estimates<'_>) -> f64 {
+    let seconds = parts.iter().map(|(_, estimate)| estimate.seconds);
+    seconds.fold(f64::INFINITY, f64::min)
+}
+
+fn finish_together(split: &Candidate, first_finish: f64) -> bool {
+    split.seconds() - split.plan.combine_seconds <= FINISH_TOGETHER * first_finish
+}
 
 impl<'a> Planner<'a> {
     /// Every device alone, and all that may share, and the best of these.
@@ -178,23 +194,23 @@ impl<'a> Planner<'a> {
             let tried = f64::min(WORTH_TRYING * alone, self.knowledge.allowance.seconds);
             f64::max(chosen, tried)
         });
+        self.leave_out_the_slow(&mut members);
         let mut split = self.split(members.clone(), worth);
         if split.is_none() && depth == Depth::Everything {
-            split = self.split(members, None).map(|split| Candidate {
+            split = self.split(members.clone(), None).map(|split| Candidate {
                 only_shown: true,
                 ..split
             });
+        }
+        if fastest.is_some_and(|at| self.can_try(&found.candidates[at])) {
+            self.add_others(split.as_ref(), &members, &mut found.candidates);
         }
         found.candidates.extend(split);
         if found.candidates.is_empty() {
             return Err(self.infeasible(&found.ruled_out));
         }
         found.choose(self.policy);
-        if let Some(tried) = found.worth_trying(
-            self.policy,
-            self.knowledge,
-            size(self.request, self.request.items),
-        ) {
+        if let Some(tried) = found.worth_trying(self.policy, self.knowledge, self.size) {
             let compiling = found.candidates[tried].compiling;
             if compiling.is_empty() {
                 (found.choice, found.why) = (tried, Why::Exploring);
@@ -272,7 +288,7 @@ impl<'a> Planner<'a> {
             );
         }
         let fractions: SmallVec<[f64; 8]> = shares.iter().map(|(_, share)| *share).collect();
-        let ranges = split::ranges(self.request.items, self.request.border_grain, &fractions);
+        let ranges = self.ranges(&fractions);
         let parts = || devices.iter().zip(&ranges).filter(|(_, r)| !r.is_empty());
         let all: DeviceSet = parts().map(|(device, _)| device.id).collect();
         let mut together = Candidate::default();
@@ -291,8 +307,18 @@ impl<'a> Planner<'a> {
 
     /// The best split over the members or, if it takes less, over fewer of them, if at least two get a part and it
     /// takes less than `worth` seconds.
+    ///
+    /// The search costs more than a small call, and finds what is nearest to where it begins. So what was good before is
+    /// good enough while its parts still finish together, but for the calls that may try something.
     fn split(&self, mut members: Members<'_>, worth: Option<f64>) -> Option<Candidate> {
-        self.leave_out_the_slow(&mut members);
+        let is_worth = |split: &Candidate| worth.is_none_or(|worth| split.seconds() < worth);
+        let known = self.known(&members);
+        if let Some((split, balanced)) = &known
+            && *balanced
+            && !self.can_try(split)
+        {
+            return known.map(|(split, _)| split).filter(is_worth);
+        }
         let mut best = self.balanced(&members, worth);
         // Devices that slow the others down may be better left out: the one that does least goes first, or each in turn
         // while that is few.
@@ -319,7 +345,44 @@ impl<'a> Planner<'a> {
                 None => break,
             }
         }
-        best
+        let known = known.map(|(split, _)| split).filter(is_worth);
+        let found = [best, known].into_iter().flatten();
+        found.min_by(|a, b| a.seconds().total_cmp(&b.seconds()))
+    }
+
+    /// Whether enough may be spent on trying for a way that takes as long as this one.
+    fn can_try(&self, candidate: &Candidate) -> bool {
+        self.knowledge.allowance.seconds >= candidate.seconds()
+    }
+
+    /// Adds splits that the search passes over: with one device more or less than the best, since that devices do each
+    /// other less harm than expected is not found out by those that never meet; and of two devices with other shares,
+    /// since time need not rise with the items, so that both may finish together with several, of which the search finds
+    /// the nearest.
+    fn add_others(
+        &self,
+        best: Option<&Candidate>,
+        members: &Members<'_>,
+        candidates: &mut SmallVec<[Candidate; 4]>,
+    ) {
+        const SHARES: usize = 8;
+        let limit = Some(self.knowledge.allowance.seconds);
+        if members.len() == 2 {
+            for share in (1..SHARES).map(|eighths| eighths as f64 / SHARES as f64) {
+                let ranges = self.ranges(&[share, 1.0 - share]);
+                let cut = self.cut(members, &ranges);
+                candidates.extend(cut.map(|(candidate, _)| candidate));
+            }
+        } else if let Some(best) = best.filter(|best| !best.only_shown) {
+            for changed in members {
+                let takes_part = |member: &&Member<'_>| {
+                    let part = best.items_of(member.device.id) > 0;
+                    part != (member.device.id == changed.device.id)
+                };
+                let others = members.iter().filter(takes_part).copied().collect();
+                candidates.extend(self.balanced(&others, limit));
+            }
+        }
     }
 
     /// Leaves out devices that are so much slower than the fastest that they could not save enough.
@@ -360,36 +423,22 @@ impl<'a> Planner<'a> {
         if members.len() < 2 {
             return None;
         }
-        let border = self.request.border_grain;
-        let mut balance = Balance::new(
-            self.request.items,
-            border,
-            members.iter().map(|m| m.line).collect(),
-        );
+        let (items, border) = (self.request.items, self.request.border_grain);
+        let lines = members.iter().map(|member| member.line).collect();
+        let mut balance = Balance::new(items, border, lines);
         let mut best: Option<Candidate> = None;
         for _ in 0..BALANCING_ROUNDS {
-            let ranges = split::ranges(self.request.items, border, &balance.shares);
-            let parts = || members.iter().zip(&ranges).filter(|(_, r)| !r.is_empty());
-            if parts().nth(1).is_none() {
+            let ranges = self.ranges(&balance.shares);
+            let Some((together, estimates)) = self.cut(members, &ranges) else {
                 break;
-            }
-            let all: DeviceSet = parts().map(|(member, _)| member.device.id).collect();
-            let mut together = Candidate::default();
+            };
             let mut finishes = SmallVec::<[f64; 8]>::from_elem(0.0, members.len());
-            for (at, (member, range)) in members.iter().zip(&ranges).enumerate() {
-                if range.is_empty() {
-                    continue;
-                }
-                let beside = all.without(member.device.id);
-                let estimate = self.part(member, range, beside).ok()?;
-                balance.lines[at] = estimate.line(range.len());
-                finishes[at] = estimate.seconds;
-                self.add(&mut together, &estimate, range);
+            for (at, estimate) in &estimates {
+                balance.lines[*at] = estimate.line(ranges[*at].len());
+                finishes[*at] = estimate.seconds;
             }
-            let taking_part = finishes.iter().copied().filter(|seconds| *seconds > 0.0);
-            let first_finish = taking_part.fold(f64::INFINITY, f64::min);
-            let last_finish = together.seconds() - together.plan.combine_seconds;
-            let settled = last_finish <= FINISH_TOGETHER * first_finish;
+            let first_finish = first_finish(&estimates);
+            let settled = finish_together(&together, first_finish);
             // However the items are shared anew, nobody finishes before who is first now.
             let hopeless = worth.is_some_and(|worth| first_finish >= worth);
             let limit = best.as_ref().map(Candidate::seconds).or(worth);
@@ -401,6 +450,49 @@ impl<'a> Planner<'a> {
             }
         }
         best
+    }
+
+    /// The split that was last successful at about this size, and whether its parts still finish together.
+    fn known(&self, members: &Members<'_>) -> Option<(Candidate, bool)> {
+        let known = self.knowledge.experience.shares(self.size)?;
+        let share = |member: &Member<'_>| {
+            let mut of_device = known.iter().filter(|(id, _)| *id == member.device.id);
+            of_device.next().map_or(0.0, |(_, share)| *share)
+        };
+        let shares: SmallVec<[f64; 8]> = members.iter().map(share).collect();
+        // One that may no longer take part leaves a part to nobody.
+        let all_there = shares.iter().filter(|share| **share > 0.0).count() == known.len();
+        let (split, estimates) = all_there.then(|| self.cut(members, &self.ranges(&shares)))??;
+        let balanced = finish_together(&split, first_finish(&estimates));
+        Some((split, balanced))
+    }
+
+    fn ranges(&self, shares: &[f64]) -> SmallVec<[Range<usize>; 2]> {
+        split::ranges(self.request.items, self.request.border_grain, shares)
+    }
+
+    /// The split in which each member computes its range, and what each of those takes; `None` if fewer than two get any
+    /// items, or one cannot run its part.
+    fn cut<'m>(
+        &self,
+        members: &Members<'m>,
+        ranges: &[Range<usize>],
+    ) -> Option<(Candidate, Estimates<'m>)> {
+        let parts = || {
+            let all = members.iter().zip(ranges).enumerate();
+            all.filter(|(_, (_, range))| !range.is_empty())
+        };
+        parts().nth(1)?;
+        let all: DeviceSet = parts().map(|(_, (member, _))| member.device.id).collect();
+        let mut together = Candidate::default();
+        let mut estimates = SmallVec::new();
+        for (at, (member, range)) in parts() {
+            let beside = all.without(member.device.id);
+            let estimate = self.part(member, range, beside).ok()?;
+            self.add(&mut together, &estimate, range);
+            estimates.push((at, estimate));
+        }
+        Some((together, estimates))
     }
 
     /// A device that cannot run the whole, as a member that may run a part.

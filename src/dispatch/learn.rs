@@ -1,6 +1,6 @@
 //! From what a run took to what the learner takes in.
 
-use super::plan::Plan;
+use super::plan::{Plan, PlannedPart};
 use crate::cost::learned::{KernelKey, Learner, Sample};
 use smallvec::SmallVec;
 
@@ -27,5 +27,12 @@ pub fn learn(learner: &Learner, key: &KernelKey<'_>, plan: &Plan, measured: &Mea
         })
     });
     learner.observe(key, plan.size, samples);
+    if plan.parts.len() > 1 {
+        let items: usize = plan.parts.iter().map(|part| part.range.len()).sum();
+        let share = |part: &PlannedPart| part.range.len() as f64 / items as f64;
+        let shares = plan.parts.iter().map(|part| (part.device, share(part)));
+        let split = (shares.collect(), measured.seconds);
+        learner.remember(key, plan.size, split, plan.exploring);
+    }
     learner.account(measured.seconds, plan.exploring);
 }

@@ -1,6 +1,8 @@
 //! The measurements of one arm at sizes within half an octave: a ring of recent ones, summed up by median and
 //! median absolute deviation, which a spike does not move.
 
+use smallvec::SmallVec;
+
 /// Recent measurements that count.
 pub(super) const RING: usize = 32;
 /// As many before one of them can be told to be an outlier.
@@ -117,6 +119,18 @@ impl Class {
     pub(super) fn doubt(&mut self, shift: f32) {
         let both = self.shift.unwrap_or(0.0) + shift;
         self.shift = Some(both.clamp(-LARGEST_SHIFT, LARGEST_SHIFT));
+    }
+
+    /// Forgets all measurements but the `most` latest ones: the others are too old to be held against a new one.
+    pub(super) fn keep_latest(&mut self, most: usize) {
+        let latest: SmallVec<[f32; RING]> = self.recent().collect();
+        let skipped = latest.len().saturating_sub(most);
+        if skipped > 0 {
+            (self.len, self.next, self.outlying) = (0, 0, 0);
+            latest[skipped..]
+                .iter()
+                .for_each(|factor| self.push(*factor));
+        }
     }
 
     fn push(&mut self, log_factor: f32) {

@@ -3,7 +3,12 @@
 use super::class::{Summary, class_of};
 use super::process::{self, Estimate};
 use super::{Arm, DeviceSet};
+use crate::device::DeviceId;
+use smallvec::SmallVec;
 use std::sync::Arc;
+
+/// The share of the items that each of several devices gets.
+pub type Shares = SmallVec<[(DeviceId, f64); 4]>;
 
 /// The variance of a log factor of which nothing was measured: most kernels are within a factor of two of the roofline.
 const UNKNOWN_VARIANCE: f64 = 0.5;
@@ -22,6 +27,40 @@ pub(super) struct Picture {
     pub arms: Vec<ArmPicture>,
     /// How many calls of a class of sizes there were, ascending.
     pub visits: Vec<(i16, u32)>,
+    /// How the items of a class of sizes were last shared with success, ascending.
+    pub splits: Vec<(i16, Split)>,
+}
+
+/// A split that was chosen, or tried and found faster than the one chosen before.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Split {
+    shares: Shares,
+    /// The logarithm of the seconds that such calls take, smoothed.
+    log_seconds: f64,
+}
+
+impl Split {
+    pub fn new(shares: Shares, seconds: f64) -> Self {
+        Self {
+            shares,
+            log_seconds: seconds.ln(),
+        }
+    }
+
+    /// Goes over to another split that was chosen, or to one that was only tried if it took clearly less.
+    pub fn replace(&mut self, other: Self, tried: bool) {
+        /// How much a single call, which may have been disturbed, counts.
+        const WEIGHT: f64 = 0.2;
+        const LARGEST_STEP: f64 = 0.3;
+        const CLEARLY: f64 = 0.05;
+        let step = other.log_seconds - self.log_seconds;
+        if !tried {
+            self.shares = other.shares;
+            self.log_seconds += WEIGHT * step.clamp(-LARGEST_STEP, LARGEST_STEP);
+        } else if step < -CLEARLY {
+            *self = other;
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -103,6 +142,14 @@ impl Experience {
         picture.believe(arm, size, slowed).unwrap_or(slowed)
     }
 
+    /// How the items of a call of that size were last shared with success.
+    pub fn shares(&self, size: f64) -> Option<&Shares> {
+        let splits = &self.picture.as_ref()?.splits;
+        let class = class_of(size);
+        let at = splits.binary_search_by_key(&class, |(class, _)| *class);
+        at.ok().map(|at| &splits[at].1.shares)
+    }
+
     /// How many calls of about that size there were.
     pub fn visits(&self, size: f64) -> u32 {
         self.picture
@@ -149,6 +196,13 @@ impl Picture {
             extrapolated: false,
             settled: false,
         })
+    }
+
+    /// How many calls of about the size of a class there were since it was last measured.
+    pub fn calls_since(&self, arm: usize, class: usize) -> u32 {
+        let arm = &self.arms[arm];
+        let size = f64::from(arm.classes[class].size);
+        visits_near(&self.visits, class_of(size)).saturating_sub(arm.measured_at[class])
     }
 
     /// What the measurements of an arm, if there are any, make of what would be believed without them.

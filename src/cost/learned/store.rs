@@ -1,7 +1,7 @@
 //! The measurements of all kernels, taken in from any thread, and what may be spent on more.
 
 use super::class::{Class, class_of};
-use super::experience::{ArmPicture, Experience, Picture, visits_near};
+use super::experience::{ArmPicture, Experience, Picture, Shares, Split, visits_near};
 use super::{Arm, ClassRecord, KernelKey, Record, Sample};
 use crate::array::ElementType;
 use crate::device::DeviceId;
@@ -10,6 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// The share of time that exploring may take.
 const EXPLORING_SHARE: f64 = 0.03;
+/// Calls of a size, run in other ways, after which what was measured of a way may no longer hold,
+const STALE: u32 = 40;
+/// and so many of its measurements count beside the next one.
+const KEPT_OF_STALE: usize = 2;
 /// Factors beyond `exp` of this are no measurements of anything.
 const LARGEST_LOG_FACTOR: f64 = 30.0;
 /// The most kernels that are remembered: a program may write new ones for ever.
@@ -85,6 +89,21 @@ impl Learner {
         kernel.visit(class_of(size));
         for sample in samples {
             kernel.add(&sample);
+        }
+    }
+
+    /// Takes in how the items of a call of `size` were shared and what it took in all. What was only `tried` is remembered
+    /// if it took less than what was chosen before.
+    pub fn remember(
+        &self,
+        key: &KernelKey<'_>,
+        size: f64,
+        (shares, seconds): (Shares, f64),
+        tried: bool,
+    ) {
+        if seconds > 0.0 && seconds.is_finite() && size.is_finite() {
+            let kernel = self.find_or_insert(key);
+            lock(&kernel).remember(class_of(size), Split::new(shares, seconds), tried);
         }
     }
 
@@ -225,6 +244,14 @@ impl Kernel {
         }
     }
 
+    fn remember(&mut self, class: i16, split: Split, tried: bool) {
+        let splits = &mut Arc::make_mut(&mut self.picture).splits;
+        match splits.binary_search_by_key(&class, |(class, _)| *class) {
+            Ok(at) => splits[at].1.replace(split, tried),
+            Err(at) => splits.insert(at, (class, split)),
+        }
+    }
+
     fn add(&mut self, sample: &Sample) {
         let log_factor = (sample.seconds / sample.prior_seconds).ln();
         // Not for NaN either.
@@ -232,7 +259,11 @@ impl Kernel {
             return;
         }
         let (arm, at) = self.class(sample.arm, class_of(sample.size));
+        let stale = self.picture.calls_since(arm, at) >= STALE;
         let class = &mut self.arms[arm].1[at].1;
+        if stale && sample.arm.beside.is_empty() {
+            class.keep_latest(KEPT_OF_STALE);
+        }
         if let Some(shift) = class.add(sample.size, log_factor as f32) {
             let changed = class.clone();
             self.doubt(sample.arm.device, shift);
@@ -480,9 +511,42 @@ mod tests {
         };
         let fresh = variance();
         (0..200).for_each(|_| learner.observe(&key(), 20.0, []));
-        assert!(variance() > fresh + 0.05);
+        let doubted = variance();
+        assert!(doubted > fresh + 0.05);
         learner.observe(&key(), 20.0, [sample(GPU, 20.0, 3.0)]);
-        assert!(variance() <= fresh);
+        assert!(variance() < doubted);
+    }
+
+    #[test]
+    fn what_was_measured_long_ago_is_not_held_against_a_new_measurement() {
+        let learner = Learner::new();
+        for _ in 0..30 {
+            learner.observe(&key(), 20.0, [sample(GPU, 20.0, 3.0)]);
+        }
+        learner.observe(&key(), 20.0, [sample(GPU, 20.0, 2.0)]);
+        assert!((factor(&learner, GPU, 20.0) - 3.0).abs() < 0.01);
+        (0..STALE).for_each(|_| learner.observe(&key(), 20.0, []));
+        learner.observe(&key(), 20.0, [sample(GPU, 20.0, 2.0)]);
+        assert!(factor(&learner, GPU, 20.0) < 2.2);
+    }
+
+    #[test]
+    fn shares_that_were_tried_are_remembered_if_they_took_less() {
+        let learner = Learner::new();
+        let split =
+            |gpu: f64| Shares::from_slice(&[(DeviceId::Gpu(0), gpu), (DeviceId::Cpu, 1.0 - gpu)]);
+        let known = || learner.experience(&key()).shares(20.0).cloned();
+        assert_eq!(known(), None);
+        learner.remember(&key(), 20.0, (split(0.5), 1.0), false);
+        learner.remember(&key(), 20.0, (split(0.6), 1.1), true);
+        assert_eq!(known(), Some(split(0.5)));
+        learner.remember(&key(), 20.0, (split(0.6), 1.1), false);
+        assert_eq!(known(), Some(split(0.6)));
+        learner.remember(&key(), 20.0, (split(0.7), 0.5), true);
+        assert_eq!(known(), Some(split(0.7)));
+        learner.remember(&key(), 20.0, (split(0.8), f64::NAN), false);
+        assert_eq!(known(), Some(split(0.7)));
+        assert_eq!(learner.experience(&key()).shares(21.0), None);
     }
 
     #[test]
