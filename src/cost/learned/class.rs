@@ -21,8 +21,8 @@ const NORMAL: f32 = 1.4826;
 const MEDIAN_VARIANCE: f32 = 1.57;
 /// What is added to the variance if the device may have changed.
 const DOUBT: f32 = 0.1;
-/// The logarithm of more than any device changes by.
-const LARGEST_SHIFT: f32 = 5.0;
+/// The logarithm of as much as a device is expected to change by, at sizes at which that was not measured.
+const LARGEST_SHIFT: f32 = 1.4;
 /// The deviation of the first measurement of a class, which may well be a cold one. More of them soon tell more.
 const FIRST_DEVIATION: f32 = 0.4;
 

@@ -4,7 +4,6 @@ use super::class::{Class, class_of};
 use super::experience::{ArmPicture, Experience, Picture, Shares, Split, visits_near};
 use super::{Arm, ClassRecord, KernelKey, Record, Sample};
 use crate::array::ElementType;
-use crate::device::DeviceId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -266,22 +265,27 @@ impl Kernel {
         }
         if let Some(shift) = class.add(sample.size, log_factor as f32) {
             let changed = class.clone();
-            self.doubt(sample.arm.device, shift);
+            self.doubt(&sample.arm, sample.size, shift);
             self.arms[arm].1[at].1 = changed;
         }
         self.draw(arm, at);
     }
 
-    /// Casts doubt on whatever is known of a device: it turned out to have changed at one size.
-    fn doubt(&mut self, device: DeviceId, shift: f32) {
-        for arm in 0..self.arms.len() {
-            if self.arms[arm].0.device != device {
+    /// Casts doubt on what is known of a device, run with as many threads: it turned out to have changed at one size. The
+    /// more another size differs from that, the less it is expected to have changed alike: what makes small calls slow,
+    /// such as threads that must wake up, does nothing to large ones.
+    fn doubt(&mut self, changed: &Arm, size: f64, shift: f32) {
+        /// Octaves.
+        const RANGE: f32 = 8.0;
+        for (at, (arm, classes)) in self.arms.iter_mut().enumerate() {
+            if (arm.device, arm.threads) != (changed.device, changed.threads) {
                 continue;
             }
-            for at in 0..self.arms[arm].1.len() {
-                self.arms[arm].1[at].1.doubt(shift);
-                let summary = self.arms[arm].1[at].1.summary();
-                Arc::make_mut(&mut self.picture).arms[arm].classes[at] = summary;
+            let picture = &mut Arc::make_mut(&mut self.picture).arms[at];
+            for ((_, class), summary) in classes.iter_mut().zip(&mut picture.classes) {
+                let distance = (summary.size - size as f32).abs();
+                class.doubt(shift * (-distance / RANGE).exp());
+                *summary = class.summary();
             }
         }
     }
@@ -358,6 +362,7 @@ impl Kernel {
 mod tests {
     use super::super::{Circumstances, DeviceSet};
     use super::*;
+    use crate::device::DeviceId;
 
     const CPU: Arm = Arm {
         device: DeviceId::Cpu,
