@@ -19,8 +19,8 @@ const LEAST_DEVIATION: f32 = 0.02;
 const NORMAL: f32 = 1.4826;
 /// The variance of a median over that of a mean, of as many normal samples.
 const MEDIAN_VARIANCE: f32 = 1.57;
-/// What is added to the variance if the device may have changed.
-const DOUBT: f32 = 0.1;
+/// How likely it is that a device that changed at one size did so at another.
+const LIKELY: f32 = 0.5;
 /// The logarithm of as much as a device is expected to change by, at sizes at which that was not measured.
 const LARGEST_SHIFT: f32 = 1.4;
 /// The deviation of the first measurement of a class, which may well be a cold one. More of them soon tell more.
@@ -163,11 +163,12 @@ impl Class {
         } else {
             measured.max(FIRST_DEVIATION / count.sqrt())
         };
-        let doubt = self.shift.map_or(0.0, |_| DOUBT);
+        let shift = self.shift.unwrap_or(0.0);
         Summary {
             size: self.size as f32,
-            median: median + self.shift.unwrap_or(0.0),
-            variance: deviation * deviation * MEDIAN_VARIANCE.min(count) / count + doubt,
+            median: median + LIKELY * shift,
+            variance: deviation * deviation * MEDIAN_VARIANCE.min(count) / count
+                + LIKELY * (1.0 - LIKELY) * shift * shift,
             recent: self.len as u8,
             total: self.total,
         }
