@@ -3,12 +3,12 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use divvy::array::RangeSet;
-use divvy::cost::learned::KernelKey;
+use divvy::cost::learned::{KernelKey, Learner};
 use divvy::cost::{Curve, DeviceModel, Engine, Limits, Link, Machine};
 use divvy::device::DeviceId;
 use divvy::device::DeviceKind;
 use divvy::dispatch::plan::{Operand, Policy, Request, plan};
-use divvy::dispatch::{Knowledge, Placement};
+use divvy::dispatch::{Knowledge, Measured, Placement, learn};
 use divvy::kernel::{Access, Role, Work};
 use smallvec::smallvec;
 use std::hint::black_box;
@@ -95,21 +95,56 @@ fn axpy(n: usize) -> Request<'static> {
     }
 }
 
+/// What is known after some calls, which took what was predicted.
+fn learned(request: &Request<'_>, machine: &Machine) -> Knowledge {
+    let learner = Learner::new();
+    let knowledge = || Knowledge {
+        experience: learner.experience(&request.kernel),
+        ..Knowledge::default()
+    };
+    for _ in 0..40 {
+        let planned = plan(
+            request,
+            machine,
+            &knowledge(),
+            &Placement::Auto,
+            &Policy::default(),
+        );
+        let planned = planned.expect("the machine can run it");
+        let seconds = planned
+            .parts
+            .iter()
+            .map(|part| Some(part.predicted.seconds()));
+        let measured = Measured {
+            part_seconds: seconds.collect(),
+            seconds: planned.predicted_seconds,
+        };
+        learn(&learner, &request.kernel, &planned, &measured);
+    }
+    knowledge()
+}
+
 fn planning(c: &mut Criterion) {
     let policy = Policy::default();
     let mut bench = |name: &str, n: usize, machine: Machine, placement: Placement| {
         let request = axpy(n);
-        c.bench_function(name, |b| {
-            b.iter(|| {
-                plan(
-                    black_box(&request),
-                    black_box(&machine),
-                    &Knowledge::default(),
-                    &placement,
-                    &policy,
-                )
+        let mut time = |name: &str, knowledge: Knowledge| {
+            c.bench_function(name, |b| {
+                b.iter(|| {
+                    plan(
+                        black_box(&request),
+                        black_box(&machine),
+                        &knowledge,
+                        &placement,
+                        &policy,
+                    )
+                });
             });
-        });
+        };
+        time(name, Knowledge::default());
+        if placement == Placement::Auto {
+            time(&format!("{name}, learned"), learned(&request, &machine));
+        }
     };
     for (size, n) in [("1 Ki items", 1 << 10), ("16 Mi items", 1 << 24)] {
         bench(
