@@ -338,7 +338,7 @@ proptest! {
 
 /// What the planner reaches over the shipped machines. It aims at a warm regret of 0.03 and a worst ratio of 1.5, and
 /// with some seeds just misses them: splits that save less than 10 % are left, and where a GPU is faster in a middle
-/// band of sizes only, the best of several ways to share may not be found.
+/// band of sizes only, the best of several ways to share is found late.
 #[test]
 fn the_planner_is_nearly_as_good_as_trying_everything() -> divvy::Result<()> {
     let outcomes: Vec<Outcome> = shipped()
@@ -356,7 +356,7 @@ fn the_planner_is_nearly_as_good_as_trying_everything() -> divvy::Result<()> {
     let rows = fleet(&outcomes);
     let score = auto(&rows);
     assert!(
-        score.warm.regret().is_some_and(|regret| regret <= 0.035),
+        score.warm.regret().is_some_and(|regret| regret <= 0.033),
         "{rows:#?}"
     );
     assert!(
@@ -364,7 +364,7 @@ fn the_planner_is_nearly_as_good_as_trying_everything() -> divvy::Result<()> {
         "{rows:#?}"
     );
     assert!(
-        score.worst_warm.is_some_and(|worst| worst <= 2.5),
+        score.worst_warm.is_some_and(|worst| worst <= 2.0),
         "{rows:#?}"
     );
     assert!(score.exploration_share() <= 0.05, "{rows:#?}");
