@@ -127,7 +127,16 @@ mod tests {
             assert_eq!(parse_bytes(text), Some(value), "{text}");
         }
         for text in [
-            "", "B", "MiB", "-1", "+1", "1.5Gi", "1 2", "1Ti", "99999999999Gi", "1e9",
+            "",
+            "B",
+            "MiB",
+            "-1",
+            "+1",
+            "1.5Gi",
+            "1 2",
+            "1Ti",
+            "99999999999Gi",
+            "1e9",
         ] {
             assert_eq!(parse_bytes(text), None, "{text}");
         }

@@ -36,7 +36,10 @@ fn main() {
             add("is_right_in_small_windows", in_small_windows);
             add("is_right_with_checked_shaders", with_checked_shaders);
             add("is_right_in_little_memory", in_little_memory);
-            add("is_right_where_the_driver_runs_out_of_memory", out_of_memory);
+            add(
+                "is_right_where_the_driver_runs_out_of_memory",
+                out_of_memory,
+            );
             if entry.is_linear() {
                 add("is_right_past_the_binding_limit", past_the_binding_limit);
             }

@@ -44,17 +44,23 @@ fn a_pass_over_more_than_fits_moves_every_byte_once_each_way() {
         .report
         .moved;
     assert_eq!(moved.to_device, 2 * bytes);
-    assert!(moved.to_host > bytes / 2 && moved.to_host < bytes, "{moved:?}");
+    assert!(
+        moved.to_host > bytes / 2 && moved.to_host < bytes,
+        "{moved:?}"
+    );
     let want: Vec<f32> = numbers(n).iter().map(|x| 3.0 * x).collect();
     assert_eq!(y.to_vec().expect("y"), want);
     // What nobody changes need not come back.
     let moved = rt.run(sum(&x).on(GPU)).expect("sum").report.moved;
-    assert!(moved.to_device <= bytes && moved.to_host < 1 << 16, "{moved:?}");
+    assert!(
+        moved.to_device <= bytes && moved.to_host < 1 << 16,
+        "{moved:?}"
+    );
     check_budget(&rt);
 }
 
 #[test]
-fn what_was_not_used_for_longest_makes_way_and_is_not_lost() {
+fn what_was_not_used_for_longest_gives_way_and_is_not_lost() {
     let Some(rt) = with_budget(1 << 20) else {
         return;
     };
@@ -67,7 +73,7 @@ fn what_was_not_used_for_longest_makes_way_and_is_not_lost() {
     for (value, array) in (1u8..).zip(&mut arrays) {
         rt.run(fill(value.into(), array).on(GPU)).expect("fill");
     }
-    let mut moved = |at: usize| {
+    let moved = |at: usize| {
         let run = rt.run(sum(&arrays[at]).on(GPU)).expect("sum");
         assert_eq!(run.value, (at + 1) as f32 * n as f32);
         run.report.moved.to_device
@@ -77,7 +83,10 @@ fn what_was_not_used_for_longest_makes_way_and_is_not_lost() {
     assert_eq!(moved(1), 0);
     assert_eq!(moved(0), 4 * n as u64, "it had to make way");
     assert_eq!(moved(3), 4 * n as u64, "it was not used for longest then");
-    assert_eq!(moved(0), 0);
+    // What was moved there is on the host too, and makes way before what is only there.
+    assert_eq!(moved(2), 0);
+    assert_eq!(moved(1), 0);
+    assert_eq!(moved(0), 4 * n as u64);
     check_budget(&rt);
 }
 
@@ -138,11 +147,17 @@ fn what_has_no_room_is_refused_with_the_reason_and_runs_elsewhere() {
         .expect_err("960 kB do not fit");
     let text = error.to_string();
     assert!(matches!(error, Error::Infeasible { .. }), "{text}");
-    assert!(text.contains("least piece") && text.contains("it has"), "{text}");
+    assert!(
+        text.contains("least piece") && text.contains("it has"),
+        "{text}"
+    );
     let call = nbody_accelerations(0.1, &bodies, &mut accelerations);
     let explained = rt.explain(&call).expect("the CPU can");
     assert!(
-        explained.ruled_out.iter().any(|out| out.device == DeviceId::Gpu(0)),
+        explained
+            .ruled_out
+            .iter()
+            .any(|out| out.device == DeviceId::Gpu(0)),
         "{explained}"
     );
     let plan = rt.plan(&call).expect("the CPU can");
@@ -176,7 +191,10 @@ fn an_explanation_says_how_arrays_go_through_too_little_memory() {
 fn a_budget_that_is_too_small_is_refused() {
     let error = Runtime::builder().gpu_memory_budget(1000).build();
     let text = error.expect_err("too small").to_string();
-    assert!(text.contains("1000 bytes") && text.contains("256 KiB"), "{text}");
+    assert!(
+        text.contains("1000 bytes") && text.contains("256 KiB"),
+        "{text}"
+    );
 }
 
 /// Adds to own arrays what all share, sums, writes on the host in between; returns the sums' bits.
@@ -229,7 +247,10 @@ fn threads_that_take_memory_from_each_other_get_what_each_would_get_alone() {
         }
         // Each thread may be staging a piece beyond the share.
         let memory = rt.gpu_memory().next().expect("a GPU");
-        assert!(memory.peak_bytes <= (512 << 10) + 4 * (64 << 10), "{memory:?}");
+        assert!(
+            memory.peak_bytes <= (512 << 10) + 4 * (64 << 10),
+            "{memory:?}"
+        );
     });
 }
 
@@ -243,14 +264,19 @@ fn more_arrays_than_the_adapter_binds_run_on_the_cpu() {
     let mut c = rt.uninit(1000).expect("memory");
     let error = rt.run(zip(Binary::Add, &a, &b, &mut c).on(GPU));
     let text = error.expect_err("it binds three").to_string();
-    assert!(text.contains("3 arrays") && text.contains("at most 2"), "{text}");
-    rt.run(zip(Binary::Add, &a, &b, &mut c)).expect("on the CPU");
+    assert!(
+        text.contains("3 arrays") && text.contains("at most 2"),
+        "{text}"
+    );
+    rt.run(zip(Binary::Add, &a, &b, &mut c))
+        .expect("on the CPU");
     let two: Vec<f32> = numbers(1000).iter().map(|x| 2.0 * x).collect();
     assert_eq!(c.to_vec().expect("c"), two);
     // A pass that its kernel's outline does not show is refused before the driver sees it.
     let error = rt.run(dot(&a, &b).on(GPU)).expect_err("two and the sums");
     assert!(matches!(error, Error::TooLarge { .. }), "{error}");
-    assert_eq!(rt.run(sum(&a).on(GPU)).expect("two").value, numbers(1000).iter().sum());
+    let total = rt.run(sum(&a).on(GPU)).expect("two").value;
+    assert_eq!(total, numbers(1000).iter().sum::<f32>());
 }
 
 #[test]
@@ -276,7 +302,7 @@ fn a_uniform_that_is_too_large_runs_on_the_cpu() {
         .expect("valid");
     let table = vec![[1.0f32; 4]; 5000];
     let table: &[[f32; 4]; 5000] = table.as_slice().try_into().expect("as many");
-    let mut y = rt.uninit(1000).expect("memory");
+    let mut y = rt.uninit::<f32>(1000).expect("memory");
     let mut run = |placement| {
         let call = kernel.bind_mut("y", &mut y).uniform(table);
         rt.run(call.on(placement))
@@ -285,49 +311,4 @@ fn a_uniform_that_is_too_large_runs_on_the_cpu() {
     assert!(text.contains("uniform of 80000 bytes"), "{text}");
     run(Placement::Auto).expect("on the CPU");
     assert_eq!(y.to_vec().expect("y"), [1.0; 1000]);
-}
-
-/// Bytes of this process that are in memory, where that can be told.
-fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * 4096)
-}
-
-#[test]
-fn memory_does_not_grow_over_many_calls_of_mixed_sizes() {
-    const BUDGET: u64 = 8 << 20;
-    let Some(rt) = with_budget(BUDGET) else {
-        return;
-    };
-    let calls = std::env::var("DIVVY_TEST_CALLS").ok();
-    let calls: usize = calls.and_then(|n| n.parse().ok()).unwrap_or(8_000);
-    let mut rng = fastrand::Rng::with_seed(7);
-    let mut kept: Vec<Array<f32>> = Vec::new();
-    let mut half_way = None;
-    for call in 0..calls {
-        if call == calls / 2 {
-            half_way = resident_bytes();
-        }
-        let n = 1 << rng.u32(0..14);
-        let n = n + rng.usize(0..n);
-        let x = rt.filled(n, 1.0f32).expect("memory");
-        let mut y = rt.uninit(n).expect("memory");
-        let placement = [GPU, GPU, Placement::Cpu, Placement::split(0.5)][rng.usize(0..4)].clone();
-        rt.run(fill(2.0, &mut y).on(placement.clone())).expect("fill");
-        rt.run(axpy(1.0, &x, &mut y).on(placement.clone())).expect("axpy");
-        if call % 8 == 0 {
-            let total = rt.run(sum(&y).on(placement)).expect("sum").value;
-            assert_eq!(total, 3.0 * n as f32);
-        }
-        if kept.len() >= 100 {
-            kept.swap_remove(rng.usize(0..kept.len()));
-        }
-        kept.push(y);
-    }
-    check_budget(&rt);
-    if let (Some(before), Some(after)) = (half_way, resident_bytes()) {
-        eprintln!("{calls} calls: {before} bytes half way, {after} at the end");
-        assert!(after < before + (48 << 20), "{before} half way, {after} at the end");
-    }
 }

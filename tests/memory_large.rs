@@ -93,7 +93,10 @@ fn two_steps_of_heat_on_a_grid_of_several_times_the_memory() {
         heated(f64::from(R), [&first(above), &first(row), &first(below)])
     };
     let got = u.read().expect("u");
-    for row in [0, 1, SIDE - 2, SIDE - 1].into_iter().chain((2..SIDE - 2).step_by(61)) {
+    for row in [0, 1, SIDE - 2, SIDE - 1]
+        .into_iter()
+        .chain((2..SIDE - 2).step_by(61))
+    {
         let [above, below] = [row.saturating_sub(1), (row + 1).min(SIDE - 1)];
         let want = heated(f64::from(R), [&second(above), &second(row), &second(below)]);
         for (j, (got, want)) in got[row * SIDE..][..SIDE].iter().zip(want).enumerate() {
@@ -118,7 +121,11 @@ fn a_product_of_several_times_the_memory() {
         let cv = c.as_matrix_mut(SIDE, SIDE).expect("square");
         let moved = rt.run(gemm(1.0, av, bv, 0.0, cv).on(GPU)).expect("gemm");
         rt.synchronize().expect("done");
-        eprintln!("gemm of 4096: {:?}, moved {:?}", started.elapsed(), moved.report.moved);
+        eprintln!(
+            "gemm of 4096: {:?}, moved {:?}",
+            started.elapsed(),
+            moved.report.moved
+        );
         check_budget(&rt);
         // Freivalds (1977): C v = A (B v) for random v, row by row, which a wrong element would break.
         let mut rng = fastrand::Rng::with_seed(3);
@@ -128,7 +135,11 @@ fn a_product_of_several_times_the_memory() {
                 let dot = |row: &[f32]| row.iter().zip(v).map(|(m, v)| f64::from(*m) * v).sum();
                 m.chunks_exact(SIDE).map(dot).collect()
             };
-            let (a, b, c) = (a.read().expect("a"), b.read().expect("b"), c.read().expect("c"));
+            let (a, b, c) = (
+                a.read().expect("a"),
+                b.read().expect("b"),
+                c.read().expect("c"),
+            );
             let (want, got) = (times(&a, &times(&b, &v)), times(&c, &v));
             for (row, (want, got)) in want.iter().zip(&got).enumerate() {
                 // Errors of about K·u for each of 4096 elements of about 20, of random signs.

@@ -346,8 +346,17 @@ impl Handle {
             return Err(gpu.no_room(bytes));
         }
         let view = self.making_room(gpu, gate, |r| r.admit(gpu, &range, fit))?;
-        if fetch {
-            self.fetch_to_device(gpu, &view, &range, gate)?;
+        let fetched = if fetch {
+            self.fetch_to_device(gpu, &view, &range, gate)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = fetched {
+            // Of no use to anybody, and in the way of a smaller one.
+            let extent = view.extent;
+            drop(view);
+            self.residency().evict(extent, Victims::Any)?;
+            return Err(error);
         }
         Ok(view)
     }

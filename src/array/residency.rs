@@ -260,11 +260,7 @@ impl Residency {
     }
 
     /// Frees an extent, unless it is in use or not among the `victims`; what is valid nowhere else goes to the host.
-    pub(crate) fn evict(
-        &mut self,
-        extent: ExtentId,
-        victims: Victims,
-    ) -> Result<Option<Evicted>> {
+    pub(crate) fn evict(&mut self, extent: ExtentId, victims: Victims) -> Result<Option<Evicted>> {
         let wanted = |e: &Extent| e.registration.id() == extent;
         let Some(at) = self.extents.iter().position(wanted) else {
             return Ok(None);

@@ -8,9 +8,7 @@ use super::plan::{Plan, PlannedPart};
 use super::report::{PartTiming, Timing};
 use crate::array::{Array, Element, Fit, Handle, Moved, Rehearsal};
 use crate::device::cpu::{Cpu, CpuPart, HostView, catch_panic};
-use crate::device::gpu::{
-    Clock, Gate, Gpu, GpuLimits, GpuPart, Victims, Views, window_buffer,
-};
+use crate::device::gpu::{Clock, Gate, Gpu, GpuLimits, GpuPart, Victims, Views, window_buffer};
 use crate::device::{DeviceId, Devices};
 use crate::error::{Error, Result};
 use crate::kernel::{Binding, CpuTasks, Kernel, Outline, Pass, Role};
@@ -511,12 +509,7 @@ struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    fn new(
-        name: &str,
-        outline: &'a Outline,
-        items: &Range<usize>,
-        gpu: &'a Gpu,
-    ) -> Result<Self> {
+    fn new(name: &str, outline: &'a Outline, items: &Range<usize>, gpu: &'a Gpu) -> Result<Self> {
         let most = piece_items(name, outline, gpu.limits())?;
         let room = Room {
             arrays: gpu.array_budget().unwrap_or(u64::MAX),
@@ -581,9 +574,8 @@ fn needs(outline: &Outline) -> impl Iterator<Item = Need> + Clone {
     let bindings = &outline.bindings;
     bindings.iter().enumerate().filter_map(|(at, binding)| {
         let mut before = bindings[..at].iter();
-        let same = |other: &Binding| {
-            other.role == binding.role && other.array.same_array(&binding.array)
-        };
+        let same =
+            |other: &Binding| other.role == binding.role && other.array.same_array(&binding.array);
         let counts = binding.role == Role::WholeWindowed || !before.any(same);
         counts.then(|| need(binding))
     })

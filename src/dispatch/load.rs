@@ -228,8 +228,8 @@ impl Load {
             buffer: device.limits.max_buffer_bytes.unwrap_or(u64::MAX).min(room),
             binding: device.limits.max_binding_bytes.unwrap_or(u64::MAX),
         };
-        let cut =
-            Cut::new(needs, part, &limits).map_err(|bytes| RuledOut::Piece { bytes, limit: room })?;
+        let cut = Cut::new(needs, part, &limits)
+            .map_err(|bytes| RuledOut::Piece { bytes, limit: room })?;
         let pieces = range.len().div_ceil(cut.items.min(range.len())) as u64;
         let is_there = |operand: &Operand| operand.need().is_held_whole(&cut);
         if cut.whole || (pieces <= self.dispatches && operands.iter().all(is_there)) {

@@ -214,6 +214,12 @@ impl Memory {
         })
     }
 
+    /// Whether so many bytes more for arrays are within the budget, whatever the driver says.
+    pub(super) fn has_room_for_arrays(&self, bytes: u64) -> bool {
+        let taken = self.arrays.load(Ordering::Relaxed);
+        taken.saturating_add(bytes) <= self.shares.arrays
+    }
+
     fn extents(&self) -> MutexGuard<'_, HashMap<ExtentId, Registered>> {
         self.extents.lock().unwrap_or_else(PoisonError::into_inner)
     }

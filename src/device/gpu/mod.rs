@@ -258,12 +258,16 @@ impl Gpu {
                 return Ok(near);
             }
             let let_go = self.pool.release(class);
-            if let_go.is_empty() {
+            self.forget_bind_groups(&let_go);
+            if let_go.is_empty() && !self.memory.has_room_for_arrays(class) {
                 return Err(refused);
             }
-            self.forget_bind_groups(&let_go);
-            // Their memory is free once nothing under way uses it.
+            // Memory is free once nothing under way uses it.
             self.wait_for_all()?;
+            // If it is the driver that has no more, staging may be what is in the way.
+            if let_go.is_empty() && !self.staging.release() {
+                return Err(refused);
+            }
         }
     }
 
@@ -278,7 +282,13 @@ impl Gpu {
             .memory
             .allocate(&self.device, purpose, bytes, usage, mapped);
         made.map_err(|error| match error {
-            Refusal::NoRoom => self.no_room(bytes),
+            Refusal::NoRoom => {
+                if purpose == Purpose::Staging || self.memory.has_room_for_arrays(bytes) {
+                    // What the driver has must do for more than staging.
+                    self.staging.limit_to(self.memory().used_bytes / 8);
+                }
+                self.no_room(bytes)
+            }
             Refusal::Other(message) => self.error(message),
         })
     }

@@ -3,19 +3,23 @@
 //! Never `Queue::write_buffer`: out of memory in the staging behind it loses the device. Here what is in flight is
 //! bounded, and where the driver has no room for a staging buffer, transfers go on in smaller pieces.
 
+use super::Gpu;
 use super::memory::{Allocation, Purpose, prev_power_of_two};
 use super::pool::DeviceBuffer;
 use super::recorder::Waiting;
-use super::Gpu;
 use crate::error::{Error, Result};
+use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The largest piece in which a transfer is staged: large enough to run at full speed, small enough that filling one
 /// overlaps with copying another.
 const PIECE: u64 = 8 << 20;
 /// The smallest staging buffer.
 const SMALLEST: u64 = 4 << 10;
+/// The largest staging buffer that is kept for downloads when there is no room for others.
+const MOST_RESERVED: u64 = 64 << 10;
 /// Bytes of upload staging in use before recording flushes and waits for some to come back.
 const UPLOAD_BYTES: u64 = 64 << 20;
 /// Pieces of one download that are under way at once.
@@ -66,13 +70,17 @@ fn mapping_failed(error: &dyn std::fmt::Display) -> Error {
 /// The staging buffers of a GPU that are free, and how many bytes are not.
 #[derive(Debug)]
 pub(super) struct Staging {
-    /// The largest piece in which a transfer is staged.
-    piece: u64,
-    /// Bytes of upload staging in use before some must come back.
-    most_uploading: u64,
-    /// Bytes of free buffers that are kept.
-    most_kept: u64,
-    free: Arc<Mutex<Free>>,
+    /// Bytes that staging keeps to: at most a half is kept free, a quarter carries to the device, and the pieces of a
+    /// download take less than the last quarter.
+    share: AtomicU64,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    free: Mutex<Free>,
+    /// A reserved buffer has come back.
+    returned: Condvar,
 }
 
 #[derive(Debug, Default)]
@@ -82,8 +90,11 @@ struct Free {
     kept: u64,
     /// Bytes of upload staging that are in use.
     uploading: u64,
-    /// One for parameters, without which nothing that is recorded could be submitted, unless it is in use.
-    reserved: Option<StagingBuffer>,
+    /// One for each direction, unless it is in use: for parameters, without which nothing that is recorded could be
+    /// submitted, and for taking from the device what must make way.
+    reserved: SmallVec<[StagingBuffer; 2]>,
+    /// The one for downloads was in one that failed, and will not come back.
+    lost: bool,
 }
 
 impl Free {
@@ -96,7 +107,7 @@ impl Free {
     /// Keeps a buffer, unless there are enough.
     fn put(&mut self, staging: StagingBuffer, most: u64) {
         if staging.reserved {
-            self.reserved = Some(staging);
+            self.reserved.push(staging);
             return;
         }
         let class = staging.raw().size();
@@ -107,10 +118,17 @@ impl Free {
         }
     }
 
+    fn take_reserved(&mut self, direction: Direction) -> Option<StagingBuffer> {
+        let wanted = |staging: &StagingBuffer| staging.direction == direction;
+        let at = self.reserved.iter().position(wanted)?;
+        Some(self.reserved.swap_remove(at))
+    }
+
     /// Lets go of those of other classes until there is room for one of this class among the most that are kept.
     fn make_room(&mut self, direction: Direction, class: u64, most: u64) {
         for (key, buffers) in &mut self.buffers {
-            while *key != (direction, class) && self.kept + class > most && buffers.pop().is_some() {
+            while *key != (direction, class) && self.kept + class > most && buffers.pop().is_some()
+            {
                 self.kept -= key.1;
             }
         }
@@ -118,19 +136,51 @@ impl Free {
 }
 
 impl Staging {
-    /// Staging that keeps to a share of the memory: at most a half is kept free, a quarter carries to the device, and the
-    /// pieces of a download take less than the last quarter.
+    /// Staging that keeps to a share of the memory.
     pub(super) fn new(share: u64) -> Self {
         Self {
-            piece: prev_power_of_two(share / 16).clamp(SMALLEST, PIECE),
-            most_uploading: (share / 4).min(UPLOAD_BYTES),
-            most_kept: share / 2,
-            free: Arc::default(),
+            share: AtomicU64::new(share),
+            shared: Arc::default(),
         }
     }
 
+    /// Makes the buffers that are always there.
+    pub(super) fn reserve(&self, gpu: &Gpu) -> Result<()> {
+        let download = self.piece().min(MOST_RESERVED);
+        for (direction, bytes) in [
+            (Direction::ToDevice, gpu.arena.raw.size()),
+            (Direction::ToHost, download),
+        ] {
+            let mut staging = Self::create(gpu, direction, bytes)?;
+            staging.reserved = true;
+            self.free().reserved.push(staging);
+        }
+        Ok(())
+    }
+
+    /// Keeps to a smaller share from now on, since the driver has no more memory.
+    pub(super) fn limit_to(&self, share: u64) {
+        self.share
+            .fetch_min(share.max(16 * SMALLEST), Ordering::Relaxed);
+    }
+
+    fn share(&self) -> u64 {
+        self.share.load(Ordering::Relaxed)
+    }
+
+    /// The largest piece in which a transfer is staged.
+    fn piece(&self) -> u64 {
+        prev_power_of_two(self.share() / 16).clamp(SMALLEST, PIECE)
+    }
+
+    /// Bytes of free buffers that are kept.
+    fn most_kept(&self) -> u64 {
+        self.share() / 2
+    }
+
     fn free(&self) -> MutexGuard<'_, Free> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+        let free = &self.shared.free;
+        free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A staging buffer of at least `bytes`, mapped if it carries to the device.
@@ -148,7 +198,7 @@ impl Staging {
             let mut free = self.free();
             let found = free.take(direction, class);
             if found.is_none() {
-                free.make_room(direction, class, self.most_kept);
+                free.make_room(direction, class, self.most_kept());
             }
             found
         };
@@ -168,14 +218,6 @@ impl Staging {
         Ok(staging)
     }
 
-    /// Makes the staging buffer that is kept for parameters.
-    pub(super) fn reserve(&self, gpu: &Gpu) -> Result<()> {
-        let mut staging = Self::create(gpu, Direction::ToDevice, gpu.arena.raw.size())?;
-        staging.reserved = true;
-        self.free().reserved = Some(staging);
-        Ok(())
-    }
-
     /// A mapped staging buffer for so many bytes of parameters, whether or not there is room for another. The recorder may
     /// be locked.
     pub(super) fn take_for_parameters(&self, gpu: &Gpu, bytes: u64) -> Result<StagingBuffer> {
@@ -183,12 +225,33 @@ impl Staging {
             Err(error @ Error::DeviceMemory { .. }) => {
                 // Everything submitted is done by now, so that it is back.
                 let mut free = self.free();
-                let reserved = free.reserved.take().ok_or(error)?;
+                let reserved = free.take_reserved(Direction::ToDevice).ok_or(error)?;
                 free.uploading += reserved.raw().size();
                 Ok(reserved)
             }
             taken => taken,
         }
+    }
+
+    /// The staging buffer that is kept for downloads; `None` if it is lost. Waits until it is not in use: whoever has it
+    /// needs nothing that the caller may have, but the recorder must not be locked.
+    fn take_for_download(&self) -> Option<StagingBuffer> {
+        let mut free = self.free();
+        while !free.lost {
+            let reserved = free.take_reserved(Direction::ToHost);
+            if reserved.is_some() {
+                return reserved;
+            }
+            let returned = &self.shared.returned;
+            free = returned.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+
+    /// The staging buffer that is kept for downloads will not come back.
+    fn lose_reserved(&self) {
+        self.free().lost = true;
+        self.shared.returned.notify_all();
     }
 
     fn create(gpu: &Gpu, direction: Direction, class: u64) -> Result<StagingBuffer> {
@@ -210,38 +273,44 @@ impl Staging {
         if let Some(latest) = gpu.timeline.latest() {
             gpu.wait(latest)?;
         }
-        let idle = {
-            let mut free = self.free();
-            free.kept = 0;
-            std::mem::take(&mut free.buffers)
-        };
-        drop(idle);
+        self.release();
         gpu.forget_bind_groups(&gpu.pool.release(u64::MAX));
         gpu.poll(wgpu::PollType::Poll)
     }
 
+    /// Lets go of all buffers that are kept for reuse. Whether there were any.
+    pub(super) fn release(&self) -> bool {
+        let mut free = self.free();
+        free.kept = 0;
+        let idle = std::mem::take(&mut free.buffers);
+        drop(free);
+        idle.values().any(|buffers| !buffers.is_empty())
+    }
+
     /// Whether so much upload staging is in use that some should come back first.
     fn is_exhausted(&self) -> bool {
-        self.free().uploading >= self.most_uploading
+        self.free().uploading >= (self.share() / 4).min(UPLOAD_BYTES)
     }
 
     /// Fills a mapped buffer; one that fails will not come back.
     pub(super) fn fill(&self, staging: &StagingBuffer, bytes: &[u8]) -> Result<()> {
-        staging
-            .fill(bytes)
-            .inspect_err(|_| self.forget(staging))
+        staging.fill(bytes).inspect_err(|_| self.forget(staging))
     }
 
     /// Takes a buffer back after the submission that uses it; it becomes free once that is done.
     pub(super) fn give_back(&self, staging: StagingBuffer) {
-        let most = self.most_kept;
+        let most = self.most_kept();
         match staging.direction {
-            Direction::ToHost => self.free().put(staging, most),
+            Direction::ToHost => {
+                self.free().put(staging, most);
+                self.shared.returned.notify_all();
+            }
             Direction::ToDevice => {
-                let free = Arc::clone(&self.free);
+                let shared = Arc::clone(&self.shared);
                 let buffer = staging.raw().clone();
                 buffer.map_async(wgpu::MapMode::Write, .., move |outcome| {
-                    let mut free = free.lock().unwrap_or_else(PoisonError::into_inner);
+                    let free = shared.free.lock();
+                    let mut free = free.unwrap_or_else(PoisonError::into_inner);
                     free.uploading -= staging.raw().size();
                     if outcome.is_ok() {
                         free.put(staging, most);
@@ -270,17 +339,25 @@ impl Gpu {
     pub(crate) fn upload(&self, target: &DeviceBuffer, offset: u64, source: &[u8]) -> Result<()> {
         let mut at = offset;
         let mut rest = source;
-        let mut most = self.staging.piece;
+        let mut most = self.staging.piece();
+        let mut has_waited = false;
         while !rest.is_empty() {
             self.let_uploads_finish()?;
             let bytes = most.min(rest.len() as u64);
             let staging = match self.staging.take(self, Direction::ToDevice, bytes) {
+                // What is recorded and not submitted holds some.
+                Err(Error::DeviceMemory { .. }) if !has_waited => {
+                    self.wait_for_all()?;
+                    has_waited = true;
+                    continue;
+                }
                 Err(Error::DeviceMemory { .. }) if bytes > SMALLEST => {
                     most = prev_power_of_two(bytes / 2).max(SMALLEST);
                     continue;
                 }
                 taken => taken?,
             };
+            has_waited = false;
             let (piece, later) = rest.split_at(bytes as usize);
             self.staging.fill(&staging, piece)?;
             let mut recorder = self.recorder();
@@ -310,28 +387,43 @@ impl Gpu {
     }
 
     /// Copies from a device buffer to `target`, after everything queued before it. Waits.
-    ///
-    /// # Errors
-    /// [`Error::DeviceMemory`] if there is no room to stage even the smallest piece.
     pub(crate) fn download(
         &self,
         source: &DeviceBuffer,
         offset: u64,
         target: &mut [u8],
     ) -> Result<()> {
+        let mut has_reserved = false;
+        let done = self.download_with((source, offset), target, &mut has_reserved);
+        if done.is_err() && has_reserved {
+            self.staging.lose_reserved();
+        }
+        done
+    }
+
+    /// Downloads; notes in `has_reserved` whether the staging buffer that is always there is in use for it.
+    fn download_with(
+        &self,
+        (source, offset): (&DeviceBuffer, u64),
+        target: &mut [u8],
+        has_reserved: &mut bool,
+    ) -> Result<()> {
         let mut at = offset;
         let mut rest = target;
-        let mut most = self.staging.piece;
+        let mut most = self.staging.piece();
         let mut under_way: VecDeque<Download<'_>> = VecDeque::with_capacity(DOWNLOADS);
         loop {
             while under_way.len() < DOWNLOADS && !rest.is_empty() {
-                let bytes = most.min(rest.len() as u64);
+                let mut bytes = most.min(rest.len() as u64);
                 let staging = match self.staging.take(self, Direction::ToHost, bytes) {
                     // What is under way will come back first.
                     Err(Error::DeviceMemory { .. }) if !under_way.is_empty() => break,
-                    Err(Error::DeviceMemory { .. }) if bytes > SMALLEST => {
-                        most = prev_power_of_two(bytes / 2).max(SMALLEST);
-                        continue;
+                    Err(error @ Error::DeviceMemory { .. }) => {
+                        let reserved = self.staging.take_for_download().ok_or(error)?;
+                        *has_reserved = true;
+                        most = reserved.raw().size();
+                        bytes = bytes.min(most);
+                        reserved
                     }
                     taken => taken?,
                 };
@@ -340,10 +432,12 @@ impl Gpu {
                 under_way.push_back(self.begin_download(staging, (source, at), piece)?);
                 at += bytes;
             }
-            match under_way.pop_front() {
-                Some(oldest) => self.finish_download(oldest)?,
-                None => return Ok(()),
-            }
+            let Some(oldest) = under_way.pop_front() else {
+                return Ok(());
+            };
+            let was_reserved = oldest.0.reserved;
+            self.finish_download(oldest)?;
+            *has_reserved &= !was_reserved;
         }
     }
 

@@ -411,7 +411,10 @@ fn what_every_piece_reads_whole_must_fit_a_budget_unless_it_is_windowed() {
     let rows = |role| rows_against(1 << 14, 64, 1 << 20, role);
     let error = place(&rows(Role::Whole), &with_budget(4 << 20), Placement::Gpu(0)).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("least piece") && text.contains("4194304"), "{text}");
+    assert!(
+        text.contains("least piece") && text.contains("4194304"),
+        "{text}"
+    );
     let windowed = rows(Role::WholeWindowed);
     let pieces = planned(&windowed, &with_budget(4 << 20), Placement::Gpu(0));
     let plenty = planned(&windowed, &with_budget(64 << 20), Placement::Gpu(0));
@@ -435,7 +438,11 @@ fn more_arrays_and_larger_uniforms_than_can_be_bound_are_refused() {
         let error = place(request, &here, Placement::Gpu(0)).unwrap_err();
         error.to_string()
     };
-    assert!(refusal(&two).contains("binds 2 arrays"), "{}", refusal(&two));
+    assert!(
+        refusal(&two).contains("binds 2 arrays"),
+        "{}",
+        refusal(&two)
+    );
     let one = update(1 << 20, 1.0, &[CPU]);
     assert_eq!(devices(&planned(&one, &here, Placement::Gpu(0))), [GPU0]);
     let large = Request {
