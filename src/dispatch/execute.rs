@@ -499,6 +499,8 @@ impl<'r> Execution<'r> {
 struct Pieces<'a> {
     outline: &'a Outline,
     gpu: &'a Gpu,
+    /// How many items the part has.
+    part: usize,
     /// The items that are left.
     rest: Range<usize>,
     cut: Cut,
@@ -521,6 +523,7 @@ impl<'a> Pieces<'a> {
         Ok(Self {
             outline,
             gpu,
+            part: items.len(),
             rest: items.clone(),
             cut,
             planned: cut,
@@ -540,7 +543,7 @@ impl<'a> Pieces<'a> {
         let windowed = windowed.filter(|binding| binding.role == Role::WholeWindowed);
         let windowed = windowed.map(|binding| binding.array.bytes() as u64).max();
         let smaller = self.cut.smaller(piece.len(), border, windowed.unwrap_or(0));
-        let least = self.planned.items.min(piece.len()) / VERY_SMALL;
+        let least = self.planned.items.min(self.part) / VERY_SMALL;
         let enough = smaller.is_some_and(|cut| self.has_cleared || cut.items >= least);
         self.rest.start = piece.start;
         match smaller {
