@@ -40,7 +40,8 @@ fn device(id: DeviceId, kind: DeviceKind, engines: Vec<Engine>) -> DeviceModel {
         limits: Limits {
             max_binding_bytes: Some(1 << 31),
             max_buffer_bytes: Some(1 << 31),
-            memory_bytes: None,
+            budget_bytes: Some(8 << 30),
+            ..Limits::default()
         },
     }
 }
@@ -91,6 +92,7 @@ fn axpy(n: usize) -> Request<'static> {
         has_cpu: true,
         has_gpu: true,
         returned_bytes: 0,
+        uniform_bytes: 0,
         operands: smallvec![array(Access::Read), array(Access::ReadWrite)],
     }
 }

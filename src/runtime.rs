@@ -7,7 +7,7 @@ pub use builder::RuntimeBuilder;
 use crate::array::{Array, Element, Handle};
 use crate::cost::learned::{DeviceSet, KernelKey, Learner};
 use crate::cost::{Calibration, Machine, Step, Survey, Thoroughness};
-use crate::device::gpu::{GpuInfo, Readiness};
+use crate::device::gpu::{GpuInfo, GpuMemory, Readiness};
 use crate::device::{DeviceId, Devices};
 use crate::dispatch::plan::{Request, Residency};
 use crate::dispatch::{
@@ -372,7 +372,7 @@ impl Runtime {
     /// [`DeviceId::Cpu`]. To a GPU the copy is queued like its other work.
     ///
     /// # Errors
-    /// [`Error::NoSuchDevice`], or that the device has no room for the array.
+    /// [`Error::NoSuchDevice`], or [`Error::DeviceMemory`] if the device has no room for the whole array.
     pub fn prefetch<T: Element>(&self, array: &Array<T>, device: DeviceId) -> Result<()> {
         self.prefetch_handle(array.handle(), device)
     }
@@ -383,9 +383,7 @@ impl Runtime {
             DeviceId::Cpu => array.fetch(),
             DeviceId::Gpu(index) => {
                 let gpu = self.inner.devices.gpu(index)?;
-                let mut residency = array.residency();
-                residency.device_access(gpu, 0..array.len(), true, false)?;
-                Ok(())
+                array.place_on(gpu, 0..array.len(), true).map(drop)
             }
         }
     }
@@ -444,6 +442,11 @@ impl Runtime {
     /// The GPUs, in the order of their numbers.
     pub fn gpus(&self) -> impl ExactSizeIterator<Item = &GpuInfo> {
         self.inner.devices.gpus.iter().map(|gpu| gpu.info())
+    }
+
+    /// How much memory of each GPU is taken, in the order of their numbers.
+    pub fn gpu_memory(&self) -> impl ExactSizeIterator<Item = GpuMemory> {
+        self.inner.devices.gpus.iter().map(|gpu| gpu.memory())
     }
 
     /// Why there are no more GPUs than [`Runtime::gpus`] lists: one line for each that cannot be used.

@@ -43,6 +43,28 @@ pub fn bytes(value: u64) -> String {
     }
 }
 
+/// A number of bytes as people write it: digits, perhaps with a binary or decimal prefix and a B, as in `64 MiB`, `64Mi` or
+/// `2G`. `None` if it is none, or too large.
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    const PREFIXES: [(&str, u64); 6] = [
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+        ("k", 1_000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+    ];
+    let text = text.strip_suffix('B').unwrap_or(text);
+    let prefixed = PREFIXES
+        .iter()
+        .find_map(|(prefix, scale)| Some((text.strip_suffix(prefix)?, *scale)));
+    let (digits, scale) = prefixed.unwrap_or((text, 1));
+    let digits = digits.trim_end();
+    let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = digits.parse().ok().filter(|_| all_digits)?;
+    number.checked_mul(scale)
+}
+
 /// A count with its digits in groups of three, as in `1,048,576`.
 pub fn count(value: usize) -> String {
     let digits = value.to_string();
@@ -88,6 +110,35 @@ mod tests {
             (1000, "1.00 kB"),
         ] {
             assert_eq!(bytes(value), text);
+        }
+    }
+
+    #[test]
+    fn numbers_of_bytes_are_read_in_every_form() {
+        for (text, value) in [
+            ("0", 0),
+            ("65536", 65_536),
+            ("64Ki", 65_536),
+            ("64 KiB", 65_536),
+            ("64MiB", 64 << 20),
+            ("3 GB", 3_000_000_000),
+            ("7B", 7),
+        ] {
+            assert_eq!(parse_bytes(text), Some(value), "{text}");
+        }
+        for text in [
+            "",
+            "B",
+            "MiB",
+            "-1",
+            "+1",
+            "1.5Gi",
+            "1 2",
+            "1Ti",
+            "99999999999Gi",
+            "1e9",
+        ] {
+            assert_eq!(parse_bytes(text), None, "{text}");
         }
     }
 

@@ -21,6 +21,9 @@ const LARGE_SIDE: usize = 2003;
 /// Small enough that kernels at the sizes above are cut into many pieces.
 const SMALL_BINDING: u64 = 256 << 10;
 
+/// So little that a call's arrays, of a size that takes no time, need several times as much.
+const LITTLE_MEMORY: u64 = 512 << 10;
+
 fn main() {
     let mut trials = Vec::new();
     for entry in CATALOG {
@@ -32,6 +35,11 @@ fn main() {
             add("is_right_and_the_same_everywhere", everywhere);
             add("is_right_in_small_windows", in_small_windows);
             add("is_right_with_checked_shaders", with_checked_shaders);
+            add("is_right_in_little_memory", in_little_memory);
+            add(
+                "is_right_where_the_driver_runs_out_of_memory",
+                out_of_memory,
+            );
             if entry.is_linear() {
                 add("is_right_past_the_binding_limit", past_the_binding_limit);
             }
@@ -84,6 +92,50 @@ fn in_small_windows(entry: &Entry, dtype: ElementType) -> Result<(), Failed> {
         compare(rt, entry, dtype, n, &support::placements(rt))?;
     }
     Ok(())
+}
+
+/// A size at which the arrays have several times as many bytes as [`LITTLE_MEMORY`].
+fn several_times(entry: &Entry) -> usize {
+    match entry.size {
+        Size::Items => 400_007,
+        // All bodies must fit; their accelerations do not beside them.
+        Size::Bodies => 13_001,
+        Size::Side => 401,
+    }
+}
+
+/// Compares with the CPU, then again and again: what a call left on the GPU is in the way of the next.
+fn compare_scarce(rt: &Runtime, entry: &Entry, dtype: ElementType) -> Result<(), Failed> {
+    let n = several_times(entry);
+    let placements = support::placements(rt);
+    compare(rt, entry, dtype, n, &placements)?;
+    let again = [Placement::Gpu(0), Placement::Gpu(0)];
+    compare(rt, entry, dtype, n, &again)
+}
+
+fn in_little_memory(entry: &Entry, dtype: ElementType) -> Result<(), Failed> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let scarce = || Runtime::builder().gpu_memory_budget(LITTLE_MEMORY);
+    let rt = RUNTIME.get_or_init(|| support::build(scarce()));
+    if !support::has_gpu(rt) {
+        return Ok(());
+    }
+    compare_scarce(rt, entry, dtype)?;
+    let memory = rt.gpu_memory().next().ok_or("there is a GPU")?;
+    if memory.peak_bytes > LITTLE_MEMORY {
+        return Err(format!("{memory:?}").into());
+    }
+    Ok(())
+}
+
+fn out_of_memory(entry: &Entry, dtype: ElementType) -> Result<(), Failed> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let scarce = || Runtime::builder().gpu_driver_memory(LITTLE_MEMORY);
+    let rt = RUNTIME.get_or_init(|| support::build(scarce()));
+    if !support::has_gpu(rt) {
+        return Ok(());
+    }
+    compare_scarce(rt, entry, dtype)
 }
 
 fn with_checked_shaders(entry: &Entry, dtype: ElementType) -> Result<(), Failed> {

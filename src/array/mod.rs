@@ -17,14 +17,15 @@ pub(crate) use matrix::Operand;
 pub use matrix::{Matrix, MatrixMut};
 pub use range_set::RangeSet;
 pub(crate) use rehearsal::Rehearsal;
-pub(crate) use residency::{DeviceView, Moved};
+pub(crate) use residency::{DeviceView, Fit, Moved};
 
+use crate::device::gpu::{Evict, Evicted, ExtentId, Gate, Gpu, Victims};
 use crate::error::{Error, Result};
 use host::HostBuffer;
 use residency::Residency;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 
 /// A one-dimensional array of `f32`, `u32` or `i32`, valid wherever it was last used.
 ///
@@ -94,16 +95,17 @@ impl<T: Element> Array<T> {
     }
 
     fn with(len: usize, host: Option<HostBuffer>) -> Self {
-        let residency = Mutex::new(Residency::on_host(len, T::TYPE, host));
+        let storage = Arc::new_cyclic(|this: &Weak<Storage>| {
+            let residency = Residency::on_host(this.clone(), len, T::TYPE, host);
+            Storage {
+                len,
+                ty: T::TYPE,
+                rehearsed: rehearsal::is_under_way(),
+                residency: Mutex::new(residency),
+            }
+        });
         Self {
-            handle: Handle {
-                storage: Arc::new(Storage {
-                    len,
-                    ty: T::TYPE,
-                    rehearsed: rehearsal::is_under_way(),
-                    residency,
-                }),
-            },
+            handle: Handle { storage },
             element: PhantomData,
         }
     }
@@ -268,6 +270,28 @@ struct Storage {
     residency: Mutex<Residency>,
 }
 
+impl Evict for Storage {
+    fn evict(&self, extent: ExtentId, victims: Victims, alone: bool) -> Result<Option<Evicted>> {
+        let mut residency = match self.residency.try_lock() {
+            Ok(residency) => residency,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) if !alone => return Ok(None),
+            // Whoever has it needs none that the caller has.
+            Err(TryLockError::WouldBlock) => self
+                .residency
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        };
+        residency.evict(extent, victims)
+    }
+}
+
+impl std::fmt::Debug for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "[{}; {}]", self.ty, self.len)
+    }
+}
+
 impl Handle {
     /// How many elements the array has.
     pub fn len(&self) -> usize {
@@ -302,6 +326,113 @@ impl Handle {
     /// [`Error::Argument`] if somebody holds a guard of the array.
     pub fn move_to_host(&self) -> Result<()> {
         self.borrow_on_host(0..self.len(), true, true).map(drop)
+    }
+
+    /// Where `range` lies on `gpu`, with its values if they are needed (`fetch`), in a new extent if there is none that
+    /// covers it. Room for that is made as the `gate`, through which the caller came, allows.
+    ///
+    /// # Errors
+    /// [`Error::DeviceMemory`] if there is no room and none can be made.
+    pub(crate) fn admit(
+        &self,
+        gpu: &Arc<Gpu>,
+        range: Range<usize>,
+        fetch: bool,
+        fit: Fit,
+        gate: &Gate<'_>,
+    ) -> Result<DeviceView> {
+        let bytes = (range.len() * self.element_type().size()) as u64;
+        if bytes > gpu.largest_buffer() {
+            return Err(gpu.no_room(bytes));
+        }
+        let view = self.making_room(gpu, gate, |r| r.admit(gpu, &range, fit))?;
+        let fetched = if fetch {
+            self.fetch_to_device(gpu, &view, &range, gate)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = fetched {
+            // Of no use to anybody, and in the way of a smaller one.
+            let extent = view.extent;
+            drop(view);
+            self.residency().evict(extent, Victims::Any)?;
+            return Err(error);
+        }
+        Ok(view)
+    }
+
+    /// Makes the values of `range` present where a view shows it.
+    ///
+    /// # Errors
+    /// [`Error::DeviceMemory`] if there is no room to stage them and none can be made.
+    pub(crate) fn fetch_to_device(
+        &self,
+        gpu: &Gpu,
+        view: &DeviceView,
+        range: &Range<usize>,
+        gate: &Gate<'_>,
+    ) -> Result<()> {
+        // Who holds a view of the extent does not evict it to make room for moving something there.
+        self.making_room(gpu, gate, |residency| {
+            residency.fetch_to_device(view, range)
+        })
+    }
+
+    /// Does something that needs memory of a GPU, making room until there is enough or none can be made.
+    fn making_room<T>(
+        &self,
+        gpu: &Gpu,
+        gate: &Gate<'_>,
+        mut act: impl FnMut(&mut Residency) -> Result<T>,
+    ) -> Result<T> {
+        loop {
+            // In a statement of its own, for the lock must be free when room is made.
+            let done = act(&mut self.residency());
+            let Err(Error::DeviceMemory { bytes, .. }) = done else {
+                return done;
+            };
+            let room = gpu.make_room(bytes, gate)?;
+            let to_host = room.to_host;
+            self.residency().add_moved(Moved {
+                to_host,
+                ..Moved::default()
+            });
+            if room.freed == 0 {
+                return done;
+            }
+        }
+    }
+
+    /// Where `range` lies on `gpu`, for callers who hold no views yet; with its values if they are needed (`fetch`).
+    ///
+    /// # Errors
+    /// [`Error::DeviceMemory`] if there is no room for it.
+    pub(crate) fn place_on(
+        &self,
+        gpu: &Arc<Gpu>,
+        range: Range<usize>,
+        fetch: bool,
+    ) -> Result<DeviceView> {
+        let admit = |gate: Gate<'_>| self.admit(gpu, range.clone(), fetch, Fit::Whole, &gate);
+        match admit(gpu.share()) {
+            Err(Error::DeviceMemory { .. }) => admit(gpu.be_alone()),
+            admitted => admitted,
+        }
+    }
+
+    /// Takes the array off a GPU; what is valid nowhere else goes to the host. What others use stays.
+    pub(crate) fn leave(&self, gpu: &Gpu) -> Result<()> {
+        let mut residency = self.residency();
+        for extent in residency.extents_on(gpu.id()) {
+            if let Some(evicted) = residency.evict(extent, Victims::Any)? {
+                let to_host = evicted.to_host;
+                residency.add_moved(Moved {
+                    to_host,
+                    ..Moved::default()
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Bytes of the whole array.

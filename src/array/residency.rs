@@ -2,8 +2,12 @@
 //! range of the array.
 //!
 //! Nearly always a GPU holds one extent that covers the whole array. An array larger than the largest buffer of the
-//! adapter is held in extents of the ranges that were needed. Every place has the set of elements that are valid
-//! in it; this module moves what is missing and keeps the invariant that every element is valid in at least one place.
+//! adapter, or one for which there is no room, is held in extents of the ranges that were needed. Every place has the set
+//! of elements that are valid in it; this module moves what is missing and keeps the invariant that every element is
+//! valid in at least one place.
+//!
+//! A GPU that needs room evicts extents: what is valid nowhere else goes to the host first. An extent stays while
+//! somebody holds a view of it.
 //!
 //! Host memory and device buffers are allocated at first use. Host memory that is not yet allocated counts as zeros.
 
@@ -11,11 +15,13 @@ use super::ElementType;
 use super::host::HostBuffer;
 use super::range_set::RangeSet;
 use super::read_back::ReadBack;
-use crate::device::gpu::{DeviceBuffer, Gpu, GpuId};
+use crate::device::gpu::{
+    DeviceBuffer, Evict, Evicted, ExtentId, Gpu, GpuId, Registration, Victims,
+};
 use crate::error::{Error, Result};
 use smallvec::SmallVec;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Window borders of extents are multiples of this many elements: 256 bytes, the coarsest offset alignment there is.
 const EXTENT_GRAIN: usize = 64;
@@ -43,10 +49,26 @@ pub(crate) struct DeviceView {
     pub(crate) buffer: Arc<DeviceBuffer>,
     /// The array's element at the buffer's start.
     pub(crate) first: usize,
+    /// The extent that it shows.
+    pub(crate) extent: ExtentId,
+}
+
+/// How much of an array a new extent covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// All of it, if a buffer may be that large.
+    Whole,
+    /// Only the range that is needed.
+    Window {
+        /// Bytes that the buffer should have at least, so that windows of different sizes can use it one after the other.
+        at_least: u64,
+    },
 }
 
 /// The places of an array's elements.
 pub(crate) struct Residency {
+    /// The array, for GPUs that ask it to give way.
+    owner: Weak<dyn Evict>,
     len: usize,
     ty: ElementType,
     host: Option<HostBuffer>,
@@ -64,14 +86,38 @@ const EXCLUSIVE: u32 = u32::MAX;
 struct Extent {
     gpu: Arc<Gpu>,
     range: Range<usize>,
+    /// Views hold it too.
     buffer: Arc<DeviceBuffer>,
     valid: RangeSet,
+    registration: Registration,
+}
+
+impl Extent {
+    /// Whether somebody has a view of it.
+    fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.buffer) > 1
+    }
+
+    fn view(&self) -> DeviceView {
+        self.registration.touch();
+        DeviceView {
+            buffer: Arc::clone(&self.buffer),
+            first: self.range.start,
+            extent: self.registration.id(),
+        }
+    }
 }
 
 impl Residency {
     /// All elements on the host; without a buffer, they are zeros that take no memory yet.
-    pub(super) fn on_host(len: usize, ty: ElementType, host: Option<HostBuffer>) -> Self {
+    pub(super) fn on_host(
+        owner: Weak<dyn Evict>,
+        len: usize,
+        ty: ElementType,
+        host: Option<HostBuffer>,
+    ) -> Self {
         Self {
+            owner,
             len,
             ty,
             host,
@@ -147,36 +193,126 @@ impl Residency {
         Ok(start)
     }
 
-    /// Where `range` lies on `gpu`, after making it present there if its values are needed (`fetch`), and the
-    /// only valid place if it is about to change (`write`). The copies and the change happen in the order of the
-    /// GPU's queue.
-    pub(crate) fn device_access(
+    /// Where `range` lies on a GPU, if there is an extent that covers it, and whether it is valid there.
+    pub(crate) fn resident(&self, gpu: GpuId, range: &Range<usize>) -> Option<(DeviceView, bool)> {
+        let extent = &self.extents[self.covering(gpu, range)?];
+        Some((extent.view(), extent.valid.contains(range)))
+    }
+
+    /// Where `range` lies on `gpu`, in a new extent if there is none that covers it.
+    ///
+    /// # Errors
+    /// [`Error::DeviceMemory`] if there is no room for a new extent. [`Handle::admit`](super::Handle::admit) makes some.
+    pub(super) fn admit(
         &mut self,
         gpu: &Arc<Gpu>,
-        range: Range<usize>,
-        fetch: bool,
-        write: bool,
+        range: &Range<usize>,
+        fit: Fit,
     ) -> Result<DeviceView> {
-        if write && self.borrows > 0 {
+        let at = match self.covering(gpu.id(), range) {
+            Some(at) => at,
+            None => self.new_extent(gpu, range, fit)?,
+        };
+        Ok(self.extents[at].view())
+    }
+
+    /// Makes the values of `range` present where a view shows it, in the order of the GPU's queue.
+    ///
+    /// # Errors
+    /// [`Error::DeviceMemory`] if there is no room to stage them.
+    pub(super) fn fetch_to_device(
+        &mut self,
+        view: &DeviceView,
+        range: &Range<usize>,
+    ) -> Result<()> {
+        let at = self.shown_by(view)?;
+        if !self.extents[at].valid.contains(range) {
+            self.fetch_to_extent(at, range.clone())?;
+            self.drop_superseded(at);
+        }
+        Ok(())
+    }
+
+    /// The extent that a view shows. Extents in use stay, so that only another array's view shows none.
+    fn shown_by(&self, view: &DeviceView) -> Result<usize> {
+        let shown = |extent: &Extent| extent.registration.id() == view.extent;
+        let at = self.extents.iter().position(shown);
+        at.ok_or_else(|| Error::argument("array access", "this is another array's view"))
+    }
+
+    /// Notes that `range` is about to change where a view shows it, and is valid nowhere else any more.
+    pub(crate) fn written_on_device(
+        &mut self,
+        view: &DeviceView,
+        range: &Range<usize>,
+    ) -> Result<()> {
+        if self.borrows > 0 {
             // What the borrower sees would become stale, and later be fetched again under its eyes.
             return Err(Self::clash());
         }
-        let at = self.extent(gpu, &range)?;
-        if fetch && !self.extents[at].valid.contains(&range) {
-            self.fetch_to_extent(at, range.clone())?;
+        let at = self.shown_by(view)?;
+        self.host_valid.remove(range.clone());
+        for extent in &mut self.extents {
+            extent.valid.remove(range.clone());
         }
-        if write {
-            self.host_valid.remove(range.clone());
-            self.extents
-                .iter_mut()
-                .for_each(|e| e.valid.remove(range.clone()));
-            self.extents[at].valid.insert(range);
-        }
+        self.extents[at].valid.insert(range.clone());
+        Ok(())
+    }
+
+    /// Frees an extent, unless it is in use or not among the `victims`; what is valid nowhere else goes to the host.
+    pub(crate) fn evict(&mut self, extent: ExtentId, victims: Victims) -> Result<Option<Evicted>> {
+        let wanted = |e: &Extent| e.registration.id() == extent;
+        let Some(at) = self.extents.iter().position(wanted) else {
+            return Ok(None);
+        };
         let extent = &self.extents[at];
-        Ok(DeviceView {
-            buffer: Arc::clone(&extent.buffer),
-            first: extent.range.start,
-        })
+        if extent.is_in_use() {
+            return Ok(None);
+        }
+        let only_here = self.only_in(at);
+        let may_go = match victims {
+            Victims::Stale => extent.valid.is_empty(),
+            Victims::Copies => only_here.is_empty(),
+            Victims::Any => true,
+        };
+        if !may_go {
+            return Ok(None);
+        }
+        // Whoever needs the room accounts for the transfer, not who uses this array next.
+        let before = self.moved;
+        let fetched = only_here
+            .iter()
+            .try_for_each(|part| self.fetch_to_host(part.clone()));
+        let to_host = self.moved.to_host - before.to_host;
+        self.moved = before;
+        fetched?;
+        let extent = self.extents.swap_remove(at);
+        Ok(Some(Evicted {
+            freed: extent.buffer.bytes(),
+            to_host,
+        }))
+    }
+
+    /// The extents on a GPU.
+    pub(super) fn extents_on(&self, gpu: GpuId) -> SmallVec<[ExtentId; 4]> {
+        let here = self.extents.iter().filter(|e| e.gpu.id() == gpu);
+        here.map(|extent| extent.registration.id()).collect()
+    }
+
+    /// Adds to what has been moved.
+    pub(super) fn add_moved(&mut self, moved: Moved) {
+        self.moved += moved;
+    }
+
+    /// What is valid in an extent and nowhere else.
+    fn only_in(&self, at: usize) -> RangeSet {
+        let mut only = self.extents[at].valid.clone();
+        let others = self.extents.iter().enumerate().filter(|(i, _)| *i != at);
+        let elsewhere = others.map(|(_, e)| &e.valid);
+        for valid in elsewhere.chain([&self.host_valid]) {
+            valid.iter().for_each(|range| only.remove(range));
+        }
+        only
     }
 
     /// Counts a borrow of the host memory in; refused if it clashes with one that is alive.
@@ -297,38 +433,70 @@ impl Residency {
         Ok(())
     }
 
-    /// The extent of `gpu` that covers `range`: one there is, or a new one.
-    fn extent(&mut self, gpu: &Arc<Gpu>, range: &Range<usize>) -> Result<usize> {
+    /// The extent of a GPU that covers `range`; one in which it is valid, if there are several.
+    fn covering(&self, gpu: GpuId, range: &Range<usize>) -> Option<usize> {
         let covers = |e: &Extent| {
-            e.gpu.id() == gpu.id() && e.range.start <= range.start && range.end <= e.range.end
+            e.gpu.id() == gpu && e.range.start <= range.start && range.end <= e.range.end
         };
-        if let Some(at) = self.extents.iter().position(covers) {
-            return Ok(at);
+        let first = self.extents.iter().position(covers)?;
+        if self.extents[first].valid.contains(range) {
+            return Some(first);
         }
-        let most = (gpu.limits().max_buffer_bytes / self.ty.size() as u64) as usize;
-        let window = if self.len <= most {
-            0..self.len
-        } else {
-            let start = range.start / EXTENT_GRAIN * EXTENT_GRAIN;
-            start..range.end.next_multiple_of(EXTENT_GRAIN).min(self.len)
+        let valid = |e: &Extent| covers(e) && e.valid.contains(range);
+        Some(self.extents.iter().position(valid).unwrap_or(first))
+    }
+
+    fn new_extent(&mut self, gpu: &Arc<Gpu>, range: &Range<usize>, fit: Fit) -> Result<usize> {
+        let size = self.ty.size();
+        let most = (gpu.largest_buffer() / size as u64) as usize;
+        let (window, at_least) = match fit {
+            Fit::Whole if self.len <= most => (0..self.len, 0),
+            Fit::Whole => (self.window_on(range), 0),
+            Fit::Window { at_least } => (self.window_on(range), at_least),
         };
-        self.drop_redundant_extents(gpu.id());
-        let bytes = (window.len() * self.ty.size()) as u64;
-        let buffer = gpu.allocate(bytes)?;
+        let bytes = (window.len() * size) as u64;
+        let buffer = gpu.allocate(bytes.max(at_least))?;
         self.extents.push(Extent {
             gpu: Arc::clone(gpu),
             range: window,
             buffer,
             valid: RangeSet::new(),
+            registration: gpu.register(&self.owner),
         });
         Ok(self.extents.len() - 1)
     }
 
-    /// Frees extents on a GPU of which every valid element is valid on the host too.
-    fn drop_redundant_extents(&mut self, gpu: GpuId) {
-        let host = &self.host_valid;
+    /// The least range that covers `range` and that an extent may have.
+    fn window_on(&self, range: &Range<usize>) -> Range<usize> {
+        let start = range.start / EXTENT_GRAIN * EXTENT_GRAIN;
+        start..range.end.next_multiple_of(EXTENT_GRAIN).min(self.len)
+    }
+
+    /// Frees the extents on the same GPU that overlap another, in which everything is valid by now that is valid in them
+    /// and not on the host.
+    fn drop_superseded(&mut self, by: usize) {
+        let Extent {
+            gpu, range, valid, ..
+        } = &self.extents[by];
+        let superseded = |extent: &Extent| {
+            let overlaps = extent.range.start < range.end && range.start < extent.range.end;
+            let elsewhere = |part: Range<usize>| {
+                let mut rest = valid.missing(part);
+                rest.all(|rest| self.host_valid.contains(&rest))
+            };
+            extent.gpu.id() == gpu.id()
+                && overlaps
+                && !extent.is_in_use()
+                && extent.valid.iter().all(elsewhere)
+        };
+        let goes: SmallVec<[ExtentId; 4]> = self
+            .extents
+            .iter()
+            .filter(|extent| superseded(extent))
+            .map(|extent| extent.registration.id())
+            .collect();
         self.extents
-            .retain(|e| e.gpu.id() != gpu || !e.valid.iter().all(|r| host.contains(&r)));
+            .retain(|extent| !goes.contains(&extent.registration.id()));
     }
 }
 

@@ -3,8 +3,7 @@
 use super::failure::Failure;
 use super::output;
 use divvy::Runtime;
-use divvy::device::DeviceKind;
-use divvy::device::GpuInfo;
+use divvy::device::{DeviceKind, GpuInfo, GpuMemory};
 use divvy::units::{bytes, count};
 use serde::Serialize;
 use std::fmt;
@@ -72,6 +71,8 @@ struct Limits {
     max_groups: u32,
     max_workgroup_bytes: u32,
     memory_bytes: Option<u64>,
+    /// The most that is taken of it.
+    budget_bytes: Option<u64>,
 }
 
 impl Devices {
@@ -83,14 +84,16 @@ impl Devices {
                 threads: rt.threads(),
                 used: rt.uses_cpu(),
             },
-            gpus: rt.gpus().enumerate().map(Gpu::from).collect(),
+            gpus: (rt.gpus().zip(rt.gpu_memory()).enumerate())
+                .map(Gpu::from)
+                .collect(),
             problems: rt.gpu_problems().to_vec(),
         }
     }
 }
 
-impl From<(usize, &GpuInfo)> for Gpu {
-    fn from((index, info): (usize, &GpuInfo)) -> Self {
+impl From<(usize, (&GpuInfo, GpuMemory))> for Gpu {
+    fn from((index, (info, memory)): (usize, (&GpuInfo, GpuMemory))) -> Self {
         Self {
             device: divvy::DeviceId::Gpu(index).to_string(),
             name: info.name.clone(),
@@ -104,6 +107,7 @@ impl From<(usize, &GpuInfo)> for Gpu {
                 max_groups: info.limits.max_groups,
                 max_workgroup_bytes: info.limits.max_workgroup_bytes,
                 memory_bytes: info.limits.memory_bytes,
+                budget_bytes: memory.budget_bytes,
             },
         }
     }
@@ -140,6 +144,9 @@ impl fmt::Display for Devices {
             )?;
             if let Some(memory) = limits.memory_bytes {
                 write!(f, ", {} of memory", bytes(memory))?;
+            }
+            if let Some(budget) = limits.budget_bytes {
+                write!(f, ", at most {} used", bytes(budget))?;
             }
         }
         if self.gpus.is_empty() {

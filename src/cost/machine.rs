@@ -260,6 +260,13 @@ pub struct Limits {
     pub max_buffer_bytes: Option<u64>,
     /// All of its memory.
     pub memory_bytes: Option<u64>,
+    /// What arrays may take of it at a time, on a device that works through more than that piece by piece, with arrays
+    /// coming and going meanwhile. One without this limit runs nothing that exceeds its memory.
+    pub budget_bytes: Option<u64>,
+    /// The most arrays that one dispatch can see.
+    pub max_arrays: Option<u32>,
+    /// The largest uniform, in bytes.
+    pub max_uniform_bytes: Option<u64>,
 }
 
 /// Bandwidth against how many bytes are touched: `[bytes, bytes per second]` at a few sizes, ascending.

@@ -82,6 +82,7 @@ impl Rates {
                 max_binding_bytes: device.max_binding_bytes,
                 max_buffer_bytes: None,
                 memory_bytes: device.memory_bytes,
+                ..Limits::default()
             },
         }
     }

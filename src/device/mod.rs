@@ -11,7 +11,7 @@ mod region;
 pub mod sim;
 
 pub(crate) use gpu::{Clock, Reading};
-pub use gpu::{GpuInfo, GpuLimits};
+pub use gpu::{GpuInfo, GpuLimits, GpuMemory};
 pub use id::DeviceId;
 pub use kind::DeviceKind;
 pub use sim::SimulatedMachine;

@@ -3,14 +3,15 @@
 //! Each launch of a pass goes in this order: fetch to the host what the CPU's part needs (that waits for GPUs, so it
 //! comes before giving them more to do), encode and submit the GPUs' parts, compute the CPU's part meanwhile.
 
+use super::pieces::{Cut, Need, Room};
 use super::plan::{Plan, PlannedPart};
 use super::report::{PartTiming, Timing};
-use crate::array::{Array, DeviceView, Element, Handle, Moved, Rehearsal};
+use crate::array::{Array, Element, Fit, Handle, Moved, Rehearsal};
 use crate::device::cpu::{Cpu, CpuPart, HostView, catch_panic};
-use crate::device::gpu::{Clock, Gpu, GpuLimits, GpuPart};
+use crate::device::gpu::{Clock, Gate, Gpu, GpuLimits, GpuPart, Victims, Views, window_buffer};
 use crate::device::{DeviceId, Devices};
 use crate::error::{Error, Result};
-use crate::kernel::{CpuTasks, Kernel, Outline, Pass};
+use crate::kernel::{Binding, CpuTasks, Kernel, Outline, Pass, Role};
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -324,23 +325,148 @@ impl<'r> Execution<'r> {
         items: &Range<usize>,
         gpu: &Arc<Gpu>,
     ) -> Result<()> {
-        for piece in pieces(pass, outline, items, gpu)? {
-            let mut views = SmallVec::<[DeviceView; 4]>::new();
-            for binding in &outline.bindings {
-                let elements = binding.elements(&piece, outline.items);
-                let access = binding.access;
-                let mut residency = binding.array.residency();
-                views.push(residency.device_access(
-                    gpu,
-                    elements,
-                    access.reads(),
-                    access.writes(),
-                )?);
-                self.moved += residency.take_moved();
-            }
-            pass.gpu(&mut GpuPart::new(gpu, outline, piece, &views))?;
+        let mut pieces = Pieces::new(pass.name(), outline, items, gpu)?;
+        while let Some(piece) = pieces.next() {
+            let held = self.hold(outline, &piece, &pieces.cut, gpu);
+            // Nothing is encoded yet and no array has changed, so that the piece can be cut smaller.
+            let views = match held {
+                Err(error @ Error::DeviceMemory { .. }) => {
+                    pieces.did_not_fit(piece, error)?;
+                    continue;
+                }
+                held => held?,
+            };
+            self.note_written(outline, &piece, &views)?;
+            let window = pieces.cut.window;
+            pass.gpu(&mut GpuPart::of_piece(gpu, outline, piece, &views, window))?;
+            self.collect_moved(outline);
         }
         Ok(())
+    }
+
+    /// Makes present on a GPU what a piece reads of its arrays, or what it can hold of them, and room for what it writes.
+    ///
+    /// # Errors
+    /// [`Error::DeviceMemory`] if there is no room for all of it at once, whatever gives way.
+    fn hold<'g>(
+        &mut self,
+        outline: &Outline,
+        piece: &Range<usize>,
+        cut: &Cut,
+        gpu: &'g Arc<Gpu>,
+    ) -> Result<Views<'g>> {
+        // Once it is being encoded, a piece that moves windows cannot begin again, so that nobody may be in its way.
+        let moves_windows = needs(outline).any(|need| !need.is_held_whole(cut));
+        if !moves_windows {
+            match self.hold_behind(gpu.share(), outline, piece, cut, gpu) {
+                Err(Error::DeviceMemory { .. }) => {}
+                held => return held,
+            }
+        }
+        self.hold_behind(gpu.be_alone(), outline, piece, cut, gpu)
+    }
+
+    fn hold_behind<'g>(
+        &mut self,
+        gate: Gate<'g>,
+        outline: &Outline,
+        piece: &Range<usize>,
+        cut: &Cut,
+        gpu: &Arc<Gpu>,
+    ) -> Result<Views<'g>> {
+        let mut views = Views {
+            arrays: SmallVec::new(),
+            gate,
+        };
+        // What is there already is held first: it must not give way to the rest.
+        let mut complete = true;
+        for binding in &outline.bindings {
+            let elements = binding.elements(piece, outline.items);
+            let resident = binding.array.residency().resident(gpu.id(), &elements);
+            complete &= resident
+                .as_ref()
+                .is_some_and(|(_, valid)| *valid || !binding.access.reads());
+            views.arrays.push(resident.map(|(view, _)| view));
+        }
+        if complete {
+            return Ok(views);
+        }
+        let new: SmallVec<[bool; 4]> = views.arrays.iter().map(Option::is_none).collect();
+        if let Err(error) = self.hold_the_rest(&mut views, outline, piece, cut, gpu) {
+            // A smaller piece would find these in its way.
+            for (at, view) in views.arrays.into_iter().enumerate() {
+                if let Some(extent) = view.filter(|_| new[at]).map(|view| view.extent) {
+                    let mut residency = outline.bindings[at].array.residency();
+                    residency.evict(extent, Victims::Any)?;
+                }
+            }
+            return Err(error);
+        }
+        Ok(views)
+    }
+
+    /// Makes room for the arrays that are not on the GPU, and moves there what a piece reads of them.
+    fn hold_the_rest(
+        &mut self,
+        views: &mut Views<'_>,
+        outline: &Outline,
+        piece: &Range<usize>,
+        cut: &Cut,
+        gpu: &Arc<Gpu>,
+    ) -> Result<()> {
+        let mut windows = SmallVec::<[_; 2]>::new();
+        for (at, binding) in outline.bindings.iter().enumerate() {
+            let elements = binding.elements(piece, outline.items);
+            let (array, reads) = (&binding.array, binding.access.reads());
+            match &views.arrays[at] {
+                Some(view) if reads => {
+                    array.fetch_to_device(gpu, view, &elements, &views.gate)?;
+                }
+                Some(_) => continue,
+                None if !need(binding).is_held_whole(cut) => {
+                    windows.push(window_buffer(cut.window));
+                    continue;
+                }
+                None => {
+                    let fit = if cut.whole {
+                        Fit::Whole
+                    } else {
+                        Fit::Window { at_least: 0 }
+                    };
+                    let view = array.admit(gpu, elements, reads, fit, &views.gate)?;
+                    views.arrays[at] = Some(view);
+                }
+            }
+            self.moved += array.residency().take_moved();
+        }
+        self.moved.to_host += gpu.reserve(&windows, &views.gate)?.to_host;
+        Ok(())
+    }
+
+    /// Notes what a piece that is about to be encoded writes.
+    fn note_written(
+        &mut self,
+        outline: &Outline,
+        piece: &Range<usize>,
+        views: &Views<'_>,
+    ) -> Result<()> {
+        for (binding, view) in outline.bindings.iter().zip(&views.arrays) {
+            if let Some(view) = view.as_ref().filter(|_| binding.access.writes()) {
+                let elements = binding.elements(piece, outline.items);
+                let mut residency = binding.array.residency();
+                residency.written_on_device(view, &elements)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of what was moved for the arrays of a pass.
+    fn collect_moved(&mut self, outline: &Outline) {
+        for binding in &outline.bindings {
+            if binding.role == Role::WholeWindowed {
+                self.moved += binding.array.residency().take_moved();
+            }
+        }
     }
 
     /// Compiles what a GPU needs to run `items` of a pass.
@@ -360,27 +486,110 @@ impl<'r> Execution<'r> {
             return Ok(());
         }
         let items = items.start..items.end.min(outline.items);
-        for piece in pieces(pass, outline, &items, gpu)? {
-            pass.gpu(&mut GpuPart::to_compile(gpu, outline, piece))?;
+        let pieces = Pieces::new(pass.name(), outline, &items, gpu)?;
+        let window = pieces.cut.window;
+        for piece in pieces {
+            pass.gpu(&mut GpuPart::to_compile(gpu, outline, piece, window))?;
         }
         Ok(())
     }
 }
 
-/// Cuts items into pieces of which every window fits a binding of the GPU.
-fn pieces<P: Pass + ?Sized>(
-    pass: &P,
-    outline: &Outline,
-    items: &Range<usize>,
-    gpu: &Gpu,
-) -> Result<impl Iterator<Item = Range<usize>> + use<P>> {
-    let most = piece_items(pass.name(), outline, gpu.limits())?;
-    let Range { mut start, end } = items.clone();
-    Ok(std::iter::from_fn(move || {
-        let piece = start..end.min(start.saturating_add(most));
-        start = piece.end;
+/// The pieces of a part, for each of which a GPU has room and every window fits a binding.
+struct Pieces<'a> {
+    outline: &'a Outline,
+    gpu: &'a Gpu,
+    /// How many items the part has.
+    part: usize,
+    /// The items that are left.
+    rest: Range<usize>,
+    cut: Cut,
+    /// The cut that there should be room for.
+    planned: Cut,
+    /// Whether the arrays gave up what they held on the GPU, so that there is room for it.
+    has_cleared: bool,
+}
+
+impl<'a> Pieces<'a> {
+    fn new(name: &str, outline: &'a Outline, items: &Range<usize>, gpu: &'a Gpu) -> Result<Self> {
+        let most = piece_items(name, outline, gpu.limits())?;
+        let room = Room {
+            arrays: gpu.array_budget().unwrap_or(u64::MAX),
+            buffer: gpu.largest_buffer(),
+            binding: gpu.limits().max_binding_bytes,
+        };
+        let part = (items.len(), outline.border_grain(), most);
+        let cut = Cut::new(needs(outline), part, &room).map_err(|bytes| gpu.no_room(bytes))?;
+        Ok(Self {
+            outline,
+            gpu,
+            part: items.len(),
+            rest: items.clone(),
+            cut,
+            planned: cut,
+            has_cleared: false,
+        })
+    }
+
+    /// There was no room for a piece: it and what follows is cut smaller. That may be because the pass's own arrays hold
+    /// more than a piece needs, and stay. They leave if pieces would otherwise become very small.
+    ///
+    /// # Errors
+    /// The error given, if nothing smaller can be cut.
+    fn did_not_fit(&mut self, piece: Range<usize>, error: Error) -> Result<()> {
+        const VERY_SMALL: usize = 8;
+        let border = self.outline.border_grain();
+        let windowed = self.outline.bindings.iter();
+        let windowed = windowed.filter(|binding| binding.role == Role::WholeWindowed);
+        let windowed = windowed.map(|binding| binding.array.bytes() as u64).max();
+        let smaller = self.cut.smaller(piece.len(), border, windowed.unwrap_or(0));
+        let least = self.planned.items.min(self.part) / VERY_SMALL;
+        let enough = smaller.is_some_and(|cut| self.has_cleared || cut.items >= least);
+        self.rest.start = piece.start;
+        match smaller {
+            Some(smaller) if enough => self.cut = smaller,
+            _ if !self.has_cleared => {
+                for binding in &self.outline.bindings {
+                    binding.array.leave(self.gpu)?;
+                }
+                self.has_cleared = true;
+                self.cut = self.planned;
+            }
+            _ => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Pieces<'_> {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        let Range { start, end } = self.rest;
+        let piece = start..end.min(start.saturating_add(self.cut.items));
+        self.rest.start = piece.end;
         (!piece.is_empty()).then_some(piece)
-    }))
+    }
+}
+
+/// What a pass needs of its arrays, each once unless several windows on it may be needed at a time.
+fn needs(outline: &Outline) -> impl Iterator<Item = Need> + Clone {
+    let bindings = &outline.bindings;
+    bindings.iter().enumerate().filter_map(|(at, binding)| {
+        let mut before = bindings[..at].iter();
+        let same =
+            |other: &Binding| other.role == binding.role && other.array.same_array(&binding.array);
+        let counts = binding.role == Role::WholeWindowed || !before.any(same);
+        counts.then(|| need(binding))
+    })
+}
+
+fn need(binding: &Binding) -> Need {
+    Need {
+        role: binding.role,
+        len: binding.array.len(),
+        element_bytes: binding.array.element_type().size(),
+    }
 }
 
 /// The parts on the CPU, or those on GPUs, with their places in the plan.

@@ -2,6 +2,7 @@
 
 use super::choice::{Candidate, Considered, Why};
 use super::consider::consider;
+use super::load::Load;
 use super::placement::Placement;
 use super::plan::{Knowledge, PlannedPart, Policy, Request};
 use crate::cost::{Machine, Prediction};
@@ -32,6 +33,9 @@ pub struct Explanation {
     pub advantage: Option<f64>,
     /// The devices that cannot or may not run the call alone.
     pub ruled_out: Vec<Exclusion>,
+    /// How arrays go through devices whose memory is too small for all of them at a time.
+    #[serde(default)]
+    pub remarks: Vec<String>,
 }
 
 /// One way to run a call.
@@ -125,6 +129,7 @@ pub fn explain(
             .map_or_else(String::new, |model| model.name.clone()),
         reason: why.to_string(),
     });
+    let remarks = remarks(request, machine, &found.candidates);
     Ok(Explanation {
         kernel: request.kernel.name.into(),
         items: request.items,
@@ -133,12 +138,28 @@ pub fn explain(
         reason,
         advantage,
         ruled_out: ruled_out.collect(),
+        remarks,
         candidates: found
             .candidates
             .into_iter()
             .map(Alternative::from)
             .collect(),
     })
+}
+
+/// How parts go through too little memory.
+fn remarks(request: &Request<'_>, machine: &Machine, candidates: &[Candidate]) -> Vec<String> {
+    let parts = candidates.iter().flat_map(|candidate| {
+        let parts = &candidate.plan.parts;
+        parts.iter().map(move |part| (part, parts.len() > 1))
+    });
+    let remark = |(part, shares): (&PlannedPart, bool)| {
+        let model = machine.device(part.device)?;
+        let load = Load::new(request, machine, model, &part.range).ok()?;
+        let of = if shares { ", of a split" } else { "" };
+        Some(format!("{}{of}: {}", part.device, load.streams?))
+    };
+    parts.filter_map(remark).collect()
 }
 
 fn reason(found: &Considered, policy: &Policy, next: Option<(String, f64)>) -> String {
@@ -273,6 +294,9 @@ impl fmt::Display for Explanation {
                 "ruled out: {} ({}): {}",
                 excluded.device, excluded.name, excluded.reason
             )?;
+        }
+        for remark in &self.remarks {
+            writeln!(f, "{remark}")?;
         }
         if self.candidates.iter().any(|c| c.parts.len() > 1) {
             writeln!(
@@ -433,6 +457,7 @@ mod tests {
             has_cpu: true,
             has_gpu: true,
             returned_bytes: 0,
+            uniform_bytes: 0,
             operands: smallvec![Operand {
                 role: Role::ITEM,
                 access: Access::ReadWrite,

@@ -1,6 +1,7 @@
 //! What a range of items asks of one device: whether it can run there, which bytes must move first, and what there
 //! is to compute. Seconds follow from it in `consider`.
 
+use super::pieces::{Cut, Need, Room};
 use super::plan::{Operand, Request};
 use crate::array::RangeSet;
 use crate::cost::learned::DeviceSet;
@@ -8,6 +9,7 @@ use crate::cost::prior::Demand;
 use crate::cost::{DeviceModel, Machine};
 use crate::device::DeviceId;
 use crate::kernel::Role;
+use crate::units;
 use smallvec::SmallVec;
 use std::fmt;
 use std::ops::Range;
@@ -34,6 +36,31 @@ pub(super) struct Load {
     pub holders: DeviceSet,
     /// How large it is to the learner: log2 of its operations, bytes and items.
     pub size: f64,
+    /// How it goes through the device's memory, if not all of it fits at a time.
+    pub streams: Option<Streaming>,
+}
+
+/// How a part goes through a memory that is too small for all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Streaming {
+    /// Into how many pieces it is cut.
+    pub pieces: u64,
+    /// Bytes of its arrays.
+    pub bytes: u64,
+    /// Bytes that arrays may take.
+    pub room: u64,
+}
+
+impl fmt::Display for Streaming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of arrays do not fit its {}: they go through it in {} pieces, and results make way for what follows",
+            units::bytes(self.bytes),
+            units::bytes(self.room),
+            self.pieces
+        )
+    }
 }
 
 /// Why a device cannot, or may not, run a call.
@@ -51,6 +78,18 @@ pub(super) enum RuledOut {
         limit: u64,
     },
     Memory {
+        bytes: u64,
+        limit: u64,
+    },
+    Piece {
+        bytes: u64,
+        limit: u64,
+    },
+    Arrays {
+        count: usize,
+        limit: u32,
+    },
+    Uniform {
         bytes: u64,
         limit: u64,
     },
@@ -73,6 +112,18 @@ impl fmt::Display for RuledOut {
             Self::Memory { bytes, limit } => {
                 write!(f, "the arrays need {bytes} bytes; it has {limit}")
             }
+            Self::Piece { bytes, limit } => write!(
+                f,
+                "the least piece needs {bytes} bytes at a time; it has {limit} for arrays"
+            ),
+            Self::Arrays { count, limit } => write!(
+                f,
+                "the kernel binds {count} arrays at a time; the adapter binds at most {limit}"
+            ),
+            Self::Uniform { bytes, limit } => write!(
+                f,
+                "the kernel has a uniform of {bytes} bytes; it takes at most {limit}"
+            ),
             Self::Software => f.write_str(
                 "a software adapter computes on the CPU's cores, and is not known to be faster than they are",
             ),
@@ -100,6 +151,7 @@ impl Load {
         if !implemented {
             return Err(RuledOut::NoImplementation);
         }
+        check_bindings(request, device)?;
         let mut load = Self::default();
         let mut moves = Moves::default();
         let mut pieces = Pieces::new(device);
@@ -113,7 +165,7 @@ impl Load {
                 bytes_of_whole = u64::saturating_add(bytes_of_whole, bytes);
             }
             let limit = device.limits.max_buffer_bytes.unwrap_or(u64::MAX);
-            if whole && bytes > limit {
+            if operand.role == Role::Whole && bytes > limit {
                 return Err(RuledOut::Buffer {
                     array,
                     bytes,
@@ -129,11 +181,10 @@ impl Load {
             }
         }
         load.dispatches = pieces.count(request, range)?;
-        if let Some(limit) = device
-            .limits
-            .memory_bytes
-            .filter(|limit| bytes_of_all > *limit)
-        {
+        let limits = &device.limits;
+        if limits.budget_bytes.is_some() {
+            load.stream(request, device, range, &mut moves)?;
+        } else if let Some(limit) = limits.memory_bytes.filter(|limit| bytes_of_all > *limit) {
             return Err(RuledOut::Memory {
                 bytes: bytes_of_all,
                 limit,
@@ -150,6 +201,68 @@ impl Load {
         };
         load.size = size(request, range.len());
         Ok(load)
+    }
+
+    /// Cuts the part into pieces for which there is room and, if there are several, charges what moves to and fro because
+    /// not everything fits at a time: what is read beyond the room that there is moves there, wherever it was before, what
+    /// every piece reads in windows moves there for each, and what is written beyond the room moves to the host.
+    fn stream(
+        &mut self,
+        request: &Request<'_>,
+        device: &DeviceModel,
+        range: &Range<usize>,
+        moves: &mut Moves,
+    ) -> Result<(), RuledOut> {
+        let room = device.limits.budget_bytes.unwrap_or(u64::MAX);
+        let operands = &request.operands;
+        // Most calls are far from it, and have no time to lose.
+        let all = operands.iter().map(|o| o.bytes(&(0..o.len)));
+        if all.fold(0, u64::saturating_add) <= room / 2 {
+            return Ok(());
+        }
+        let needs = operands.iter().map(Operand::need);
+        let most = range.len().div_ceil(self.dispatches as usize);
+        let part = (range.len(), request.border_grain, most);
+        let limits = Room {
+            arrays: room,
+            buffer: device.limits.max_buffer_bytes.unwrap_or(u64::MAX).min(room),
+            binding: device.limits.max_binding_bytes.unwrap_or(u64::MAX),
+        };
+        let cut = Cut::new(needs, part, &limits)
+            .map_err(|bytes| RuledOut::Piece { bytes, limit: room })?;
+        let pieces = range.len().div_ceil(cut.items.min(range.len())) as u64;
+        let is_there = |operand: &Operand| operand.need().is_held_whole(&cut);
+        if cut.whole || (pieces <= self.dispatches && operands.iter().all(is_there)) {
+            return Ok(());
+        }
+        let (mut read, mut again, mut written, mut all) = (0u64, 0u64, 0, 0);
+        for operand in operands {
+            let bytes = operand.bytes(&operand.role.elements(range, request.items, operand.len));
+            all = u64::saturating_add(all, bytes);
+            if operand.access.reads() {
+                let times = if is_there(operand) { 0 } else { pieces - 1 };
+                again = again.saturating_add(bytes.saturating_mul(times));
+                read = read.saturating_add(bytes);
+            }
+            if operand.access.writes() {
+                written = u64::saturating_add(written, bytes);
+            }
+        }
+        moves.missing = moves.missing.max(read.saturating_sub(room) as f64) + again as f64;
+        let evicted = written.saturating_sub(room) as f64;
+        if let Some(link) = device.download.as_ref().filter(|_| evicted > 0.0) {
+            let line = link.line(evicted);
+            self.download += line.fixed + line.per_byte * evicted;
+            // The host has those already.
+            self.read_back *= 1.0 - evicted / written as f64;
+        }
+        self.dispatches = self.dispatches.max(pieces);
+        self.streams = Some(Streaming {
+            pieces,
+            bytes: all,
+            room,
+        });
+        Ok(())
     }
 
     fn add_read_back(&mut self, operand: &Operand, bytes: u64, device: &DeviceModel) {
@@ -195,6 +308,19 @@ fn quick_log2(x: f64) -> f64 {
     let exponent = (bits >> MANTISSA_BITS) as i64 - BIAS;
     let fraction = f64::from_bits(bits & ((1 << MANTISSA_BITS) - 1) | 1f64.to_bits()) - 1.0;
     exponent as f64 + fraction + 0.344 * fraction * (1.0 - fraction)
+}
+
+/// Refuses what a device cannot bind at a time.
+fn check_bindings(request: &Request<'_>, device: &DeviceModel) -> Result<(), RuledOut> {
+    let (limits, count) = (&device.limits, request.operands.len());
+    if let Some(limit) = limits.max_arrays.filter(|limit| count > *limit as usize) {
+        return Err(RuledOut::Arrays { count, limit });
+    }
+    let bytes = request.uniform_bytes as u64;
+    match limits.max_uniform_bytes.filter(|limit| bytes > *limit) {
+        Some(limit) => Err(RuledOut::Uniform { bytes, limit }),
+        None => Ok(()),
+    }
 }
 
 /// Into how many pieces a part is cut because a dispatch cannot bind all of it.
@@ -293,6 +419,14 @@ impl Moves {
 impl Operand {
     fn bytes(&self, elements: &Range<usize>) -> u64 {
         elements.len() as u64 * self.element_bytes as u64
+    }
+
+    fn need(&self) -> Need {
+        Need {
+            role: self.role,
+            len: self.len,
+            element_bytes: self.element_bytes,
+        }
     }
 
     fn valid_on(&self, device: DeviceId) -> Option<&RangeSet> {

@@ -11,6 +11,7 @@ mod explain;
 mod learn;
 mod load;
 mod outstanding;
+mod pieces;
 mod placement;
 pub mod plan;
 mod recall;

@@ -32,6 +32,8 @@ pub struct Request<'a> {
     pub has_gpu: bool,
     /// Bytes that the caller gets as a value after the run.
     pub returned_bytes: usize,
+    /// Bytes of the largest uniform that a GPU needs for it.
+    pub uniform_bytes: usize,
     /// The arrays.
     pub operands: SmallVec<[Operand; 4]>,
 }
@@ -91,6 +93,7 @@ impl<'a> Request<'a> {
             has_cpu: outline.has_cpu,
             has_gpu: outline.has_gpu,
             returned_bytes: outline.returned_bytes,
+            uniform_bytes: outline.uniform_bytes,
             operands: operands.collect(),
         }
     }

@@ -22,6 +22,8 @@ pub struct Outline {
     pub has_gpu: bool,
     /// Bytes that are read back to the host after every run because the caller gets them as a value.
     pub returned_bytes: usize,
+    /// Bytes of the largest uniform that a dispatch has, where it may be more than every adapter takes; else 0.
+    pub uniform_bytes: usize,
 }
 
 /// As many as `CpuPart` has bits to note which were handed out.
@@ -41,6 +43,7 @@ impl Outline {
             has_cpu: true,
             has_gpu: true,
             returned_bytes: 0,
+            uniform_bytes: 0,
         }
     }
 
@@ -169,7 +172,7 @@ pub enum Role {
     /// Every part reads the whole array, which must fit one storage binding of the adapter.
     Whole,
     /// Every part reads the whole array; the GPU implementation binds it a window at a time, so that it may be
-    /// larger than one storage binding.
+    /// larger than one storage binding, and than the GPU's memory.
     WholeWindowed,
 }
 

@@ -247,10 +247,10 @@ impl Pass for Gemm {
     }
 }
 
-/// How many elements a window of the adapter may have.
+/// How many elements a window may have.
 pub(super) fn window_elements(part: &GpuPart<'_>) -> usize {
     // Windows are padded to whole vectors.
-    usize::try_from(part.limits().max_binding_bytes / 16 * 4).unwrap_or(usize::MAX)
+    usize::try_from(part.max_window_bytes() / 16 * 4).unwrap_or(usize::MAX)
 }
 
 /// A window on the stored rows `rows`, of which the columns `columns` are needed.

@@ -6,9 +6,10 @@ use crate::cost::profile::Location;
 use crate::cost::{Machine, Survey};
 use crate::device::Devices;
 use crate::device::cpu::Cpu;
-use crate::device::gpu::{Discovery, GpuOptions, discover};
+use crate::device::gpu::{Discovery, GpuOptions, LEAST_BUDGET, discover};
 use crate::dispatch::{Placement, Policy};
 use crate::error::{Error, Result};
+use crate::units;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -111,17 +112,44 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Binds no more arrays at once than this on any GPU, although the adapter could. For testing.
+    pub fn max_arrays(mut self, arrays: u32) -> Self {
+        self.gpu.max_arrays = Some(arrays);
+        self
+    }
+
+    /// Takes no more than so many bytes of each GPU's memory: for arrays, buffers that are kept for reuse, and transfers.
+    /// Otherwise `DIVVY_GPU_MEMORY`, otherwise what the driver tells, less a reserve; without any of these, as much as the
+    /// driver gives.
+    ///
+    /// Calls on arrays that need more still run. What was not used for longest moves to the host, and a call whose own
+    /// arrays do not fit works through them piece by piece. Only what each piece reads whole, such as the bodies of
+    /// `nbody_accelerations`, must fit.
+    pub fn gpu_memory_budget(mut self, bytes: u64) -> Self {
+        self.gpu.memory_budget = Some(bytes);
+        self
+    }
+
+    /// Lets allocations on each GPU fail as a driver with no more memory than this would, without Divvy's knowing how much
+    /// that is. For testing what becomes of that.
+    #[doc(hidden)]
+    pub fn gpu_driver_memory(mut self, bytes: u64) -> Self {
+        self.gpu.driver_bytes = Some(bytes);
+        self
+    }
+
     /// Opens the devices.
     ///
     /// What is not chosen here comes from the environment: `DIVVY_DEVICES` is `cpu`, `gpu` or `all`, `DIVVY_THREADS` a
-    /// number of threads, `DIVVY_PROFILE` the path of the profile or `off`. Without any GPU, or a Vulkan loader, everything
+    /// number of threads, `DIVVY_GPU_MEMORY` a number of bytes as in `4 GiB`, `DIVVY_PROFILE` the path of the profile or
+    /// `off`. Without any GPU, or a Vulkan loader, everything
     /// that has a CPU implementation works, and [`Runtime::gpu_problems`] says why.
     ///
     /// # Errors
     /// [`Error::Setting`] if a value cannot be used, or if only GPUs are allowed and there is none;
     /// [`Error::Placement`] if the default placement cannot be used; [`Error::NoSuchDevice`] and [`Error::Setting`] if
     /// the machine that was given is not of these devices.
-    pub fn build(self) -> Result<Runtime> {
+    pub fn build(mut self) -> Result<Runtime> {
         let threads = match self.threads {
             Some(threads) => Some(threads),
             None => setting(
@@ -156,6 +184,7 @@ impl RuntimeBuilder {
             )?
             .unwrap_or(Allowed::All),
         };
+        self.gpu.memory_budget = self.checked_memory_budget()?;
         let Discovery { gpus, problems } = if allowed == Allowed::Cpu {
             Discovery {
                 gpus: Vec::new(),
@@ -195,6 +224,25 @@ impl RuntimeBuilder {
         };
         let choices = (self.placement, self.policy);
         Ok(Runtime::of(devices, problems, survey, learner, choices))
+    }
+}
+
+impl RuntimeBuilder {
+    /// The budget of each GPU's memory, from the caller or the environment.
+    fn checked_memory_budget(&self) -> Result<Option<u64>> {
+        let expected = format!("at least {}, as in `4 GiB`", units::bytes(LEAST_BUDGET));
+        let enough = |bytes: &u64| *bytes >= LEAST_BUDGET;
+        match self.gpu.memory_budget {
+            Some(bytes) if !enough(&bytes) => Err(Error::Setting {
+                setting: "gpu_memory_budget".into(),
+                given: format!("{bytes} bytes"),
+                expected,
+            }),
+            Some(bytes) => Ok(Some(bytes)),
+            None => setting("DIVVY_GPU_MEMORY", &expected, |text| {
+                units::parse_bytes(text).filter(enough)
+            }),
+        }
     }
 }
 

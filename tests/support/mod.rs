@@ -4,6 +4,7 @@ use divvy::{DeviceId, Placement, Runtime, RuntimeBuilder};
 use std::sync::OnceLock;
 
 /// A runtime with all devices, shared by the tests of a file.
+#[allow(dead_code, reason = "not every test file needs all helpers")]
 pub fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| build(Runtime::builder()))

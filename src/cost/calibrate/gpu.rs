@@ -37,6 +37,8 @@ impl<'a> GpuBench<'a> {
     pub(super) fn new(gpu: &'a Arc<Gpu>, effort: Effort) -> Result<Self> {
         let limits = gpu.limits();
         let largest = limits.max_binding_bytes.min(limits.max_buffer_bytes);
+        // Of a budget no more than a part, for calls go on meanwhile.
+        let largest = largest.min(gpu.largest_buffer() / 8);
         let fits = |footprint: &&usize| **footprint as u64 / 2 <= largest;
         let mut footprints: Vec<usize> = effort.footprints.iter().filter(fits).copied().collect();
         if footprints.is_empty() {
@@ -44,12 +46,7 @@ impl<'a> GpuBench<'a> {
         }
         let items = footprints.last().copied().unwrap_or_default() / 8;
         let (x, y) = (Array::<f32>::uninit(items)?, Array::<f32>::uninit(items)?);
-        let view = |array: &Array<f32>| {
-            array
-                .handle()
-                .residency()
-                .device_access(gpu, 0..items, false, true)
-        };
+        let view = |array: &Array<f32>| array.handle().place_on(gpu, 0..items, false);
         let views = [view(&x)?, view(&y)?];
         let bindings = [
             Binding::read(x.handle(), Role::ITEM),

@@ -297,6 +297,9 @@ pub(super) fn limits(gpu: &Gpu) -> Limits {
         max_binding_bytes: Some(limits.max_binding_bytes),
         max_buffer_bytes: Some(limits.max_buffer_bytes),
         memory_bytes: limits.memory_bytes,
+        budget_bytes: gpu.array_budget(),
+        max_arrays: Some(limits.max_arrays),
+        max_uniform_bytes: Some(gpu.largest_uniform()),
     }
 }
 

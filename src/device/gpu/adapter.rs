@@ -79,6 +79,8 @@ fn describe(adapter: &wgpu::Adapter) -> GpuInfo {
             max_buffer_bytes: limits.max_buffer_size / 256 * 256,
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            max_arrays: limits.max_storage_buffers_per_shader_stage,
+            max_uniform_bytes: limits.max_uniform_buffer_binding_size,
             // A software adapter has the host's, whatever it says.
             memory_bytes: memory_bytes(adapter)
                 .filter(|_| info.device_type != wgpu::DeviceType::Cpu),
@@ -134,7 +136,10 @@ fn open(adapter: &wgpu::Adapter, mut info: GpuInfo, options: &GpuOptions) -> Res
     if let Some(bytes) = options.max_buffer_bytes {
         info.limits.max_buffer_bytes = info.limits.max_buffer_bytes.min(bytes / 256 * 256);
     }
-    Gpu::new(device, queue, info, options.checked_shaders)
+    if let Some(arrays) = options.max_arrays {
+        info.limits.max_arrays = info.limits.max_arrays.min(arrays);
+    }
+    Gpu::new(device, queue, info, options)
 }
 
 /// Why no adapter was found, as far as it can be told.

@@ -6,6 +6,7 @@
 
 mod adapter;
 mod clock;
+mod memory;
 mod part;
 mod pipelines;
 mod pool;
@@ -19,12 +20,16 @@ mod transfer;
 
 pub(crate) use adapter::{Discovery, discover};
 pub(crate) use clock::{Clock, Reading};
+pub use memory::GpuMemory;
+pub(crate) use memory::{Evict, Evicted, ExtentId, Gate, LEAST_BUDGET, Registration, Victims};
 pub use part::{GpuArg, GpuPart};
-pub(crate) use pool::DeviceBuffer;
+pub(crate) use part::{Views, window_buffer};
+pub(crate) use pool::{DeviceBuffer, buffer_class};
 pub(crate) use readiness::Readiness;
 
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
+use memory::{Allocation, Memory, Purpose, Refusal};
 use pipelines::Pipelines;
 use pool::{BUFFER_GRAIN, BufferPool};
 use readiness::KnownImplementations;
@@ -60,6 +65,14 @@ pub struct GpuInfo {
 }
 
 impl GpuInfo {
+    /// What is taken of its memory at most if nobody says otherwise: what the driver tells, less what it, the screen and
+    /// other programs may need of it.
+    fn default_budget(&self) -> Option<u64> {
+        const LEAST_RESERVE: u64 = 256 << 20;
+        let all = self.limits.memory_bytes?;
+        Some(all - (all / 16).max(LEAST_RESERVE).min(all / 2))
+    }
+
     /// Whether both are the same device behind different APIs.
     fn same_hardware(&self, other: &Self) -> bool {
         self.backend != other.backend && self.hardware == other.hardware && self.name == other.name
@@ -77,6 +90,10 @@ pub struct GpuLimits {
     pub max_groups: u32,
     /// The most memory that a workgroup can share, in bytes.
     pub max_workgroup_bytes: u32,
+    /// The most arrays that a dispatch can see.
+    pub max_arrays: u32,
+    /// The largest uniform, in bytes.
+    pub max_uniform_bytes: u64,
     /// All of its memory, if the driver tells.
     pub memory_bytes: Option<u64>,
 }
@@ -90,6 +107,12 @@ pub(crate) struct GpuOptions {
     pub(crate) max_binding_bytes: Option<u64>,
     /// Use no larger buffers than this, although the adapter could.
     pub(crate) max_buffer_bytes: Option<u64>,
+    /// Bind no more arrays at once than this, although the adapter could.
+    pub(crate) max_arrays: Option<u32>,
+    /// Take no more of its memory than this.
+    pub(crate) memory_budget: Option<u64>,
+    /// Fail allocations as a driver with no more memory than this would.
+    pub(crate) driver_bytes: Option<u64>,
 }
 
 /// An opened GPU.
@@ -105,9 +128,10 @@ pub(crate) struct Gpu {
     stamps: Stamps,
     known: KnownImplementations,
     pipelines: Pipelines,
-    arena: wgpu::Buffer,
+    arena: Allocation,
     pool: BufferPool,
     staging: Staging,
+    memory: Arc<Memory>,
     queue: wgpu::Queue,
     device: wgpu::Device,
 }
@@ -124,7 +148,7 @@ impl Gpu {
         device: wgpu::Device,
         queue: wgpu::Queue,
         info: GpuInfo,
-        checked: bool,
+        options: &GpuOptions,
     ) -> Result<Arc<Self>> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let fault = Arc::new(Mutex::new(Fault::default()));
@@ -142,17 +166,20 @@ impl Gpu {
             let mut fault = losses.lock().unwrap_or_else(PoisonError::into_inner);
             fault.lost.get_or_insert(format!("{reason:?}: {message}"));
         });
-        let arena = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("divvy parameters"),
-            size: recorder::ARENA_BYTES as u64,
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let budget = options.memory_budget.or_else(|| info.default_budget());
+        let memory = Arc::new(Memory::new(budget, options.driver_bytes));
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let bytes = memory.shares().parameters;
+        let arena = memory.allocate(&device, Purpose::Staging, bytes, usage, false);
+        let arena = arena.map_err(|error| Error::Gpu {
+            device: info.name.clone(),
+            message: format!("no room for parameters: {error}"),
+        })?;
         let gpu = Arc::new_cyclic(|this| Self {
             id: GpuId(NEXT.fetch_add(1, Ordering::Relaxed)),
             this: this.clone(),
             info,
-            checked,
+            checked: options.checked_shaders,
             fault,
             recorder: Mutex::new(Recorder::new(&timeline)),
             timeline,
@@ -160,11 +187,13 @@ impl Gpu {
             known: KnownImplementations::default(),
             pipelines: Pipelines::default(),
             arena,
-            pool: BufferPool::default(),
-            staging: Staging::default(),
+            pool: BufferPool::new(memory.shares().arrays),
+            staging: Staging::new(memory.shares().staging),
+            memory,
             queue,
             device,
         });
+        gpu.staging.reserve(&gpu)?;
         gpu.check()?;
         Ok(gpu)
     }
@@ -194,68 +223,79 @@ impl Gpu {
         &self.info.limits
     }
 
+    /// The largest uniform that a dispatch can have, in bytes.
+    pub(crate) fn largest_uniform(&self) -> u64 {
+        self.limits().max_uniform_bytes.min(self.arena.raw.size())
+    }
+
     /// A buffer of at least `bytes` bytes, of unspecified contents.
     ///
     /// # Errors
     /// [`Error::DeviceMemory`] if the GPU has no room.
     pub(crate) fn allocate(&self, bytes: u64) -> Result<Arc<DeviceBuffer>> {
-        let class = BufferPool::class(bytes)
-            .min(self.limits().max_buffer_bytes)
+        let class = buffer_class(bytes)
+            .min(self.largest_buffer())
             .max(bytes.next_multiple_of(BUFFER_GRAIN));
-        let (buffer, id) = match self.pool.take(class) {
+        let (buffer, id) = match self.pool.take(class..=class) {
             Some(reused) => reused,
-            None => {
-                let usage = wgpu::BufferUsages::STORAGE
-                    | wgpu::BufferUsages::COPY_SRC
-                    | wgpu::BufferUsages::COPY_DST;
-                let buffer = self.create_buffer(class, usage, false).or_else(|_| {
-                    // Idle buffers of other classes may be what is in the way.
-                    self.forget_bind_groups(&self.pool.clear());
-                    self.create_buffer(class, usage, false)
-                });
-                (buffer?, self.pool.new_id())
-            }
+            None => self.new_buffer(class)?,
         };
         Ok(Arc::new(DeviceBuffer::new(buffer, id, self.this.clone())))
     }
 
+    /// A buffer of a class of which none is idle, with its id.
+    fn new_buffer(&self, class: u64) -> Result<(Allocation, u64)> {
+        let usage = wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_SRC
+            | wgpu::BufferUsages::COPY_DST;
+        loop {
+            let refused = match self.create_buffer(Purpose::Arrays, class, usage, false) {
+                Err(error @ Error::DeviceMemory { .. }) => error,
+                made => return Ok((made?, self.pool.new_id())),
+            };
+            // Idle buffers may be what is in the way; one that is not much larger will do.
+            if let Some(near) = self.pool.take(class..=class.saturating_add(class / 4)) {
+                return Ok(near);
+            }
+            let let_go = self.pool.release(class);
+            self.forget_bind_groups(&let_go);
+            if let_go.is_empty() && !self.memory.has_room_for_arrays(class) {
+                return Err(refused);
+            }
+            // Memory is free once nothing under way uses it.
+            self.wait_for_all()?;
+            // If it is the driver that has no more, staging may be what is in the way.
+            if let_go.is_empty() && !self.staging.release() {
+                return Err(refused);
+            }
+        }
+    }
+
     fn create_buffer(
         &self,
+        purpose: Purpose,
         bytes: u64,
         usage: wgpu::BufferUsages,
         mapped: bool,
-    ) -> Result<wgpu::Buffer> {
-        let descriptor = wgpu::BufferDescriptor {
-            label: None,
-            size: bytes,
-            usage,
-            mapped_at_creation: mapped,
-        };
-        self.catch(|| self.device.create_buffer(&descriptor))
-            .map_err(|error| match error {
-                wgpu::Error::OutOfMemory { .. } => Error::DeviceMemory {
-                    device: self.name().into(),
-                    bytes,
-                },
-                other => self.error(other.to_string()),
-            })
+    ) -> Result<Allocation> {
+        let made = self
+            .memory
+            .allocate(&self.device, purpose, bytes, usage, mapped);
+        made.map_err(|error| match error {
+            Refusal::NoRoom => {
+                if purpose == Purpose::Staging || self.memory.has_room_for_arrays(bytes) {
+                    // What the driver has must do for more than staging.
+                    self.staging.limit_to(self.memory().used_bytes / 8);
+                }
+                self.no_room(bytes)
+            }
+            Refusal::Other(message) => self.error(message),
+        })
     }
 
     /// Calls wgpu and returns the error that it reports meanwhile, if any.
     fn catch<T>(&self, work: impl FnOnce() -> T) -> Result<T, wgpu::Error> {
-        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-        let scopes =
-            [OutOfMemory, Internal, Validation].map(|filter| self.device.push_error_scope(filter));
-        let value = work();
-        let mut errors = scopes
-            .into_iter()
-            .rev()
-            .map(|scope| pollster::block_on(scope.pop()));
-        // Every scope must be left, whatever the others caught.
-        let first = errors
-            .by_ref()
-            .fold(None, |first: Option<wgpu::Error>, next| first.or(next));
-        first.map_or(Ok(value), Err)
+        catch(&self.device, work)
     }
 
     /// Gives this GPU up for good after work was dropped that arrays count on: better an error than stale elements.
@@ -364,7 +404,15 @@ impl Gpu {
             .map_or(Ok(()), |message| Err(self.error(message)))
     }
 
-    fn error(&self, message: String) -> Error {
+    /// The error that there is no room for so many bytes.
+    pub(crate) fn no_room(&self, bytes: u64) -> Error {
+        Error::DeviceMemory {
+            device: self.name().into(),
+            bytes,
+        }
+    }
+
+    pub(crate) fn error(&self, message: String) -> Error {
         Error::Gpu {
             device: self.name().into(),
             message,
@@ -379,6 +427,22 @@ impl Gpu {
     fn forget_bind_groups(&self, buffers: &[u64]) {
         self.pipelines.forget(buffers);
     }
+}
+
+/// Calls wgpu and returns the error that it reports meanwhile, if any.
+fn catch<T>(device: &wgpu::Device, work: impl FnOnce() -> T) -> Result<T, wgpu::Error> {
+    use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+    let scopes = [OutOfMemory, Internal, Validation].map(|filter| device.push_error_scope(filter));
+    let value = work();
+    let mut errors = scopes
+        .into_iter()
+        .rev()
+        .map(|scope| pollster::block_on(scope.pop()));
+    // Every scope must be left, whatever the others caught.
+    let first = errors
+        .by_ref()
+        .fold(None, |first: Option<wgpu::Error>, next| first.or(next));
+    first.map_or(Ok(value), Err)
 }
 
 impl std::fmt::Debug for Gpu {

@@ -2,8 +2,8 @@
 
 use super::pipelines::Window;
 use super::recorder::Groups;
-use super::{Gpu, GpuLimits};
-use crate::array::DeviceView;
+use super::{Gate, Gpu, GpuLimits};
+use crate::array::{DeviceView, Fit};
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
@@ -11,6 +11,7 @@ use crate::kernel::{Outline, Role};
 use bytemuck::Pod;
 use smallvec::SmallVec;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Offsets of bindings are multiples of this many bytes: the most that any adapter asks for.
 const OFFSET_ALIGN: u64 = 256;
@@ -19,17 +20,37 @@ const VECTOR_BYTES: u64 = 16;
 
 /// The items that one call of [`Pass::gpu`](crate::kernel::Pass::gpu) encodes, and its view of the arrays.
 pub struct GpuPart<'a> {
-    gpu: &'a Gpu,
+    gpu: &'a Arc<Gpu>,
     outline: &'a Outline,
     items: Range<usize>,
-    /// Where the arrays are; nowhere if nothing is to be dispatched, only compiled.
-    views: Option<&'a [DeviceView]>,
+    place: Place<'a>,
+    /// The largest window on an array of [`Role::WholeWindowed`], in bytes.
+    window_bytes: u64,
+}
+
+/// Where the arrays are.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// Nowhere, for nothing is to be dispatched, only compiled.
+    Nowhere,
+    /// All of them on the GPU.
+    Here(&'a [DeviceView]),
+    /// On the GPU, as far as there is room.
+    Views(&'a Views<'a>),
+}
+
+/// Where the arrays of a piece are on a GPU. While it lives, they stay there.
+pub(crate) struct Views<'a> {
+    /// One for each binding; `None` for an array that is moved there a window at a time, as windows are asked for.
+    pub(crate) arrays: SmallVec<[Option<DeviceView>; 4]>,
+    /// Who else may be holding views. Nobody, if an array is moved a window at a time.
+    pub(crate) gate: Gate<'a>,
 }
 
 /// A window of an array's buffer, as an argument of a dispatch.
 #[derive(Clone, Debug)]
 pub struct GpuArg {
-    /// None where nothing is to be dispatched.
+    /// None where nothing is to be dispatched, or the array is not on the GPU whole.
     window: Option<Window>,
     lead: u32,
 }
@@ -42,28 +63,53 @@ impl GpuArg {
     }
 }
 
+/// Bytes of the buffer in which any window of so many bytes has room, at whichever border of elements it begins.
+pub(crate) fn window_buffer(window_bytes: u64) -> u64 {
+    window_bytes.saturating_add(OFFSET_ALIGN)
+}
+
 impl<'a> GpuPart<'a> {
+    /// A part of which all arrays are on the GPU.
     pub(crate) fn new(
-        gpu: &'a Gpu,
+        gpu: &'a Arc<Gpu>,
         outline: &'a Outline,
         items: Range<usize>,
         views: &'a [DeviceView],
     ) -> Self {
         Self {
-            gpu,
-            outline,
-            items,
-            views: Some(views),
+            place: Place::Here(views),
+            ..Self::to_compile(gpu, outline, items, u64::MAX)
+        }
+    }
+
+    /// A part whose arrays are on the GPU as far as there is room. `window_bytes` is the most that windows on arrays may
+    /// have which need not be there whole.
+    pub(crate) fn of_piece(
+        gpu: &'a Arc<Gpu>,
+        outline: &'a Outline,
+        items: Range<usize>,
+        views: &'a Views<'a>,
+        window_bytes: u64,
+    ) -> Self {
+        Self {
+            place: Place::Views(views),
+            ..Self::to_compile(gpu, outline, items, window_bytes)
         }
     }
 
     /// A part whose dispatches compile their pipelines and do nothing else.
-    pub(crate) fn to_compile(gpu: &'a Gpu, outline: &'a Outline, items: Range<usize>) -> Self {
+    pub(crate) fn to_compile(
+        gpu: &'a Arc<Gpu>,
+        outline: &'a Outline,
+        items: Range<usize>,
+        window_bytes: u64,
+    ) -> Self {
         Self {
             gpu,
             outline,
             items,
-            views: None,
+            place: Place::Nowhere,
+            window_bytes: window_bytes.min(gpu.limits().max_binding_bytes),
         }
     }
 
@@ -97,9 +143,13 @@ impl<'a> GpuPart<'a> {
         self.gpu.limits()
     }
 
-    /// The elements of binding `index` that belong to the items.
-    ///
-    /// For [`Role::WholeWindowed`] the whole array: use [`GpuPart::window`] where it may exceed a binding.
+    /// The largest window on an array of [`Role::WholeWindowed`] that [`GpuPart::window`] gives, in bytes.
+    pub fn max_window_bytes(&self) -> u64 {
+        self.window_bytes
+    }
+
+    /// The elements of binding `index` that belong to the items. Not for [`Role::WholeWindowed`], of which
+    /// [`GpuPart::window`] gives parts.
     pub fn arg(&self, index: usize) -> GpuArg {
         let elements = self.outline.bindings[index].elements(&self.items, self.outline.items);
         self.locate(index, elements, true)
@@ -115,39 +165,61 @@ impl<'a> GpuPart<'a> {
         arg
     }
 
-    /// A window on `elements` of binding `index`, which must belong to the items.
+    /// A window on `elements` of binding `index`, which must belong to the items. Elements that are not on the GPU, since
+    /// it has no room for the whole array, move there, and may leave again once the window is dropped.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the window exceeds what the adapter can bind.
+    /// [`Error::TooLarge`] if the window exceeds [`GpuPart::max_window_bytes`].
     pub fn window(&self, index: usize, elements: Range<usize>) -> Result<GpuArg> {
         let binding = &self.outline.bindings[index];
         let all = binding.elements(&self.items, self.outline.items);
         debug_assert!(all.start <= elements.start && elements.end <= all.end);
         debug_assert!(matches!(binding.role, Role::WholeWindowed) || !binding.access.writes());
-        let arg = self.locate(index, elements, true);
+        let arg = match self.place {
+            Place::Views(views) if views.arrays[index].is_none() => {
+                let fit = Fit::Window {
+                    at_least: window_buffer(self.window_bytes),
+                };
+                let (range, gate) = (elements.clone(), &views.gate);
+                let view = binding.array.admit(self.gpu, range, true, fit, gate)?;
+                self.locate_in(&view, index, elements, true)
+            }
+            _ => self.locate(index, elements, true),
+        };
         let bytes = arg.window.as_ref().map_or(0, |window| window.bytes);
-        if bytes > self.limits().max_binding_bytes {
+        if bytes > self.window_bytes {
             return Err(Error::TooLarge {
                 what: format!("a window of binding {index}"),
                 given: format!("{bytes} bytes"),
-                limit: format!(
-                    "{} bytes on {}",
-                    self.limits().max_binding_bytes,
-                    self.gpu.name()
-                ),
+                limit: format!("{} bytes on {}", self.window_bytes, self.gpu.name()),
             });
         }
         Ok(arg)
     }
 
     fn locate(&self, index: usize, elements: Range<usize>, padded: bool) -> GpuArg {
-        let size = self.outline.bindings[index].array.element_type().size() as u64;
-        let Some(views) = self.views else {
+        let view = match self.place {
+            Place::Nowhere => None,
+            Place::Here(views) => Some(&views[index]),
+            Place::Views(views) => views.arrays[index].as_ref(),
+        };
+        let Some(view) = view else {
+            let size = self.outline.bindings[index].array.element_type().size() as u64;
             let start = elements.start as u64 * size;
             let lead = (start % OFFSET_ALIGN / size) as u32;
             return GpuArg { window: None, lead };
         };
-        let view = &views[index];
+        self.locate_in(view, index, elements, padded)
+    }
+
+    fn locate_in(
+        &self,
+        view: &DeviceView,
+        index: usize,
+        elements: Range<usize>,
+        padded: bool,
+    ) -> GpuArg {
+        let size = self.outline.bindings[index].array.element_type().size() as u64;
         let start = (elements.start - view.first) as u64 * size;
         let end = (elements.end - view.first) as u64 * size;
         let offset = start / OFFSET_ALIGN * OFFSET_ALIGN;
@@ -233,14 +305,7 @@ impl<'a> GpuPart<'a> {
                 limit: format!("{most} along each dimension on {}", gpu.name()),
             });
         }
-        let pipeline = gpu.pipelines.get(
-            &gpu.device,
-            gpu.name(),
-            shader,
-            entry,
-            constants,
-            gpu.checked,
-        )?;
+        let pipeline = gpu.pipelines.get(gpu, shader, entry, constants)?;
         if pipeline.arity() != (args.len(), uniforms.len()) {
             let (arrays, blocks) = pipeline.arity();
             return Err(gpu.error(format!(
@@ -250,11 +315,17 @@ impl<'a> GpuPart<'a> {
                 uniforms.len()
             )));
         }
-        if self.views.is_none() {
+        if matches!(self.place, Place::Nowhere) {
             return Ok(());
         }
-        let windows: SmallVec<[Window; 4]> =
-            args.iter().flat_map(|arg| arg.window.clone()).collect();
+        let windows: Option<SmallVec<[Window; 4]>> =
+            args.iter().map(|arg| arg.window.clone()).collect();
+        let Some(windows) = windows else {
+            return Err(Error::argument(
+                format!("shader `{}`", shader.label()),
+                "an array of which all parts read everything has no room on the GPU; use `window` and not `arg`",
+            ));
+        };
         gpu.recorder()
             .dispatch(gpu, &pipeline, uniforms, &windows, Groups(grid))
     }

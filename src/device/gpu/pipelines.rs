@@ -56,12 +56,10 @@ impl Pipelines {
     /// The pipeline of a shader's entry point, compiled at the first use.
     pub(super) fn get(
         &self,
-        device: &wgpu::Device,
-        name: &str,
+        gpu: &Gpu,
         shader: &Shader,
         entry: &str,
         constants: &[(&'static str, f64)],
-        checked: bool,
     ) -> Result<Arc<Pipeline>> {
         let key = PipelineKey {
             shader: shader.hash(),
@@ -81,7 +79,7 @@ impl Pipelines {
             return Ok(pipeline);
         }
         // Nothing else is locked meanwhile, for it may take long.
-        let compiled = self.compile(device, name, shader, entry, constants, checked);
+        let compiled = self.compile(gpu, shader, entry, constants);
         let made = compiled.map(|pipeline| {
             let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(made.entry(key.clone()).or_insert(Arc::new(pipeline)))
@@ -104,16 +102,16 @@ impl Pipelines {
 
     fn compile(
         &self,
-        device: &wgpu::Device,
-        name: &str,
+        gpu: &Gpu,
         shader: &Shader,
         entry: &str,
         constants: &[(&'static str, f64)],
-        checked: bool,
     ) -> Result<Pipeline> {
         let started = std::time::Instant::now();
+        let (device, checked) = (&gpu.device, gpu.checked);
         let label = Some(shader.label());
         let bindings = shader.bindings(entry)?;
+        check_limits(gpu, shader, &bindings)?;
         let fixed = shader
             .constants()
             .iter()
@@ -182,7 +180,7 @@ impl Pipelines {
         if let Some(error) = failed.into_iter().flatten().next() {
             let message = format!("shader `{}`: {error}", shader.label());
             return Err(Error::Gpu {
-                device: name.into(),
+                device: gpu.name().into(),
                 message,
             });
         }
@@ -226,7 +224,7 @@ impl Pipelines {
             .filter_map(|kind| {
                 let binding = match kind {
                     BindingKind::Uniform { bytes, .. } => wgpu::BufferBinding {
-                        buffer: &gpu.arena,
+                        buffer: &gpu.arena.raw,
                         offset: 0,
                         size: wgpu::BufferSize::new(u64::from(*bytes).next_multiple_of(16)),
                     },
@@ -275,6 +273,33 @@ impl Pipelines {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Refuses a shader that needs more than the adapter can bind.
+fn check_limits(gpu: &Gpu, shader: &Shader, bindings: &[BindingKind]) -> Result<()> {
+    let limits = gpu.limits();
+    let refuse = |what: &str, given: String, limit: String| {
+        Err(Error::TooLarge {
+            what: format!("shader `{}`: {what}", shader.label()),
+            given,
+            limit: format!("{limit} on {}", gpu.name()),
+        })
+    };
+    let uniforms = bindings.iter().filter_map(|kind| match kind {
+        BindingKind::Uniform { bytes, .. } => Some(u64::from(*bytes)),
+        BindingKind::Read { .. } | BindingKind::ReadWrite { .. } => None,
+    });
+    let largest = gpu.largest_uniform();
+    if let Some(bytes) = uniforms.clone().find(|bytes| *bytes > largest) {
+        let given = format!("{bytes} bytes");
+        return refuse("a uniform", given, format!("{largest} bytes"));
+    }
+    let arrays = bindings.len() - uniforms.count();
+    if arrays > limits.max_arrays as usize {
+        let most = limits.max_arrays.to_string();
+        return refuse("the arrays that it binds", arrays.to_string(), most);
+    }
+    Ok(())
 }
 
 impl Pipeline {

@@ -5,9 +5,11 @@
 //! through one queue, in order, so whatever is recorded later runs later.
 
 use super::Gpu;
-use std::collections::HashMap;
+use super::memory::Allocation;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
 /// Buffers are a multiple of this: the coarsest binding alignment, so that vec4 tails stay inside.
 pub(super) const BUFFER_GRAIN: u64 = 256;
@@ -17,13 +19,13 @@ const IDLE_BYTES: u64 = 512 << 20;
 /// A buffer in a GPU's memory; goes back to the pool when the last user drops it.
 #[derive(Debug)]
 pub(crate) struct DeviceBuffer {
-    buffer: Option<wgpu::Buffer>,
+    buffer: Option<Allocation>,
     id: u64,
     gpu: Weak<Gpu>,
 }
 
 impl DeviceBuffer {
-    pub(super) fn new(buffer: wgpu::Buffer, id: u64, gpu: Weak<Gpu>) -> Self {
+    pub(super) fn new(buffer: Allocation, id: u64, gpu: Weak<Gpu>) -> Self {
         Self {
             buffer: Some(buffer),
             id,
@@ -33,7 +35,7 @@ impl DeviceBuffer {
 
     /// The wgpu buffer.
     pub(super) fn raw(&self) -> &wgpu::Buffer {
-        self.buffer.as_ref().expect("taken only in drop")
+        &self.buffer.as_ref().expect("taken only in drop").raw
     }
 
     /// Unique among the buffers of the process; stays with the wgpu buffer through the pool.
@@ -42,7 +44,7 @@ impl DeviceBuffer {
     }
 
     /// Bytes, a multiple of 256.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.raw().size()
     }
 }
@@ -50,39 +52,78 @@ impl DeviceBuffer {
 impl Drop for DeviceBuffer {
     fn drop(&mut self) {
         if let (Some(buffer), Some(gpu)) = (self.buffer.take(), self.gpu.upgrade()) {
-            let evicted = gpu.pool.put(buffer, self.id);
-            gpu.forget_bind_groups(&evicted);
+            let let_go = gpu.pool.put(buffer, self.id);
+            gpu.forget_bind_groups(&let_go);
         }
     }
 }
 
+/// Bytes of the buffer that an array of `bytes` is given: the next of 256 * {4, 5, 6, 7} * 2^k, so at most a quarter is
+/// wasted.
+pub(crate) fn buffer_class(bytes: u64) -> u64 {
+    let grains = bytes.div_ceil(BUFFER_GRAIN).max(4);
+    let step = 1u64 << (grains.ilog2() - 2);
+    grains.next_multiple_of(step).saturating_mul(BUFFER_GRAIN)
+}
+
 /// The idle buffers of a GPU.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct BufferPool {
     idle: Mutex<Idle>,
+    /// Bytes of idle buffers that are kept.
+    most: u64,
     next_id: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Idle {
-    classes: HashMap<u64, Vec<(wgpu::Buffer, u64)>>,
+    /// By their bytes; no list is empty.
+    classes: BTreeMap<u64, Vec<(Allocation, u64)>>,
     bytes: u64,
 }
 
-impl BufferPool {
-    /// The size class for `bytes`: the next of 256 * {4, 5, 6, 7} * 2^k, so at most a quarter is wasted.
-    pub(super) fn class(bytes: u64) -> u64 {
-        let grains = bytes.div_ceil(BUFFER_GRAIN).max(4);
-        let step = 1u64 << (grains.ilog2() - 2);
-        grains.next_multiple_of(step) * BUFFER_GRAIN
+impl Idle {
+    fn take(&mut self, class: u64) -> Option<(Allocation, u64)> {
+        let buffers = self.classes.get_mut(&class)?;
+        let taken = buffers.pop()?;
+        if buffers.is_empty() {
+            self.classes.remove(&class);
+        }
+        self.bytes -= class;
+        Some(taken)
     }
 
-    /// An idle buffer of a class.
-    pub(super) fn take(&self, class: u64) -> Option<(wgpu::Buffer, u64)> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = idle.classes.get_mut(&class)?.pop()?;
-        idle.bytes -= class;
-        Some(taken)
+    /// Lets go of buffers, the largest first, until no more than so many bytes are left. Returns their ids.
+    fn shrink_to(&mut self, bytes: u64) -> Vec<u64> {
+        let mut ids = Vec::new();
+        while self.bytes > bytes
+            && let Some(class) = self.classes.keys().next_back().copied()
+        {
+            ids.extend(self.take(class).map(|(_, id)| id));
+        }
+        ids
+    }
+}
+
+impl BufferPool {
+    /// A pool for arrays that may take so many bytes together.
+    pub(super) fn new(array_bytes: u64) -> Self {
+        Self {
+            idle: Mutex::default(),
+            most: IDLE_BYTES.min(array_bytes),
+            next_id: AtomicU64::new(0),
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The smallest idle buffer of these classes.
+    pub(super) fn take(&self, classes: RangeInclusive<u64>) -> Option<(Allocation, u64)> {
+        let mut idle = self.idle();
+        let class = *idle.classes.range(classes).next()?.0;
+        idle.take(class)
     }
 
     /// An id for a new buffer.
@@ -91,45 +132,25 @@ impl BufferPool {
     }
 
     /// Keeps a buffer for reuse; returns the ids of those let go in exchange.
-    fn put(&self, buffer: wgpu::Buffer, id: u64) -> Vec<u64> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.bytes += buffer.size();
-        idle.classes
-            .entry(buffer.size())
-            .or_default()
-            .push((buffer, id));
-        let mut evicted = Vec::new();
-        while idle.bytes > IDLE_BYTES {
-            let largest = idle
-                .classes
-                .iter()
-                .filter(|(_, v)| !v.is_empty())
-                .map(|(c, _)| *c)
-                .max();
-            let Some(class) = largest else { break };
-            if let Some((_, id)) = idle.classes.get_mut(&class).and_then(Vec::pop) {
-                idle.bytes -= class;
-                evicted.push(id);
-            }
-        }
-        evicted
+    fn put(&self, buffer: Allocation, id: u64) -> Vec<u64> {
+        let mut idle = self.idle();
+        let class = buffer.raw.size();
+        idle.bytes += class;
+        idle.classes.entry(class).or_default().push((buffer, id));
+        idle.shrink_to(self.most)
     }
 
-    /// Lets go of every idle buffer; returns their ids.
-    pub(super) fn clear(&self) -> Vec<u64> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.bytes = 0;
-        idle.classes
-            .drain()
-            .flat_map(|(_, buffers)| buffers)
-            .map(|(_, id)| id)
-            .collect()
+    /// Lets go of idle buffers of at least so many bytes together, or of all; returns their ids.
+    pub(super) fn release(&self, bytes: u64) -> Vec<u64> {
+        let mut idle = self.idle();
+        let rest = idle.bytes.saturating_sub(bytes);
+        idle.shrink_to(rest)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::BufferPool;
+    use super::buffer_class;
 
     #[test]
     fn classes_hold_what_is_asked_and_waste_at_most_a_quarter() {
@@ -137,7 +158,7 @@ mod tests {
             .step_by(7)
             .chain([1 << 20, (1 << 30) + 4, u64::from(u32::MAX)])
         {
-            let class = BufferPool::class(bytes);
+            let class = buffer_class(bytes);
             assert!(
                 class >= bytes && class.is_multiple_of(256),
                 "{bytes} in {class}"
@@ -146,7 +167,7 @@ mod tests {
                 bytes < 1024 || class as f64 <= bytes as f64 * 1.25 + 256.0,
                 "{bytes} in {class}"
             );
-            assert_eq!(BufferPool::class(class), class);
+            assert_eq!(buffer_class(class), class);
         }
     }
 }

@@ -9,13 +9,11 @@ use super::clock::Clock;
 use super::pipelines::{Pipeline, Window};
 use super::stamps::StampSet;
 use super::timeline::{Batch, Timeline, duration};
-use super::transfer::{Direction, StagingBuffer};
+use super::transfer::StagingBuffer;
 use crate::error::{Error, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Bytes of the parameter arena.
-pub(super) const ARENA_BYTES: usize = 64 << 10;
 /// Alignment of parameters in the arena: the largest that any adapter asks of dynamic uniform offsets.
 const SLOT: usize = 256;
 /// A submission is flushed after this many dispatches: long enough to share its cost, short enough that the GPU
@@ -100,14 +98,15 @@ impl Recorder {
             .iter()
             .map(|u| u.len().next_multiple_of(SLOT))
             .sum::<usize>();
-        if room > ARENA_BYTES {
+        let arena = gpu.arena.raw.size() as usize;
+        if room > arena {
             return Err(Error::TooLarge {
                 what: "the uniforms of a dispatch".into(),
                 given: format!("{room} bytes"),
-                limit: format!("{ARENA_BYTES} bytes"),
+                limit: format!("{arena} bytes on {}", gpu.name()),
             });
         }
-        if self.parameters.len() + room > ARENA_BYTES || self.dispatches >= DISPATCHES {
+        if self.parameters.len() + room > arena || self.dispatches >= DISPATCHES {
             self.flush(gpu, Waiting::NotYet)?;
         }
         if pipeline.is_new() {
@@ -316,12 +315,12 @@ impl Recorder {
             return Ok(None);
         }
         let bytes = self.parameters.len() as u64;
-        let staging = gpu.staging.take(gpu, Direction::ToDevice, bytes)?;
+        let staging = gpu.staging.take_for_parameters(gpu, bytes)?;
         gpu.staging.fill(&staging, &self.parameters)?;
         let mut encoder = gpu
             .device
             .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(staging.raw(), 0, &gpu.arena, 0, bytes);
+        encoder.copy_buffer_to_buffer(staging.raw(), 0, &gpu.arena.raw, 0, bytes);
         self.staging.push(staging);
         std::mem::swap(&mut self.parameters, &mut self.uploaded);
         self.parameters.clear();

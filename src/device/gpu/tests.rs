@@ -32,8 +32,7 @@ impl Bench {
         };
         let [x, y] = [0; 2].map(|_| Array::filled(ITEMS, 1.0f32).expect("memory"));
         let view = |array: &Array<f32>| {
-            let mut residency = array.handle().residency();
-            let view = residency.device_access(&gpu, 0..ITEMS, true, true);
+            let view = array.handle().place_on(&gpu, 0..ITEMS, true);
             view.expect("memory of the GPU")
         };
         let views = [view(&x), view(&y)];
@@ -373,7 +372,7 @@ fn two_threads_that_need_a_pipeline_compile_it_once() {
         for _ in 0..2 {
             scope.spawn(|| {
                 both.wait();
-                let part = GpuPart::to_compile(&bench.gpu, &bench.outline, 0..ITEMS);
+                let part = GpuPart::to_compile(&bench.gpu, &bench.outline, 0..ITEMS, u64::MAX);
                 let args = [part.arg(0), part.arg(1)];
                 part.dispatch(&bench.shader, &args, &[0u32, 0], 1)
                     .expect("compiled");

@@ -89,6 +89,7 @@ fn update(n: usize, flops: f64, places: &[DeviceId]) -> Request<'static> {
         has_cpu: true,
         has_gpu: true,
         returned_bytes: 0,
+        uniform_bytes: 0,
         operands: smallvec![operand(Role::ITEM, Access::ReadWrite, n, &valid)],
     }
 }
@@ -368,14 +369,87 @@ fn arrays_must_fit_the_device() {
     );
     // Items may be spread over several buffers, what is bound whole may not.
     assert!(place(&update(1 << 20, 1.0, &[CPU]), &here, Placement::Gpu(0)).is_ok());
-    for role in [Role::Whole, Role::WholeWindowed] {
-        let whole = rows_against(64, 1, (1 << 18) + 1, role);
-        let error = place(&whole, &here, Placement::Gpu(0)).unwrap_err();
-        assert!(
-            error.to_string().contains("one buffer of 1048580"),
-            "{error}"
-        );
-    }
+    let whole = |role| rows_against(64, 1, (1 << 18) + 1, role);
+    let error = place(&whole(Role::Whole), &here, Placement::Gpu(0)).unwrap_err();
+    assert!(
+        error.to_string().contains("one buffer of 1048580"),
+        "{error}"
+    );
+    assert!(place(&whole(Role::WholeWindowed), &here, Placement::Gpu(0)).is_ok());
+}
+
+/// A GPU that works through more than so many bytes of arrays piece by piece.
+fn with_budget(bytes: u64) -> Machine {
+    let mut small = gpu(0, 1e3);
+    small.limits = Limits {
+        budget_bytes: Some(bytes),
+        memory_bytes: Some(bytes / 2),
+        ..Limits::default()
+    };
+    machine([cpu(), small])
+}
+
+#[test]
+fn what_exceeds_a_budget_is_charged_for_moving_to_and_fro() {
+    let seconds = |request: &Request<'_>, bytes| {
+        planned(request, &with_budget(bytes), Placement::Gpu(0)).parts[0].predicted
+    };
+    let n = 1 << 20;
+    // 4 MiB that are on the GPU, as far as they have room.
+    let here = update(n, 1.0, &[GPU0]);
+    let (plenty, scarce) = (seconds(&here, 64 << 20), seconds(&here, 1 << 20));
+    assert_eq!((plenty.upload, plenty.download), (0.0, 0.0));
+    // 3 MiB at 1e10 bytes per second, and the link's latency, each way.
+    let moving = 5e-6 + 3.0 * f64::from(1 << 20) / 1e10;
+    assert!((scarce.upload - moving).abs() < 1e-9, "{scarce:?}");
+    assert!(scarce.download >= moving, "{scarce:?}");
+    assert!(scarce.launch > plenty.launch, "several dispatches");
+}
+
+#[test]
+fn what_every_piece_reads_whole_must_fit_a_budget_unless_it_is_windowed() {
+    let rows = |role| rows_against(1 << 14, 64, 1 << 20, role);
+    let error = place(&rows(Role::Whole), &with_budget(4 << 20), Placement::Gpu(0)).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("least piece") && text.contains("4194304"),
+        "{text}"
+    );
+    let windowed = rows(Role::WholeWindowed);
+    let pieces = planned(&windowed, &with_budget(4 << 20), Placement::Gpu(0));
+    let plenty = planned(&windowed, &with_budget(64 << 20), Placement::Gpu(0));
+    // It is read again for every piece of the rows.
+    let [few, many] = [&plenty, &pieces].map(|plan| plan.parts[0].predicted.upload);
+    assert!(many > 1.5 * few, "{many} {few}");
+}
+
+#[test]
+fn more_arrays_and_larger_uniforms_than_can_be_bound_are_refused() {
+    let mut small = gpu(0, 1e3);
+    small.limits = Limits {
+        max_arrays: Some(1),
+        max_uniform_bytes: Some(256),
+        ..Limits::default()
+    };
+    let here = machine([cpu(), small]);
+    let two = rows_against(512, 16, 1 << 10, Role::Whole);
+    assert_eq!(devices(&planned(&two, &here, Placement::Auto)), [CPU]);
+    let refusal = |request: &Request<'_>| {
+        let error = place(request, &here, Placement::Gpu(0)).unwrap_err();
+        error.to_string()
+    };
+    assert!(
+        refusal(&two).contains("binds 2 arrays"),
+        "{}",
+        refusal(&two)
+    );
+    let one = update(1 << 20, 1.0, &[CPU]);
+    assert_eq!(devices(&planned(&one, &here, Placement::Gpu(0))), [GPU0]);
+    let large = Request {
+        uniform_bytes: 257,
+        ..one
+    };
+    assert!(refusal(&large).contains("257 bytes"), "{}", refusal(&large));
 }
 
 #[test]

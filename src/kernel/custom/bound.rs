@@ -337,6 +337,8 @@ impl BoundWgsl {
         }
         let mut outline = Outline::new(items, bindings, work).grain(self.block(items));
         outline.has_cpu = kernel.cpu.is_some();
+        let uniforms = kernel.uniforms.iter().map(|uniform| uniform.layout.size);
+        outline.uniform_bytes = uniforms.max().unwrap_or(0);
         Ok(outline)
     }
 }

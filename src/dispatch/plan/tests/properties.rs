@@ -35,13 +35,17 @@ prop_compose! {
 prop_compose! {
     fn any_gpu()(engine in any_engine(1), upload in any_link(), download in any_link(),
                  software in prop::bool::weighted(0.2),
-                 binding in prop::option::of(4u64..(1 << 28)), memory in prop::option::of(4u64..(1 << 30))) -> DeviceModel {
+                 binding in prop::option::of(4u64..(1 << 28)), memory in prop::option::of(4u64..(1 << 30)),
+                 budget in prop::option::of(4096u64..(1 << 30))) -> DeviceModel {
         DeviceModel {
             kind: if software { DeviceKind::Software } else { DeviceKind::Discrete },
             engines: vec![engine],
             upload: Some(upload),
             download: Some(download),
-            limits: Limits { max_binding_bytes: binding, max_buffer_bytes: binding, memory_bytes: memory },
+            limits: Limits {
+                max_binding_bytes: binding, max_buffer_bytes: binding, memory_bytes: memory, budget_bytes: budget,
+                ..Limits::default()
+            },
             ..gpu(0, 1.0)
         }
     }
@@ -94,6 +98,7 @@ prop_compose! {
             has_cpu,
             has_gpu,
             returned_bytes: returned,
+            uniform_bytes: 0,
             operands: operands.into(),
         }
     }
@@ -207,7 +212,10 @@ proptest! {
                 let operands = request.operands.iter().filter(|operand| !whole || operand.role == Role::Whole);
                 operands.map(|o| o.role.elements(&part.range, request.items, o.len).len() as u64 * 4).sum()
             };
-            prop_assert!(device.limits.memory_bytes.is_none_or(|limit| bytes(false) <= limit));
+            let limits = &device.limits;
+            prop_assert!(limits.budget_bytes.is_some() || limits.memory_bytes.is_none_or(|limit| bytes(false) <= limit));
+            // What every piece reads whole is there at a time.
+            prop_assert!(limits.budget_bytes.is_none_or(|limit| bytes(true) <= limit));
             let largest = request.operands.iter().filter(|o| o.role == Role::Whole).map(|o| o.len as u64 * 4).max();
             prop_assert!(device.limits.max_binding_bytes.is_none_or(|limit| largest.unwrap_or(0) <= limit));
             let implemented = if part.device == CPU { request.has_cpu } else { request.has_gpu };
