@@ -112,7 +112,8 @@ fn memory_bytes(_: &wgpu::Adapter) -> Option<u64> {
     None
 }
 
-/// Opens a device with all that the adapter offers and a kernel, built in or a user's own, may have a use for.
+/// Opens a device with all that the adapter offers and a kernel, built in or a user's own, may have a use for, if it passes
+/// the self-test.
 fn open(adapter: &wgpu::Adapter, mut info: GpuInfo, options: &GpuOptions) -> Result<Arc<Gpu>> {
     let useful = super::stamps::FEATURES
         | wgpu::Features::SUBGROUP
@@ -139,7 +140,9 @@ fn open(adapter: &wgpu::Adapter, mut info: GpuInfo, options: &GpuOptions) -> Res
     if let Some(arrays) = options.max_arrays {
         info.limits.max_arrays = info.limits.max_arrays.min(arrays);
     }
-    Gpu::new(device, queue, info, options)
+    let gpu = Gpu::new(device, queue, info, options)?;
+    super::self_test::run(&gpu)?;
+    Ok(gpu)
 }
 
 /// Why no adapter was found, as far as it can be told.

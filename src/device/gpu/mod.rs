@@ -12,6 +12,7 @@ mod pipelines;
 mod pool;
 mod readiness;
 mod recorder;
+mod self_test;
 mod stamps;
 #[cfg(test)]
 mod tests;
