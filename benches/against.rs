@@ -5,6 +5,7 @@
 
 mod support;
 
+use divvy::Durability;
 use divvy::prelude::*;
 use support::nbody_avx512;
 use support::raw_wgpu::{Array as RawArray, RawGpu};
@@ -47,7 +48,59 @@ const PAIRS: &[(&str, MakePair)] = &[
     ("cpu nbody 16384, hand AVX-512", |rt| cpu_nbody(rt, 16_384)),
     ("gpu nbody 4096, raw wgpu", |rt| gpu_nbody(rt, 4096)),
     ("gpu heat 1024^2, raw wgpu", |rt| gpu_heat(rt, 1024)),
+    ("gpu leapfrog 4096 x 50, volatile", |_| {
+        gpu_leapfrog(4096, 50)
+    }),
+    ("gpu leapfrog 16384 x 200, volatile", |_| {
+        gpu_leapfrog(16_384, 200)
+    }),
+    ("gpu axpy 2^8, volatile", |_| gpu_small_call(1 << 8)),
 ];
+
+/// The same calls by runtimes that could bring their results back, and that could not.
+fn with_and_without_record(work: impl Fn(Runtime) -> Box<dyn FnMut()>) -> Option<Pair<'static>> {
+    let [divvy, direct] = [Durability::Recoverable, Durability::Volatile].map(|durability| {
+        let builder = Runtime::builder().no_profile().durability(durability);
+        builder.build().expect("a runtime")
+    });
+    divvy.gpus().next()?;
+    Some(Pair {
+        divvy: work(divvy),
+        direct: work(direct),
+    })
+}
+
+fn gpu_leapfrog(n: usize, steps: usize) -> Option<Pair<'static>> {
+    with_and_without_record(|rt| {
+        let mut bodies = Array::from_slice(&bodies(n)).expect("memory");
+        let [mut velocities, mut accelerations] =
+            [(); 2].map(|()| Array::filled(4 * n, 0.0f32).expect("memory"));
+        Box::new(move || {
+            for _ in 0..steps {
+                let step = leapfrog_step(
+                    1e-4,
+                    SOFTENING,
+                    &mut bodies,
+                    &mut velocities,
+                    &mut accelerations,
+                );
+                rt.run(step.on(Placement::Gpu(0))).expect("leapfrog");
+            }
+            rt.synchronize().expect("done");
+        })
+    })
+}
+
+fn gpu_small_call(n: usize) -> Option<Pair<'static>> {
+    with_and_without_record(|rt| {
+        let x = Array::filled(n, 1.0f32).expect("memory");
+        let mut y = Array::filled(n, 1.0f32).expect("memory");
+        Box::new(move || {
+            rt.run(axpy(1e-9, &x, &mut y).on(Placement::Gpu(0)))
+                .expect("axpy");
+        })
+    })
+}
 
 fn cpu_axpy(rt: &Runtime, n: usize) -> Pair<'_> {
     let x = Array::filled(n, 1.0f32).expect("memory");

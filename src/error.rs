@@ -129,6 +129,23 @@ pub enum Error {
         message: String,
     },
 
+    /// Elements that only a lost GPU held could not be computed again. They are undefined until they are written.
+    #[error(
+        "{array}: the elements {} were lost with {device} ({reason}); write them again, or let a runtime with \
+         `Durability::Recoverable` compute what must not be lost",
+        list(ranges)
+    )]
+    DataLost {
+        /// The array: its name, if it has one, its element type and its length.
+        array: String,
+        /// The elements that are lost, in ascending order.
+        ranges: Vec<std::ops::Range<usize>>,
+        /// The GPU that held them.
+        device: String,
+        /// Why it was lost.
+        reason: String,
+    },
+
     /// The CPU closure of a kernel panicked. Its outputs hold unspecified values until written again.
     #[error("{kernel}: its CPU implementation panicked: {message}")]
     Panicked {
@@ -206,4 +223,10 @@ impl Error {
             because: because(),
         })
     }
+}
+
+/// Ranges for people.
+fn list(ranges: &[std::ops::Range<usize>]) -> String {
+    let ranges: Vec<String> = ranges.iter().map(|range| format!("{range:?}")).collect();
+    ranges.join(", ")
 }

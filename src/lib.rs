@@ -41,7 +41,7 @@ pub mod units;
 
 pub use array::Array;
 pub use device::DeviceId;
-pub use dispatch::{Placement, Report, Run};
+pub use dispatch::{Durability, Placement, Report, Run};
 pub use error::{Error, Result};
 pub use runtime::{Runtime, RuntimeBuilder};
 

@@ -4,20 +4,21 @@ mod builder;
 
 pub use builder::RuntimeBuilder;
 
-use crate::array::{Array, Element, Handle};
+use crate::array::{Array, Element, Handle, Moved};
 use crate::cost::learned::{DeviceSet, KernelKey, Learner};
 use crate::cost::{Calibration, Machine, Step, Survey, Thoroughness};
-use crate::device::gpu::{GpuInfo, GpuMemory, Readiness};
-use crate::device::{DeviceId, Devices};
+use crate::device::gpu::{Gpu, GpuInfo, GpuMemory, Readiness};
+use crate::device::{DeviceId, Devices, Faults, LostGpu, Slot};
 use crate::dispatch::plan::{Request, Residency};
 use crate::dispatch::{
-    Execution, Explanation, Knowledge, Lesson, Outstanding, PartReport, PartTiming, Placement,
-    Plan, PlannedPart, Policy, Recall, Report, Run, Situation, UnderWay, explain, plan, teach,
-    warm_up,
+    Durability, Execution, Explanation, Journal, Knowledge, Lesson, Outstanding, PartReport,
+    PartTiming, Placement, Plan, PlannedPart, Policy, Recall, Recording, Report, Run, Situation,
+    UnderWay, explain, plan, teach, warm_up,
 };
 use crate::error::{Error, Result};
-use crate::kernel::{Call, Kernel, Outline, identity};
+use crate::kernel::{Call, Kernel, Outline, Shared, identity};
 use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,6 +46,8 @@ struct Inner {
     /// What is known of the devices' speed. Declared first: its thread ends before they go.
     survey: Survey,
     devices: Arc<Devices>,
+    /// What was run on GPUs and may have to be run again.
+    journal: Arc<Journal>,
     problems: Vec<String>,
     placement: Placement,
     policy: Policy,
@@ -57,10 +60,63 @@ struct Inner {
     work: UnderWay,
 }
 
+/// Devices that cannot be used, and why not.
+type Unusable = SmallVec<[(DeviceId, Arc<str>); 1]>;
+
+/// How often a call is tried. Each time but the last, another device was lost or full.
+const MOST_ATTEMPTS: usize = 8;
+
+/// The GPUs of a plan.
+type GpusOfPlan = SmallVec<[(DeviceId, Arc<Gpu>); 1]>;
+
+/// The GPU of a plan that an error comes from, if the call may well succeed without it.
+fn culprit(gpus: &GpusOfPlan, error: &Error) -> Option<DeviceId> {
+    let full = match error {
+        Error::DeviceMemory { device, .. } => Some(device),
+        Error::DeviceLost { .. } | Error::Gpu { .. } | Error::DataLost { .. } => None,
+        _ => return None,
+    };
+    let is_at_fault = |gpu: &Gpu| match full {
+        Some(full) => *full == gpu.name(),
+        None => {
+            gpu.probe();
+            gpu.is_lost()
+        }
+    };
+    let found = gpus.iter().find(|(_, gpu)| is_at_fault(gpu));
+    // One that was opened again since the call was planned may be lost by now too.
+    let any = || {
+        gpus.first()
+            .filter(|_| matches!(error, Error::DeviceLost { .. }))
+    };
+    found.or_else(any).map(|(device, _)| *device)
+}
+
+/// How a call is to run.
+struct Planned {
+    plan: Plan,
+    /// Whether what it takes will say something.
+    teaches: bool,
+}
+
+/// What became of a call.
+struct Done<T> {
+    value: T,
+    moved: Moved,
+    timings: SmallVec<[PartTiming; 2]>,
+}
+
+/// Why nothing became of a call.
+struct Failed {
+    error: Error,
+    /// Whether some of it had been computed or queued.
+    has_begun: bool,
+}
+
 impl Inner {
     /// Lets the learner have the times that GPUs' clocks show by now.
     fn learn_what_is_done(&self) {
-        self.devices.gpus.iter().for_each(|gpu| gpu.look());
+        self.devices.working().for_each(|(_, gpu)| gpu.look());
         self.outstanding.teach(&self.learner);
     }
 }
@@ -90,6 +146,7 @@ impl Runtime {
         let choices = (inner.placement.clone(), inner.policy);
         Ok(Self::of(
             devices,
+            Arc::clone(&inner.journal),
             inner.problems.clone(),
             survey,
             learner,
@@ -99,6 +156,7 @@ impl Runtime {
 
     fn of(
         devices: Arc<Devices>,
+        journal: Arc<Journal>,
         problems: Vec<String>,
         survey: Survey,
         learner: Arc<Learner>,
@@ -107,6 +165,7 @@ impl Runtime {
         let inner = Inner {
             survey,
             devices,
+            journal,
             problems,
             placement,
             policy,
@@ -127,63 +186,179 @@ impl Runtime {
     /// operation finds that it is done. It teaches nothing while the speed of its devices is a guess
     /// ([`Runtime::is_measured`]), or if a very short call used the plan of an earlier one again.
     ///
-    /// While a GPU that would be chosen compiles a kernel's pipelines, the call runs on the best device that need not.
+    /// While a GPU that would be chosen compiles a kernel's pipelines, the call runs on the best device that need not. If a
+    /// GPU is lost or full, the call runs elsewhere, from the state before it, even if that GPU was asked for.
     ///
     /// # Errors
     /// If the arguments do not fit together, the placement cannot be used, no device can run the kernel, or one fails.
     /// Arrays that the call writes then hold unspecified values.
     pub fn run<K: Kernel>(&self, call: Call<'_, K>) -> Result<Run<K::Output>> {
         let started = Instant::now();
-        let inner = &*self.inner;
+        self.inner.devices.look_after_gpus();
         let outline = self.outline(&call)?;
         let identity = identity(&call.kernel);
-        let name = call.kernel.name().to_owned();
-        let implementation = call.kernel.implementation();
         let situation = self.situation(&call, &outline, identity);
+        let planned = self.decide(&call, &outline, situation)?;
+        if planned.plan.awaits.is_empty() && planned.plan.is_on_cpu() {
+            let done = self.execute(&call.kernel, identity, &planned.plan, None);
+            let done = done.map_err(|failed| failed.error)?;
+            return Ok(self.conclude(&call.kernel, &outline, planned, done, started));
+        }
+        // The kernel may be needed after the call: to compile it in the background, and to run it again.
+        let call = Call {
+            kernel: Shared(Arc::new(call.kernel)),
+            placement: call.placement,
+            read_back: call.read_back,
+            borrows: call.borrows,
+        };
+        self.compile_ahead(&call.kernel.0, outline.items, planned.plan.awaits);
+        let (planned, done) = self.execute_despite_faults(&call, &outline, planned)?;
+        Ok(self.conclude(&call.kernel, &outline, planned, done, started))
+    }
+
+    /// The plan of a call: a new one, or that of an earlier call in the same situation.
+    fn decide<K: Kernel>(
+        &self,
+        call: &Call<'_, K>,
+        outline: &Outline,
+        situation: Option<Situation>,
+    ) -> Result<Planned> {
+        let inner = &*self.inner;
         let recalled = situation.and_then(|here| inner.recall.find(here, outline.items));
-        let mut teaches = false;
-        let plan = match recalled {
-            Some(plan) => plan,
-            None => {
-                // The first call may have to wait until the machine is measured, and times over guesses teach nothing.
-                let guesses = inner.survey.guesses();
-                let plan = self.plan_outlined(&call, &outline)?;
-                let guessed =
-                    |guesses: DeviceSet| plan.parts.iter().any(|p| guesses.contains(p.device));
-                teaches = guesses.is_some_and(|guesses| !guessed(guesses));
-                if let Some(here) = situation {
-                    inner.recall.keep(here, &plan);
-                }
-                plan
-            }
-        };
+        if let Some(plan) = recalled.filter(|plan| plan.is_on_cpu() || !inner.devices.any_lost()) {
+            return Ok(Planned {
+                plan,
+                teaches: false,
+            });
+        }
+        // The first call may have to wait until the machine is measured, and times over guesses teach nothing.
+        let guesses = inner.survey.guesses();
+        let plan = self.plan_outlined(call, outline, &[])?;
+        let guessed = |guesses: DeviceSet| plan.parts.iter().any(|p| guesses.contains(p.device));
+        let teaches = guesses.is_some_and(|guesses| !guessed(guesses));
+        if let Some(here) = situation {
+            inner.recall.keep(here, &plan);
+        }
+        Ok(Planned { plan, teaches })
+    }
+
+    /// Runs a kernel as planned; `recording` keeps a record of it.
+    fn execute<K: Kernel>(
+        &self,
+        kernel: &K,
+        identity: u64,
+        plan: &Plan,
+        recording: Option<&Recording>,
+    ) -> Result<Done<K::Output>, Failed> {
         let on_cpu = |part: &&PlannedPart| part.device == DeviceId::Cpu;
-        let _busy = inner.work.begin(
-            plan.parts
-                .iter()
-                .filter(on_cpu)
-                .map(|p| p.predicted.compute),
-        );
-        let mut execution = Execution::new(&inner.devices, &plan);
-        let value = if plan.awaits.is_empty() {
-            call.kernel.execute(&mut execution)?
-        } else {
-            let kernel = Arc::new(call.kernel);
-            self.compile_ahead(&kernel, outline.items, plan.awaits);
-            kernel.execute(&mut execution)?
-        };
-        let moved = execution.moved();
-        let timings = execution.finish(identity);
+        let parts = plan.parts.iter().filter(on_cpu);
+        let _busy = self.inner.work.begin(parts.map(|p| p.predicted.compute));
+        let mut execution = Execution::new(&self.inner.devices, plan).recorded(recording);
+        let outcome = kernel.execute(&mut execution);
+        let outcome = outcome.and_then(|value| execution.secure_what_was_made().map(|()| value));
+        match outcome {
+            Ok(value) => Ok(Done {
+                value,
+                moved: execution.moved(),
+                timings: execution.finish(identity),
+            }),
+            Err(error) => Err(Failed {
+                error,
+                has_begun: execution.has_begun(),
+            }),
+        }
+    }
+
+    /// Runs a call as planned and, if a GPU is lost or full meanwhile, as it is then planned without that one, from the
+    /// state before the call.
+    fn execute_despite_faults<K: Kernel>(
+        &self,
+        call: &Call<'_, Shared<K>>,
+        outline: &Outline,
+        mut planned: Planned,
+    ) -> Result<(Planned, Done<K::Output>)> {
+        let (kernel, journal) = (&call.kernel.0, &self.inner.journal);
+        let identity = identity(&**kernel);
+        let (mut failed, mut attempts) = (Unusable::new(), 0);
+        loop {
+            let gpus = self.gpus_of(&planned.plan);
+            let is_measured = |device| self.is_measured(device);
+            let recording = journal.open(kernel, &planned.plan, is_measured);
+            let outcome = self.execute(&**kernel, identity, &planned.plan, recording.as_ref());
+            let fault = match outcome {
+                Ok(done) => {
+                    recording
+                        .into_iter()
+                        .for_each(|recording| journal.close(recording));
+                    return Ok((planned, done));
+                }
+                Err(fault) => fault,
+            };
+            attempts += 1;
+            // Without a record, what was changed halfway stays so.
+            let can_go_on = recording.is_some() || !fault.has_begun;
+            let culprit = culprit(&gpus, &fault.error);
+            let is_loss = matches!(
+                fault.error,
+                Error::DeviceLost { .. } | Error::DataLost { .. }
+            );
+            let goes_on = can_go_on && attempts < MOST_ATTEMPTS && (culprit.is_some() || is_loss);
+            let restored = match &recording {
+                Some(recording) if goes_on => journal.recover(&recording.reads(), None),
+                _ => Ok(()),
+            };
+            recording
+                .into_iter()
+                .for_each(|recording| journal.abandon(recording));
+            if !goes_on {
+                return Err(fault.error);
+            }
+            restored?;
+            let mut read = outline.bindings.iter().filter(|b| b.access.reads());
+            read.try_for_each(|binding| binding.array.bring_back())?;
+            tracing::warn!(kernel = kernel.name(), error = %fault.error, "running the call again");
+            failed.extend(culprit.map(|device| (device, fault.error.to_string().into())));
+            planned = Planned {
+                plan: self.plan_outlined(call, outline, &failed)?,
+                teaches: false,
+            };
+        }
+    }
+
+    /// The GPUs that have a part in a plan, and work.
+    fn gpus_of(&self, plan: &Plan) -> GpusOfPlan {
+        let parts = plan.parts.iter();
+        parts
+            .filter_map(|part| match part.device {
+                DeviceId::Cpu => None,
+                DeviceId::Gpu(index) => {
+                    let slot = self.inner.devices.slot(index).ok()?;
+                    Some((part.device, slot.latest()))
+                }
+            })
+            .collect()
+    }
+
+    /// Teaches what a call took, and reports it.
+    fn conclude<K: Kernel>(
+        &self,
+        kernel: &K,
+        outline: &Outline,
+        Planned { plan, teaches }: Planned,
+        done: Done<K::Output>,
+        started: Instant,
+    ) -> Run<K::Output> {
         let seconds = started.elapsed().as_secs_f64();
+        let name = kernel.name().to_owned();
         if teaches {
             let key = KernelKey {
                 name: &name,
                 element_type: outline.element_type(),
-                implementation,
+                implementation: kernel.implementation(),
             };
-            self.teach(&key, &plan, &timings, seconds);
+            self.teach(&key, &plan, &done.timings, seconds);
         }
-        let parts = plan.parts.iter().zip(timings);
+        let parts = plan.parts.iter().zip(done.timings);
         let parts = parts.map(|(part, timing)| PartReport {
             device: part.device,
             range: part.range.clone(),
@@ -197,9 +372,12 @@ impl Runtime {
             predicted_seconds: plan.predicted_seconds,
             seconds,
             exploring: plan.exploring,
-            moved,
+            moved: done.moved,
         };
-        Ok(Run { value, report })
+        Run {
+            value: done.value,
+            report,
+        }
     }
 
     /// All that the plan of a call depends on besides what was learned; `None` if that is more than can be told quickly.
@@ -259,7 +437,7 @@ impl Runtime {
             if let DeviceId::Gpu(index) = device
                 && let Ok(gpu) = self.inner.devices.gpu(index)
             {
-                warm_up(Arc::clone(kernel), 0..items, gpu);
+                warm_up(Arc::clone(kernel), 0..items, &gpu);
             }
         }
     }
@@ -273,11 +451,12 @@ impl Runtime {
         self.inner.learn_what_is_done();
         let outline = self.outline(call)?;
         let request = self.request(call, &outline);
+        let knowledge = self.knowledge(call, &request, &[]);
         explain(
             &request,
             &*self.machine()?,
-            &self.knowledge(call, &request),
-            self.placement_of(call),
+            &knowledge,
+            &self.placement_of(call).without(&knowledge.unusable),
             &self.inner.policy,
         )
     }
@@ -299,18 +478,40 @@ impl Runtime {
     /// # }
     /// ```
     pub fn plan<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Plan> {
-        self.plan_outlined(call, &self.outline(call)?)
+        self.plan_outlined(call, &self.outline(call)?, &[])
     }
 
-    fn plan_outlined<K: Kernel>(&self, call: &Call<'_, K>, outline: &Outline) -> Result<Plan> {
+    /// Plans a call without the devices that already failed to run it. If nothing else can, lost GPUs are opened again.
+    fn plan_outlined<K: Kernel>(
+        &self,
+        call: &Call<'_, K>,
+        outline: &Outline,
+        failed: &[(DeviceId, Arc<str>)],
+    ) -> Result<Plan> {
+        let machine = self.machine()?;
         let request = self.request(call, outline);
-        plan(
-            &request,
-            &*self.machine()?,
-            &self.knowledge(call, &request),
-            self.placement_of(call),
-            &self.inner.policy,
-        )
+        let decide = || {
+            let knowledge = self.knowledge(call, &request, failed);
+            let placement = self.placement_of(call).without(&knowledge.unusable);
+            if let Cow::Owned(left) = &placement {
+                let asked = self.placement_of(call);
+                tracing::warn!(%asked, %left, "a GPU that was asked for cannot be used");
+            }
+            plan(
+                &request,
+                &machine,
+                &knowledge,
+                &placement,
+                &self.inner.policy,
+            )
+        };
+        let planned = decide();
+        if let Err(Error::Infeasible { .. }) = &planned
+            && self.inner.devices.open_all_now()
+        {
+            return decide();
+        }
+        planned
     }
 
     fn outline<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Outline> {
@@ -336,18 +537,26 @@ impl Runtime {
     }
 
     /// What is known beyond the rates of the machine: what was learned of the kernel, and what the devices are doing.
-    fn knowledge<K: Kernel>(&self, call: &Call<'_, K>, request: &Request<'_>) -> Knowledge {
+    fn knowledge<K: Kernel>(
+        &self,
+        call: &Call<'_, K>,
+        request: &Request<'_>,
+        failed: &[(DeviceId, Arc<str>)],
+    ) -> Knowledge {
         let inner = &*self.inner;
+        let lost = inner.devices.lost();
+        let lost = lost.map(|gpu| (DeviceId::Gpu(gpu.index), gpu.to_string().into()));
         let mut knowledge = Knowledge {
             experience: inner.learner.experience(&request.kernel),
             allowance: inner.learner.allowance(),
+            unusable: lost.chain(failed.iter().cloned()).collect(),
             ..Knowledge::default()
         };
         if !request.has_gpu {
             return knowledge;
         }
         let identity = identity(&call.kernel);
-        for (index, gpu) in inner.devices.gpus.iter().enumerate() {
+        for (index, gpu) in inner.devices.working() {
             let device = DeviceId::Gpu(index);
             if gpu.readiness(identity) != Readiness::Ready {
                 knowledge.compiling = knowledge.compiling.with(device);
@@ -383,7 +592,7 @@ impl Runtime {
             DeviceId::Cpu => array.fetch(),
             DeviceId::Gpu(index) => {
                 let gpu = self.inner.devices.gpu(index)?;
-                array.place_on(gpu, 0..array.len(), true).map(drop)
+                array.prefetch(&gpu)
             }
         }
     }
@@ -391,20 +600,14 @@ impl Runtime {
     /// Submits all recorded GPU work, without waiting for it. Reading an array does this by itself; call it to let a
     /// GPU begin while the host does something else.
     pub fn flush(&self) -> Result<()> {
-        self.inner
-            .devices
-            .gpus
-            .iter()
-            .try_for_each(|gpu| gpu.flush())
+        let mut working = self.inner.devices.working();
+        working.try_for_each(|(_, gpu)| gpu.flush())
     }
 
     /// Waits until all work is done on every device.
     pub fn synchronize(&self) -> Result<()> {
-        self.inner
-            .devices
-            .gpus
-            .iter()
-            .try_for_each(|gpu| gpu.wait_for_all())?;
+        let mut working = self.inner.devices.working();
+        working.try_for_each(|(_, gpu)| gpu.wait_for_all())?;
         self.inner.learn_what_is_done();
         Ok(())
     }
@@ -441,12 +644,44 @@ impl Runtime {
 
     /// The GPUs, in the order of their numbers.
     pub fn gpus(&self) -> impl ExactSizeIterator<Item = &GpuInfo> {
-        self.inner.devices.gpus.iter().map(|gpu| gpu.info())
+        self.inner.devices.gpus.iter().map(Slot::info)
+    }
+
+    /// The GPUs that are lost for now. They are opened again after a while; everything runs elsewhere meanwhile.
+    pub fn lost_gpus(&self) -> Vec<LostGpu> {
+        self.inner.devices.lost().collect()
+    }
+
+    /// What becomes of results that exist only on a GPU when it is lost.
+    pub fn durability(&self) -> Durability {
+        self.inner.journal.durability()
+    }
+
+    /// The calls that are kept to be run again should a GPU be lost, and the bytes that are kept for them.
+    #[doc(hidden)]
+    pub fn journal(&self) -> (usize, usize) {
+        (self.inner.journal.len(), self.inner.journal.kept_bytes())
+    }
+
+    /// Opens lost GPUs again at once, whether or not their time has come; whether one of them works then, for tests.
+    #[doc(hidden)]
+    pub fn reopen_gpus(&self) -> bool {
+        self.inner.devices.open_all_now()
+    }
+
+    /// Has faults happen on a GPU, for tests.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDevice`].
+    #[doc(hidden)]
+    pub fn faults<T>(&self, gpu: usize, see: impl FnOnce(&Faults) -> T) -> Result<T> {
+        Ok(self.inner.devices.slot(gpu)?.with_faults(see))
     }
 
     /// How much memory of each GPU is taken, in the order of their numbers.
     pub fn gpu_memory(&self) -> impl ExactSizeIterator<Item = GpuMemory> {
-        self.inner.devices.gpus.iter().map(|gpu| gpu.memory())
+        let slots = self.inner.devices.gpus.iter();
+        slots.map(|slot| slot.latest().memory())
     }
 
     /// Why there are no more GPUs than [`Runtime::gpus`] lists: one line for each that cannot be used.
@@ -521,7 +756,7 @@ impl Runtime {
         let places = array.residency();
         let mut residency = Residency::new();
         residency.push((DeviceId::Cpu, places.valid_on_host().clone()));
-        for (index, gpu) in self.inner.devices.gpus.iter().enumerate() {
+        for (index, gpu) in self.inner.devices.working() {
             let valid = places.valid_on(gpu.id());
             if !valid.is_empty() {
                 residency.push((DeviceId::Gpu(index), valid));
@@ -548,7 +783,7 @@ impl std::fmt::Debug for Runtime {
 fn check_machine(machine: &Machine, devices: &Devices) -> Result<()> {
     for model in &machine.devices {
         if let DeviceId::Gpu(index) = model.id {
-            devices.gpu(index)?;
+            devices.slot(index)?;
         }
         if model.engines.is_empty() {
             return Err(Error::Setting {

@@ -10,6 +10,7 @@ mod matrix;
 mod range_set;
 mod read_back;
 mod rehearsal;
+mod replay;
 mod residency;
 
 pub use element::{Element, ElementType};
@@ -17,15 +18,18 @@ pub(crate) use matrix::Operand;
 pub use matrix::{Matrix, MatrixMut};
 pub use range_set::RangeSet;
 pub(crate) use rehearsal::Rehearsal;
-pub(crate) use residency::{DeviceView, Fit, Moved};
+pub(crate) use replay::ReplayTurn;
+pub(crate) use residency::{
+    DeviceCopy, DeviceView, Elements, Fit, Moved, Residency, Uses, Version,
+};
 
 use crate::device::gpu::{Evict, Evicted, ExtentId, Gate, Gpu, Victims};
 use crate::error::{Error, Result};
-use host::HostBuffer;
-use residency::Residency;
+pub(crate) use host::HostBuffer;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 
 /// A one-dimensional array of `f32`, `u32` or `i32`, valid wherever it was last used.
 ///
@@ -100,14 +104,25 @@ impl<T: Element> Array<T> {
             Storage {
                 len,
                 ty: T::TYPE,
+                born: residency::now(),
+                name: OnceLock::new(),
                 rehearsed: rehearsal::is_under_way(),
+                is_owned: AtomicBool::new(true),
                 residency: Mutex::new(residency),
+                stand_in: OnceLock::new(),
             }
         });
         Self {
             handle: Handle { storage },
             element: PhantomData,
         }
+    }
+
+    /// The same array with a name for messages, such as the one that says what of it was lost with a GPU. The first name
+    /// stays.
+    pub fn named(self, name: impl Into<String>) -> Self {
+        let _ = self.handle.storage.name.set(name.into());
+        self
     }
 
     /// How many elements the array has.
@@ -206,6 +221,12 @@ impl<T: Element> Array<T> {
     }
 }
 
+impl<T: Element> Drop for Array<T> {
+    fn drop(&mut self) {
+        self.handle.storage.is_owned.store(false, Ordering::Relaxed);
+    }
+}
+
 impl<T: Element> From<Vec<T>> for Array<T> {
     fn from(elements: Vec<T>) -> Self {
         Self::from_vec(elements)
@@ -256,18 +277,59 @@ impl<T> DerefMut for WriteGuard<'_, T> {
 
 /// A counted reference to an array without its element type: what kernels keep.
 ///
-/// A handle gives no access to the elements; kernels reach those through the parts they are given.
+/// A handle gives no access to the elements; kernels reach those through the parts they are given. What was computed on a
+/// GPU that is lost is computed again as long as there is the [`Array`], or a call with one of its handles followed on
+/// that.
 #[derive(Clone)]
 pub struct Handle {
     storage: Arc<Storage>,
 }
 
+/// A reference to an array that does not keep it.
+#[derive(Clone)]
+pub(crate) struct WeakHandle {
+    storage: Weak<Storage>,
+}
+
+impl WeakHandle {
+    /// The array, if there is anybody who keeps it.
+    pub(crate) fn upgrade(&self) -> Option<Handle> {
+        let storage = self.storage.upgrade()?;
+        Some(Handle { storage })
+    }
+
+    /// Whether it is a reference to that array.
+    pub(crate) fn is_of(&self, array: &Handle) -> bool {
+        std::ptr::eq(self.storage.as_ptr(), Arc::as_ptr(&array.storage))
+    }
+
+    /// A number that no other array has as long as this one is referred to.
+    pub(crate) fn id(&self) -> usize {
+        self.storage.as_ptr().addr()
+    }
+}
+
+impl std::fmt::Debug for WeakHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.upgrade() {
+            Some(array) => array.fmt(f),
+            None => f.write_str("a dropped array"),
+        }
+    }
+}
+
 struct Storage {
     len: usize,
     ty: ElementType,
+    born: Version,
+    name: OnceLock<String>,
     /// Whether it was made in a rehearsal, and not by or for the caller.
     rehearsed: bool,
+    /// Whether somebody may still ask for its elements: false once its `Array` is dropped, unless a later call uses it.
+    is_owned: AtomicBool,
     residency: Mutex<Residency>,
+    /// What replays see in place of the residency.
+    stand_in: OnceLock<Box<Mutex<Residency>>>,
 }
 
 impl Evict for Storage {
@@ -440,18 +502,29 @@ impl Handle {
         self.len() * self.element_type().size()
     }
 
-    /// The start of the array's host memory, where `range` is made valid if its values are needed (`fetch`) and the
-    /// only valid place if it will change (`write`); and the borrow that keeps others from clashing with this access.
-    ///
-    /// The borrow checker already forbids a clash for who uses [`Array`]; handles can be cloned, so it is checked here.
     /// Takes note that the host uses what is in `range`.
     fn read_by_host(&self, range: &Range<usize>) {
         let share = range.len() as f32 / self.len().max(1) as f32;
         self.residency().read_back().read_by_host(share);
     }
 
+    /// The start of the array's host memory, where `range` is made valid if its values are needed (`fetch`) and the
+    /// only valid place if it will change (`write`); and the borrow that keeps others from clashing with this access.
+    ///
+    /// The borrow checker already forbids a clash for who uses [`Array`]; handles can be cloned, so it is checked here.
     pub(crate) fn borrow_on_host(
         &self,
+        range: Range<usize>,
+        fetch: bool,
+        write: bool,
+    ) -> Result<(*mut u8, HostBorrow<'_>)> {
+        self.borrow_for(None, range, fetch, write)
+    }
+
+    /// [`Handle::borrow_on_host`]; `uses` keeps a record of it if it is for a call that may be run again.
+    pub(crate) fn borrow_for(
+        &self,
+        uses: Option<&Arc<Uses>>,
         range: Range<usize>,
         fetch: bool,
         write: bool,
@@ -459,26 +532,194 @@ impl Handle {
         if !self.storage.rehearsed && rehearsal::is_under_way() {
             return Err(rehearsal::refusal());
         }
-        let mut residency = self.residency();
-        residency.borrow(write)?;
+        let uses = uses.filter(|uses| self.storage.born < uses.version);
+        let start = self.despite_losses(&range, || {
+            let mut residency = self.residency();
+            residency.check_borrow(write)?;
+            if let Some(uses) = uses {
+                residency.begin_history();
+                residency.record(self, &range, (fetch, false), uses);
+            }
+            let start = residency.host_access(range.clone(), fetch, write)?;
+            if let Some(uses) = uses.filter(|_| write) {
+                residency.record(self, &range, (false, true), uses);
+                residency.arrived_on_host(&range);
+            }
+            residency.borrow(write)?;
+            Ok(start)
+        })?;
         let borrow = HostBorrow {
             handle: self,
             exclusive: write,
         };
-        let start = residency.host_access(range, fetch, write);
-        // Before the borrow can be dropped, which takes the lock again.
-        drop(residency);
-        Ok((start?, borrow))
+        Ok((start, borrow))
+    }
+
+    /// Makes a range valid on the host, besides where it is.
+    pub(crate) fn fetch_range(&self, range: Range<usize>) -> Result<Moved> {
+        self.despite_losses(&range, || {
+            let mut residency = self.residency();
+            residency.host_access(range.clone(), true, false)?;
+            Ok(residency.take_moved())
+        })
+    }
+
+    /// Makes all of it present on a GPU.
+    ///
+    /// # Errors
+    /// [`Error::DeviceMemory`] if there is no room for it.
+    pub(crate) fn prefetch(&self, gpu: &Arc<Gpu>) -> Result<()> {
+        let all = 0..self.len();
+        self.despite_losses(&all, || self.place_on(gpu, all.clone(), true).map(drop))
+    }
+
+    /// Brings back what was lost of it.
+    ///
+    /// # Errors
+    /// [`Error::DataLost`] if that cannot be done.
+    pub(crate) fn bring_back(&self) -> Result<()> {
+        let all = 0..self.len();
+        self.despite_losses(&all, || self.residency().check_not_lost(&all))
+    }
+
+    /// Notes that a call is about to use a range on a GPU: where a view shows what it writes, if it writes. `uses` keeps a
+    /// record of it if it may have to be run again.
+    pub(crate) fn used_on_device(
+        &self,
+        view: Option<&DeviceView>,
+        range: &Range<usize>,
+        (reads, writes): (bool, bool),
+        uses: Option<&Arc<Uses>>,
+    ) -> Result<()> {
+        let uses = uses.filter(|uses| self.storage.born < uses.version);
+        let written = view.filter(|_| writes);
+        if uses.is_none() && written.is_none() {
+            return Ok(());
+        }
+        let mut residency = self.residency();
+        if uses.is_some() {
+            residency.begin_history();
+        }
+        if let Some(view) = written {
+            residency.written_on_device(view, range)?;
+        }
+        match uses {
+            Some(uses) => {
+                self.storage.is_owned.store(true, Ordering::Relaxed);
+                residency.record(self, range, (reads, writes), uses);
+            }
+            None => residency.written_without_record(range),
+        }
+        Ok(())
+    }
+
+    /// Does something that needs `range`, after bringing back what was lost of that, if need be. Nobody may call this who
+    /// holds the lock of an array, or views.
+    fn despite_losses<T>(
+        &self,
+        range: &Range<usize>,
+        mut access: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        /// Every further GPU may be lost meanwhile.
+        const ATTEMPTS: usize = 8;
+        let mut attempts = 0;
+        loop {
+            let error = match access() {
+                Err(error @ (Error::DeviceLost { .. } | Error::DataLost { .. })) => error,
+                Err(error @ Error::Gpu { .. }) => {
+                    self.residency().probe();
+                    error
+                }
+                outcome => return outcome,
+            };
+            attempts += 1;
+            let rescue = self.residency().rescue(range);
+            match rescue {
+                // The GPU on which it was to be is lost, and nothing else.
+                None => return Err(error),
+                Some(_) if attempts == ATTEMPTS || replay::is_under_way() => return Err(error),
+                Some(None) => return Err(self.data_lost(range)),
+                Some(Some(rescue)) => {
+                    let outcome = rescue.rescue(self);
+                    // Whatever became of other arrays.
+                    if !self.residency().lost_within(range).is_empty() {
+                        outcome?;
+                        return Err(self.data_lost(range));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The error that says which elements of `range` are lost.
+    fn data_lost(&self, range: &Range<usize>) -> Error {
+        let residency = self.residency();
+        let ranges = residency.lost_within(range);
+        let (device, reason) = residency.loss();
+        Error::DataLost {
+            array: self.to_string(),
+            ranges,
+            device,
+            reason,
+        }
+    }
+
+    /// Whether somebody may still ask for the elements.
+    pub(crate) fn is_owned(&self) -> bool {
+        self.storage.is_owned.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was made at that moment or later.
+    pub(crate) fn is_born_since(&self, moment: Version) -> bool {
+        self.storage.born >= moment
+    }
+
+    /// A reference that does not keep the array.
+    pub(crate) fn downgrade(&self) -> WeakHandle {
+        WeakHandle {
+            storage: Arc::downgrade(&self.storage),
+        }
     }
 
     /// Where the elements are. Held only for the time of one decision or one transfer.
     pub(crate) fn residency(&self) -> MutexGuard<'_, Residency> {
+        let residency = if replay::replaces(self.storage.born) {
+            self.stand_in()
+        } else {
+            &self.storage.residency
+        };
         // A panic while the lock was held can only come from a failed assertion below; the sets are consistent
         // between statements, so the data stays usable.
-        self.storage
-            .residency
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        residency.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the elements are, for everybody but a replay.
+    pub(crate) fn real_residency(&self) -> MutexGuard<'_, Residency> {
+        let residency = &self.storage.residency;
+        residency.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stand_in(&self) -> &Mutex<Residency> {
+        let make = || Box::new(Mutex::new(self.real_residency().stand_in()));
+        self.storage.stand_in.get_or_init(make)
+    }
+
+    /// Lets go of what replays left in the stand-in.
+    pub(crate) fn clear_stand_in(&self) {
+        if let Some(stand_in) = self.storage.stand_in.get() {
+            let mut stand_in = stand_in.lock().unwrap_or_else(PoisonError::into_inner);
+            *stand_in = stand_in.stand_in();
+        }
+    }
+}
+
+impl std::fmt::Display for Handle {
+    /// The name, if it has one, and the type.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(name) = self.storage.name.get() {
+            write!(f, "`{name}` ")?;
+        }
+        write!(f, "[{}; {}]", self.element_type(), self.len())
     }
 }
 

@@ -131,6 +131,14 @@ impl From<Range<usize>> for RangeSet {
     }
 }
 
+impl FromIterator<Range<usize>> for RangeSet {
+    fn from_iter<I: IntoIterator<Item = Range<usize>>>(ranges: I) -> Self {
+        let mut set = Self::new();
+        ranges.into_iter().for_each(|range| set.insert(range));
+        set
+    }
+}
+
 impl std::fmt::Debug for RangeSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(&self.ranges).finish()

@@ -11,14 +11,21 @@
 //!
 //! Host memory and device buffers are allocated at first use. Host memory that is not yet allocated counts as zeros.
 
+mod history;
+mod versions;
+
+pub(crate) use history::{DeviceCopy, Elements, Uses};
+pub(crate) use versions::{Version, now, tick};
+
 use super::ElementType;
 use super::host::HostBuffer;
 use super::range_set::RangeSet;
 use super::read_back::ReadBack;
 use crate::device::gpu::{
-    DeviceBuffer, Evict, Evicted, ExtentId, Gpu, GpuId, Registration, Victims,
+    DeviceBuffer, Evict, Evicted, ExtentId, Gpu, GpuId, Registration, Rescue, Victims,
 };
 use crate::error::{Error, Result};
+use history::History;
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
@@ -78,6 +85,8 @@ pub(crate) struct Residency {
     borrows: u32,
     moved: Moved,
     read_back: ReadBack,
+    /// Present once a call that may be run again has used the array.
+    history: Option<Box<History>>,
 }
 
 const EXCLUSIVE: u32 = u32::MAX;
@@ -126,6 +135,7 @@ impl Residency {
             borrows: 0,
             moved: Moved::default(),
             read_back: ReadBack::default(),
+            history: None,
         }
     }
 
@@ -173,17 +183,20 @@ impl Residency {
     }
 
     /// The array's start on the host, after making `range` present there if its values are needed (`fetch`), and
-    /// the only valid place if it is about to change (`write`). The caller must have been counted in by `borrow` meanwhile.
+    /// the only valid place if it is about to change (`write`). The caller must be counted in by `borrow` afterwards.
     pub(crate) fn host_access(
         &mut self,
         range: Range<usize>,
         fetch: bool,
         write: bool,
     ) -> Result<*mut u8> {
-        let start = self.host_start()?;
         if fetch && !self.host_valid.contains(&range) {
             self.fetch_to_host(range.clone())?;
         }
+        if write {
+            self.written_by_host(&range)?;
+        }
+        let start = self.host_start()?;
         if write {
             self.host_valid.insert(range.clone());
             self.extents
@@ -308,6 +321,7 @@ impl Residency {
     fn only_in(&self, at: usize) -> RangeSet {
         let mut only = self.extents[at].valid.clone();
         let others = self.extents.iter().enumerate().filter(|(i, _)| *i != at);
+        let others = others.filter(|(_, e)| !e.gpu.is_lost());
         let elsewhere = others.map(|(_, e)| &e.valid);
         for valid in elsewhere.chain([&self.host_valid]) {
             valid.iter().for_each(|range| only.remove(range));
@@ -317,14 +331,20 @@ impl Residency {
 
     /// Counts a borrow of the host memory in; refused if it clashes with one that is alive.
     pub(super) fn borrow(&mut self, exclusive: bool) -> Result<()> {
-        if self.borrows == EXCLUSIVE || (exclusive && self.borrows > 0) {
-            return Err(Self::clash());
-        }
+        self.check_borrow(exclusive)?;
         self.borrows = if exclusive {
             EXCLUSIVE
         } else {
             self.borrows + 1
         };
+        Ok(())
+    }
+
+    /// Whether the host memory may be borrowed now.
+    pub(super) fn check_borrow(&self, exclusive: bool) -> Result<()> {
+        if self.borrows == EXCLUSIVE || (exclusive && self.borrows > 0) {
+            return Err(Self::clash());
+        }
         Ok(())
     }
 
@@ -353,14 +373,19 @@ impl Residency {
     /// Downloads what is missing on the host from whichever extents hold it.
     fn fetch_to_host(&mut self, range: Range<usize>) -> Result<()> {
         let size = self.ty.size();
+        self.keep_stale_host_memory(&range)?;
         let start = self.host_start()?;
         for i in 0..self.extents.len() {
             let extent = &self.extents[i];
+            if extent.gpu.is_lost() {
+                continue;
+            }
             let wanted: SmallVec<[Range<usize>; 4]> = self
                 .host_valid
                 .missing(range.clone())
                 .flat_map(|r| extent.valid.overlap(r))
                 .collect();
+            let mut arrived = SmallVec::<[Range<usize>; 4]>::new();
             for part in wanted {
                 let bytes = part.len() * size;
                 // SAFETY: the range lies in the array's host memory. Nobody else touches it: it is invalid on the
@@ -370,14 +395,71 @@ impl Residency {
                 let offset = (part.start - extent.range.start) * size;
                 extent.gpu.download(&extent.buffer, offset as u64, target)?;
                 self.moved.to_host += bytes as u64;
+                arrived.push(part);
+            }
+            for part in arrived {
+                self.arrived_on_host(&part);
                 self.host_valid.insert(part);
             }
         }
-        debug_assert!(
-            self.host_valid.contains(&range),
-            "an element was valid nowhere"
-        );
-        Ok(())
+        if self.host_valid.contains(&range) {
+            return Ok(());
+        }
+        Err(self.lost_in(&range))
+    }
+
+    /// Refuses a range of which only lost GPUs hold some.
+    pub(super) fn check_not_lost(&self, range: &Range<usize>) -> Result<()> {
+        if self.lost_within(range).is_empty() {
+            return Ok(());
+        }
+        Err(self.lost_in(range))
+    }
+
+    /// Why a range cannot be had: what is left of it is on GPUs that are lost.
+    fn lost_in(&self, range: &Range<usize>) -> Error {
+        let (device, reason) = self.loss();
+        Error::DataLost {
+            array: format!("[{}; {}]", self.ty, self.len),
+            ranges: self.lost_within(range),
+            device,
+            reason,
+        }
+    }
+
+    /// The elements of a range that no place holds but lost GPUs.
+    pub(super) fn lost_within(&self, range: &Range<usize>) -> Vec<Range<usize>> {
+        let lost: RangeSet = self.lost().into_iter().map(|(r, _)| r).collect();
+        lost.overlap(range.clone()).collect()
+    }
+
+    /// The name of a lost GPU that held some of it, and why that was lost.
+    pub(super) fn loss(&self) -> (String, String) {
+        let lost = self.extents.iter().map(|e| &e.gpu).find(|g| g.is_lost());
+        lost.map_or_else(Default::default, |gpu| {
+            (gpu.name().to_owned(), gpu.loss().unwrap_or_default())
+        })
+    }
+
+    /// Finds out whether GPUs that hold some of it are lost, after an error.
+    pub(super) fn probe(&self) {
+        self.extents.iter().for_each(|extent| extent.gpu.probe());
+    }
+
+    /// If some of a range is on lost GPUs only: who recovers that, if anybody does.
+    pub(super) fn rescue(&self, range: &Range<usize>) -> Option<Option<Arc<dyn Rescue>>> {
+        let lost = self.lost_within(range);
+        let holds = |e: &&Extent| {
+            lost.iter()
+                .any(|r| e.valid.overlap(r.clone()).next().is_some())
+        };
+        let mut holders = self
+            .extents
+            .iter()
+            .filter(|e| e.gpu.is_lost())
+            .filter(holds);
+        let none = holders.clone().next().is_none();
+        (!none).then(|| holders.find_map(|extent| extent.gpu.rescue()))
     }
 
     /// Copies what is missing in an extent from other extents of the same GPU, else from the host.

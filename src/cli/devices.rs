@@ -62,6 +62,8 @@ struct Gpu {
     /// Whether it computes on the CPU's cores.
     software: bool,
     limits: Limits,
+    /// Why it is lost, if it is.
+    lost: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -84,11 +86,20 @@ impl Devices {
                 threads: rt.threads(),
                 used: rt.uses_cpu(),
             },
-            gpus: (rt.gpus().zip(rt.gpu_memory()).enumerate())
-                .map(Gpu::from)
-                .collect(),
+            gpus: Self::gpus(rt),
             problems: rt.gpu_problems().to_vec(),
         }
+    }
+
+    fn gpus(rt: &Runtime) -> Vec<Gpu> {
+        let all = rt.gpus().zip(rt.gpu_memory()).enumerate();
+        let mut gpus: Vec<Gpu> = all.map(Gpu::from).collect();
+        for lost in rt.lost_gpus() {
+            if let Some(gpu) = gpus.get_mut(lost.index) {
+                gpu.lost = Some(lost.reason);
+            }
+        }
+        gpus
     }
 }
 
@@ -109,6 +120,7 @@ impl From<(usize, (&GpuInfo, GpuMemory))> for Gpu {
                 memory_bytes: info.limits.memory_bytes,
                 budget_bytes: memory.budget_bytes,
             },
+            lost: None,
         }
     }
 }
@@ -147,6 +159,9 @@ impl fmt::Display for Devices {
             }
             if let Some(budget) = limits.budget_bytes {
                 write!(f, ", at most {} used", bytes(budget))?;
+            }
+            if let Some(reason) = &gpu.lost {
+                write!(f, "\n      lost for now: {reason}")?;
             }
         }
         if self.gpus.is_empty() {

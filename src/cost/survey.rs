@@ -9,7 +9,7 @@ use super::learned::{DeviceSet, Learner, Record};
 use super::machine::{CoRun, DeviceModel, Machine};
 use super::profile::{Circumstances, DeviceKey, Keyed, Location, Profile, agree};
 use crate::device::gpu::Gpu;
-use crate::device::{DeviceId, Devices};
+use crate::device::{DeviceId, Devices, Slot};
 use crate::error::Result;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -305,10 +305,10 @@ impl Shared {
     /// A model under the name that the device has in this runtime, with the limits that it has here, whoever measured
     /// the rest.
     fn adapted(&self, id: DeviceId, model: DeviceModel) -> DeviceModel {
-        match self.gpu(id) {
-            Some(gpu) => DeviceModel {
+        match self.slot(id) {
+            Some(slot) => DeviceModel {
                 id,
-                limits: calibrate::limits(gpu),
+                limits: calibrate::limits(&slot.latest()),
                 ..model
             },
             None => DeviceModel { id, ..model },
@@ -317,17 +317,25 @@ impl Shared {
 
     fn guess(&self, id: DeviceId) -> DeviceModel {
         let cpu = &self.devices.cpu;
-        let guess = match self.gpu(id) {
-            Some(gpu) => DeviceModel::unmeasured(id, gpu.info().kind, gpu.name().to_owned()),
+        let guess = match self.slot(id).map(Slot::info) {
+            Some(info) => DeviceModel::unmeasured(id, info.kind, info.name.clone()),
             None => DeviceModel::unmeasured_cpu(cpu.name().to_owned(), cpu.threads()),
         };
         self.adapted(id, guess)
     }
 
-    fn gpu(&self, id: DeviceId) -> Option<&Arc<Gpu>> {
+    fn slot(&self, id: DeviceId) -> Option<&Slot> {
         match id {
             DeviceId::Cpu => None,
             DeviceId::Gpu(index) => self.devices.gpus.get(index),
+        }
+    }
+
+    /// A GPU to measure; `None` for the CPU.
+    fn gpu(&self, id: DeviceId) -> Result<Option<Arc<Gpu>>> {
+        match id {
+            DeviceId::Cpu => Ok(None),
+            DeviceId::Gpu(index) => self.devices.gpu(index).map(Some),
         }
     }
 
@@ -462,8 +470,8 @@ impl Shared {
             devices,
             note,
         };
-        match self.gpu(id) {
-            Some(gpu) => calibrate::gpu(gpu, id, task),
+        match self.gpu(id)? {
+            Some(gpu) => calibrate::gpu(&gpu, id, task),
             None => {
                 let cpu = &self.devices.cpu;
                 calibrate::cpu(cpu, cpu.name().to_owned(), task)
@@ -499,15 +507,19 @@ impl Shared {
                 Err(error) => problems.push((*id, error.to_string())),
             }
         }
-        let bench = |model: &DeviceModel| match self.gpu(model.id) {
-            Some(gpu) => Bench::Gpu(model.id, gpu),
+        let gpus: Vec<Option<Arc<Gpu>>> = models
+            .iter()
+            .map(|model| self.gpu(model.id))
+            .collect::<Result<_>>()?;
+        let bench = |at: usize| match &gpus[at] {
+            Some(gpu) => Bench::Gpu(models[at].id, gpu),
             None => Bench::Cpu(&self.devices.cpu),
         };
         let mut corun = Vec::new();
         for (at, one) in models.iter().enumerate() {
-            for other in &models[at + 1..] {
+            for (with, other) in models.iter().enumerate().skip(at + 1) {
                 let mut say = |what: &str| note(format!("{} and {}", one.id, other.id), what);
-                let pair = [bench(one), bench(other)];
+                let pair = [bench(at), bench(with)];
                 match calibrate::corun(pair, thoroughness, pairs, &mut say) {
                     Ok(pair) => corun.push(pair),
                     Err(error) => problems.push((other.id, format!("beside {}: {error}", one.id))),
@@ -615,7 +627,8 @@ fn keys(devices: &Devices) -> Vec<Keyed> {
             kept: true,
         });
     }
-    for (index, gpu) in devices.gpus.iter().enumerate() {
+    for (index, slot) in devices.gpus.iter().enumerate() {
+        let gpu = slot.latest();
         let info = gpu.info();
         let key = DeviceKey::Gpu {
             adapter: info.name.clone(),

@@ -9,17 +9,22 @@ mod id;
 mod kind;
 mod region;
 pub mod sim;
+mod slot;
 
 pub(crate) use gpu::{Clock, Reading};
+#[doc(hidden)]
+pub use gpu::{FaultPoint, Faults};
 pub use gpu::{GpuInfo, GpuLimits, GpuMemory};
 pub use id::DeviceId;
 pub use kind::DeviceKind;
 pub use sim::SimulatedMachine;
+pub use slot::LostGpu;
+pub(crate) use slot::Slot;
 
 use crate::error::{Error, Result};
 use cpu::Cpu;
-use gpu::Gpu;
-use std::sync::Arc;
+use gpu::{Gpu, Rescue};
+use std::sync::{Arc, Weak};
 
 /// The devices of a runtime.
 pub(crate) struct Devices {
@@ -27,17 +32,83 @@ pub(crate) struct Devices {
     pub(crate) cpu: Cpu,
     /// Whether calls may be placed on the CPU.
     pub(crate) place_on_cpu: bool,
-    /// The GPUs, in the order of their numbers.
-    pub(crate) gpus: Vec<Arc<Gpu>>,
+    /// The places of the GPUs, in the order of their numbers.
+    pub(crate) gpus: Vec<Slot>,
 }
 
 impl Devices {
+    pub(crate) fn new(cpu: Cpu, place_on_cpu: bool, gpus: Vec<Arc<Gpu>>) -> Self {
+        Self {
+            cpu,
+            place_on_cpu,
+            gpus: gpus.into_iter().map(Slot::new).collect(),
+        }
+    }
+
     /// The GPU of that number.
-    pub(crate) fn gpu(&self, index: usize) -> Result<&Arc<Gpu>> {
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDevice`] if there is none, [`Error::DeviceLost`] if it is lost.
+    pub(crate) fn gpu(&self, index: usize) -> Result<Arc<Gpu>> {
+        let slot = self.slot(index)?;
+        slot.gpu()
+            .ok_or_else(|| Self::lost_gpu(index, slot).error())
+    }
+
+    /// The place of the GPU of that number.
+    pub(crate) fn slot(&self, index: usize) -> Result<&Slot> {
         self.gpus.get(index).ok_or_else(|| Error::NoSuchDevice {
             wanted: DeviceId::Gpu(index).to_string(),
             available: self.names(),
         })
+    }
+
+    /// The GPUs that work, with their numbers.
+    pub(crate) fn working(&self) -> impl Iterator<Item = (usize, Arc<Gpu>)> + '_ {
+        let slots = self.gpus.iter().enumerate();
+        slots.filter_map(|(index, slot)| Some((index, slot.gpu()?)))
+    }
+
+    /// The GPUs that are lost.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = LostGpu> + '_ {
+        let slots = self.gpus.iter().enumerate();
+        let lost = slots.filter(|(_, slot)| slot.gpu().is_none());
+        lost.map(|(index, slot)| Self::lost_gpu(index, slot))
+    }
+
+    /// Whether any GPU is known to be lost.
+    pub(crate) fn any_lost(&self) -> bool {
+        self.gpus.iter().any(|slot| slot.gpu().is_none())
+    }
+
+    /// Opens all lost GPUs again at once; whether any of them works then that did not before.
+    pub(crate) fn open_all_now(&self) -> bool {
+        let lost: Vec<&Slot> = self.gpus.iter().filter(|s| s.gpu().is_none()).collect();
+        lost.iter().filter(|slot| slot.open_now().is_ok()).count() > 0
+    }
+
+    fn lost_gpu(index: usize, slot: &Slot) -> LostGpu {
+        LostGpu {
+            index,
+            name: slot.info().name.clone(),
+            reason: slot.loss().unwrap_or_default(),
+        }
+    }
+
+    /// Has lost GPUs opened again whose time has come.
+    pub(crate) fn look_after_gpus(&self) {
+        self.gpus.iter().for_each(Slot::look_after);
+    }
+
+    /// Opens a lost GPU again at once.
+    pub(crate) fn open_now(&self, index: usize) -> Result<Arc<Gpu>> {
+        self.slot(index)?.open_now()
+    }
+
+    /// Names who recovers what lost GPUs held.
+    pub(crate) fn set_rescue(&self, rescue: &Weak<dyn Rescue>) {
+        let slots = self.gpus.iter();
+        slots.for_each(|slot| slot.set_rescue(Weak::clone(rescue)));
     }
 
     /// The devices that calls may be placed on, for messages.
@@ -55,6 +126,9 @@ impl Devices {
 
 impl Drop for Devices {
     fn drop(&mut self) {
-        self.gpus.iter().for_each(|gpu| gpu.stop_compiling());
+        for slot in &self.gpus {
+            slot.stop();
+            slot.latest().stop_compiling();
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::device::{DeviceId, DeviceKind};
 use crate::error::{Error, Result};
 use smallvec::SmallVec;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Finds the candidates that `placement` allows, chooses among them and gives the plan.
 pub(super) fn choose(
@@ -507,7 +508,11 @@ impl<'a> Planner<'a> {
     }
 
     fn load(&self, device: &DeviceModel, range: &Range<usize>) -> Result<Load, RuledOut> {
-        Load::new(self.request, self.machine, device, range)
+        let mut unusable = self.knowledge.unusable.iter();
+        match unusable.find(|(id, _)| *id == device.id) {
+            Some((_, reason)) => Err(RuledOut::Unusable(Arc::clone(reason))),
+            None => Load::new(self.request, self.machine, device, range),
+        }
     }
 
     /// What a part takes on the engine of the device that is fastest for it.

@@ -3,10 +3,11 @@
 //! Each launch of a pass goes in this order: fetch to the host what the CPU's part needs (that waits for GPUs, so it
 //! comes before giving them more to do), encode and submit the GPUs' parts, compute the CPU's part meanwhile.
 
+use super::journal::Recording;
 use super::pieces::{Cut, Need, Room};
 use super::plan::{Plan, PlannedPart};
 use super::report::{PartTiming, Timing};
-use crate::array::{Array, Element, Fit, Handle, Moved, Rehearsal};
+use crate::array::{Array, Element, Fit, Handle, Moved, Rehearsal, Uses, WeakHandle};
 use crate::device::cpu::{Cpu, CpuPart, HostView, catch_panic};
 use crate::device::gpu::{Clock, Gate, Gpu, GpuLimits, GpuPart, Victims, Views, window_buffer};
 use crate::device::{DeviceId, Devices};
@@ -26,6 +27,14 @@ pub struct Execution<'r> {
     compiled: usize,
     /// The arrays that passes used.
     used: SmallVec<[Handle; 4]>,
+    /// Keeps a record of what is done on GPUs, if it may have to be done again.
+    recording: Option<&'r Recording>,
+    /// Whether anything was computed or queued.
+    has_begun: bool,
+    /// Only some of the items are computed, again.
+    is_partial: bool,
+    /// Arrays that the kernel made itself and wrote on a GPU.
+    made: SmallVec<[WeakHandle; 2]>,
 }
 
 /// What is to be done with the passes that are launched.
@@ -78,7 +87,34 @@ impl<'r> Execution<'r> {
             timers: timers.collect(),
             compiled: 0,
             used: SmallVec::new(),
+            recording: None,
+            has_begun: false,
+            is_partial: false,
+            made: SmallVec::new(),
         }
+    }
+
+    /// The same, of which a record is kept.
+    pub(crate) fn recorded(self, recording: Option<&'r Recording>) -> Self {
+        Self { recording, ..self }
+    }
+
+    /// An execution of only those items of a kernel that the plan has parts for.
+    pub(crate) fn again(devices: &'r Devices, plan: &'r Plan) -> Self {
+        Self {
+            is_partial: true,
+            ..Self::new(devices, plan)
+        }
+    }
+
+    /// Brings the arrays that the kernel made and gave to the caller to the host: no record says how to make them again.
+    pub(crate) fn secure_what_was_made(&mut self) -> Result<()> {
+        for array in std::mem::take(&mut self.made) {
+            if let Some(array) = array.upgrade().filter(Handle::is_owned) {
+                self.moved += array.fetch_range(0..array.len())?;
+            }
+        }
+        Ok(())
     }
 
     /// An execution that moves nothing, computes nothing and changes no array that was there before: it only compiles
@@ -90,7 +126,16 @@ impl<'r> Execution<'r> {
             timers: SmallVec::new(),
             compiled: 0,
             used: SmallVec::new(),
+            recording: None,
+            has_begun: false,
+            is_partial: false,
+            made: SmallVec::new(),
         }
+    }
+
+    /// Whether anything was computed or queued, so that elements may have changed.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     /// What has been moved so far.
@@ -137,7 +182,7 @@ impl<'r> Execution<'r> {
             }
         };
         let planned = plan.parts.last().map_or(0, |part| part.range.end);
-        if planned != outline.items {
+        if planned != outline.items && !self.is_partial {
             return Err(Error::argument(
                 pass.name(),
                 format!(
@@ -178,7 +223,7 @@ impl<'r> Execution<'r> {
                 let gpu = devices.gpu(number)?;
                 let predicted = &part.predicted;
                 let seconds = predicted.upload + predicted.compute;
-                self.run_part_on_gpu(pass, &outline, (index, &part.range, seconds), gpu)?;
+                self.run_part_on_gpu(pass, &outline, (index, &part.range, seconds), &gpu)?;
                 if parts.len() > 1 {
                     gpu.flush()?;
                 }
@@ -214,7 +259,7 @@ impl<'r> Execution<'r> {
             && let Some(index) = gpu(part)
         {
             let gpu = devices.gpu(index)?;
-            return self.run_part_on_gpu(pass, &outline, (0, &all, 0.0), gpu);
+            return self.run_part_on_gpu(pass, &outline, (0, &all, 0.0), &gpu);
         }
         if outline.has_cpu {
             let timed = self.run_on_cpu(pass, &outline, &all, (&devices.cpu, 1))?;
@@ -224,7 +269,7 @@ impl<'r> Execution<'r> {
             return Ok(());
         }
         let index = plan.parts.iter().find_map(gpu).unwrap_or(0);
-        self.run_on_gpu(pass, &outline, &all, devices.gpu(index)?)
+        self.run_on_gpu(pass, &outline, (None, &all), &devices.gpu(index)?)
     }
 
     /// A temporary array.
@@ -239,9 +284,7 @@ impl<'r> Execution<'r> {
             .filter(|binding| binding.access.reads())
         {
             let elements = binding.elements(items, outline.items);
-            let mut residency = binding.array.residency();
-            residency.host_access(elements, true, false)?;
-            self.moved += residency.take_moved();
+            self.moved += binding.array.fetch_range(elements)?;
         }
         Ok(())
     }
@@ -261,10 +304,11 @@ impl<'r> Execution<'r> {
         for binding in &outline.bindings {
             let elements = binding.elements(items, outline.items);
             let access = binding.access;
+            let uses = self.recording.and_then(Recording::of_cpu);
             let (start, borrow) =
                 binding
                     .array
-                    .borrow_on_host(elements, access.reads(), access.writes())?;
+                    .borrow_for(uses, elements, access.reads(), access.writes())?;
             let moved = binding.array.residency().take_moved();
             fetched += moved.to_host;
             self.moved += moved;
@@ -282,6 +326,7 @@ impl<'r> Execution<'r> {
             // by `checked_outline` the elements they write are disjoint too.
             pass.cpu(&mut unsafe { CpuPart::new(range, outline, &views, threads) })
         };
+        self.has_begun = true;
         catch_panic(pass.name(), || match pass.cpu_tasks() {
             CpuTasks::Ranges => {
                 cpu.for_ranges(items.clone(), outline.grain.max(1), threads, &|range| {
@@ -312,7 +357,7 @@ impl<'r> Execution<'r> {
         };
         self.timers[index].clock = Some(Arc::clone(&clock));
         gpu.begin(&clock, predicted);
-        let ran = self.run_on_gpu(pass, outline, items, gpu);
+        let ran = self.run_on_gpu(pass, outline, (Some(index), items), gpu);
         // Whatever came of it, what is recorded next belongs to another call.
         let announced = gpu.announce(&clock);
         ran.and(announced)
@@ -322,9 +367,10 @@ impl<'r> Execution<'r> {
         &mut self,
         pass: &P,
         outline: &Outline,
-        items: &Range<usize>,
+        (part, items): (Option<usize>, &Range<usize>),
         gpu: &Arc<Gpu>,
     ) -> Result<()> {
+        let uses = self.recording.and_then(|recording| recording.of_part(part));
         let mut pieces = Pieces::new(pass.name(), outline, items, gpu)?;
         while let Some(piece) = pieces.next() {
             let held = self.hold(outline, &piece, &pieces.cut, gpu);
@@ -336,7 +382,8 @@ impl<'r> Execution<'r> {
                 }
                 held => held?,
             };
-            self.note_written(outline, &piece, &views)?;
+            self.has_begun = true;
+            self.note_used(outline, &piece, &views, uses)?;
             let window = pieces.cut.window;
             pass.gpu(&mut GpuPart::of_piece(gpu, outline, piece, &views, window))?;
             self.collect_moved(outline);
@@ -443,21 +490,31 @@ impl<'r> Execution<'r> {
         Ok(())
     }
 
-    /// Notes what a piece that is about to be encoded writes.
-    fn note_written(
+    /// Notes what a piece that is about to be encoded reads and writes.
+    fn note_used(
         &mut self,
         outline: &Outline,
         piece: &Range<usize>,
         views: &Views<'_>,
+        uses: Option<&Arc<Uses>>,
     ) -> Result<()> {
         for (binding, view) in outline.bindings.iter().zip(&views.arrays) {
-            if let Some(view) = view.as_ref().filter(|_| binding.access.writes()) {
-                let elements = binding.elements(piece, outline.items);
-                let mut residency = binding.array.residency();
-                residency.written_on_device(view, &elements)?;
+            let elements = binding.elements(piece, outline.items);
+            let access = (binding.access.reads(), binding.access.writes());
+            let array = &binding.array;
+            array.used_on_device(view.as_ref(), &elements, access, uses)?;
+            if access.1 && uses.is_some_and(|uses| array.is_born_since(uses.version)) {
+                self.note_made(array);
             }
         }
         Ok(())
+    }
+
+    /// Takes note of an array that the kernel made.
+    fn note_made(&mut self, array: &Handle) {
+        if !self.made.iter().any(|made| made.is_of(array)) {
+            self.made.push(array.downgrade());
+        }
     }
 
     /// Takes note of what was moved for the arrays of a pass.

@@ -13,6 +13,7 @@ use crate::units;
 use smallvec::SmallVec;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A part's claims on a device.
 #[derive(Debug, Default)]
@@ -64,9 +65,11 @@ impl fmt::Display for Streaming {
 }
 
 /// Why a device cannot, or may not, run a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RuledOut {
     NoImplementation,
+    /// It does not work, or just could not run this very call.
+    Unusable(Arc<str>),
     Binding {
         array: usize,
         bytes: u64,
@@ -101,6 +104,7 @@ impl fmt::Display for RuledOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoImplementation => f.write_str("the kernel has no implementation for it"),
+            Self::Unusable(reason) => f.write_str(reason),
             Self::Binding { array, bytes, limit } => write!(
                 f,
                 "array {array} must be bound in pieces of at least {bytes} bytes; the adapter binds at most {limit}"

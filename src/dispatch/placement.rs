@@ -2,8 +2,10 @@
 
 use crate::device::DeviceId;
 use crate::error::{Error, Result};
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Where a call runs.
 ///
@@ -30,6 +32,27 @@ impl Placement {
             (DeviceId::Gpu(0), fraction),
             (DeviceId::Cpu, 1.0 - fraction),
         ])
+    }
+
+    /// The same without devices that cannot be used: the others share what these were to do, and if there are none it is
+    /// left to the cost model.
+    pub(crate) fn without(&self, unusable: &[(DeviceId, Arc<str>)]) -> Cow<'_, Self> {
+        let is_unusable = |device: DeviceId| unusable.iter().any(|(id, _)| *id == device);
+        match self {
+            Self::Gpu(index) if is_unusable(DeviceId::Gpu(*index)) => Cow::Owned(Self::Auto),
+            Self::Split(shares) if shares.iter().any(|(device, _)| is_unusable(*device)) => {
+                let left = shares.iter().filter(|(device, _)| !is_unusable(*device));
+                let sum: f64 = left.clone().map(|(_, share)| share).sum();
+                if sum > 0.0 {
+                    Cow::Owned(Self::Split(
+                        left.map(|(device, share)| (*device, share / sum)).collect(),
+                    ))
+                } else {
+                    Cow::Owned(Self::Auto)
+                }
+            }
+            _ => Cow::Borrowed(self),
+        }
     }
 
     /// Refuses shares that cannot be used.

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::kernel::{Access, Outline, Role, Work};
 use smallvec::SmallVec;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What is to be planned: the outline of a call, and where its arrays are valid.
 #[derive(Clone, Debug)]
@@ -111,6 +112,8 @@ pub struct Knowledge {
     pub backlog: SmallVec<[(DeviceId, f64); 2]>,
     /// Devices whose pipelines for this kernel are not compiled yet.
     pub compiling: DeviceSet,
+    /// Devices that cannot be used now, and why not.
+    pub unusable: SmallVec<[(DeviceId, Arc<str>); 1]>,
 }
 
 /// When the planner prefers what over what.
@@ -171,6 +174,13 @@ pub struct Plan {
     pub exploring: bool,
     /// Devices that would have been chosen or tried, were their pipelines compiled.
     pub awaits: DeviceSet,
+}
+
+impl Plan {
+    /// Whether no GPU has a part in it.
+    pub(crate) fn is_on_cpu(&self) -> bool {
+        self.parts.iter().all(|part| part.device == DeviceId::Cpu)
+    }
 }
 
 /// A part of a plan.

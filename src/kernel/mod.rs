@@ -24,6 +24,7 @@ use crate::dispatch::{Execution, Placement};
 use crate::error::Result;
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::Arc;
 
 pub use crate::device::cpu::CpuPart;
 pub use crate::device::gpu::{GpuArg, GpuPart};
@@ -49,8 +50,16 @@ pub trait Kernel: Send + Sync + 'static {
     /// Checks the arguments and describes the pass that dominates, which is the one that is placed.
     fn outline(&self) -> Result<Outline>;
 
-    /// Runs the passes, through [`Execution::launch`].
+    /// Runs the passes, through [`Execution::launch`]. It may be run again later, on the same elements, to bring back what
+    /// a lost GPU held, and must then compute the same; the value of that is dropped.
     fn execute(&self, cx: &mut Execution<'_>) -> Result<Self::Output>;
+
+    /// Whether it launches one pass with its own outline and nothing else, so that any of its items can be computed
+    /// again without the others.
+    #[doc(hidden)]
+    fn is_one_pass(&self) -> bool {
+        false
+    }
 }
 
 impl<P: Pass> Kernel for P {
@@ -70,6 +79,10 @@ impl<P: Pass> Kernel for P {
 
     fn execute(&self, cx: &mut Execution<'_>) -> Result<()> {
         cx.launch(self)
+    }
+
+    fn is_one_pass(&self) -> bool {
+        true
     }
 }
 
@@ -127,7 +140,7 @@ pub struct Call<'a, K> {
     pub(crate) kernel: K,
     pub(crate) placement: Option<Placement>,
     pub(crate) read_back: Option<bool>,
-    borrows: PhantomData<&'a mut ()>,
+    pub(crate) borrows: PhantomData<&'a mut ()>,
 }
 
 impl<'a, K: Kernel> Call<'a, K> {
@@ -159,6 +172,33 @@ impl<'a, K: Kernel> Call<'a, K> {
     /// The kernel.
     pub fn kernel(&self) -> &K {
         &self.kernel
+    }
+}
+
+/// A kernel that several hold on to.
+pub(crate) struct Shared<K>(pub(crate) Arc<K>);
+
+impl<K: Kernel> Kernel for Shared<K> {
+    type Output = K::Output;
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn implementation(&self) -> u64 {
+        self.0.implementation()
+    }
+
+    fn outline(&self) -> Result<Outline> {
+        self.0.outline()
+    }
+
+    fn execute(&self, cx: &mut Execution<'_>) -> Result<K::Output> {
+        self.0.execute(cx)
+    }
+
+    fn is_one_pass(&self) -> bool {
+        self.0.is_one_pass()
     }
 }
 

@@ -7,11 +7,12 @@ use crate::cost::{Machine, Survey};
 use crate::device::Devices;
 use crate::device::cpu::Cpu;
 use crate::device::gpu::{Discovery, GpuOptions, LEAST_BUDGET, discover};
-use crate::dispatch::{Placement, Policy};
+use crate::dispatch::{Bounds, Durability, Journal, Placement, Policy};
 use crate::error::{Error, Result};
 use crate::units;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Choices for a [`Runtime`].
 #[derive(Clone, Debug, Default)]
@@ -23,6 +24,8 @@ pub struct RuntimeBuilder {
     machine: Option<Machine>,
     placement: Placement,
     policy: Policy,
+    durability: Durability,
+    bounds: Bounds,
     gpu: GpuOptions,
 }
 
@@ -88,6 +91,26 @@ impl RuntimeBuilder {
     /// When the planner prefers what over what.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// What becomes of results that exist only on a GPU when it is lost; otherwise [`Durability::Recoverable`].
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// How long it may take to compute again what a lost GPU held: once that is predicted to take longer, what only GPUs
+    /// hold is brought to the host in the background. One second, if this does not say otherwise.
+    pub fn replay_limit(mut self, limit: Duration) -> Self {
+        self.bounds.replay = limit;
+        self
+    }
+
+    /// Takes a GPU whose work is not done after this time for lost, unless that was predicted to take at least a hundredth of
+    /// it. Two minutes, if this does not say otherwise.
+    pub fn hang_limit(mut self, limit: Duration) -> Self {
+        self.gpu.hang_limit = Some(limit);
         self
     }
 
@@ -205,11 +228,7 @@ impl RuntimeBuilder {
             });
         }
         self.placement.check()?;
-        let devices = Devices {
-            cpu: Cpu::new(threads)?,
-            place_on_cpu: allowed != Allowed::Gpu,
-            gpus,
-        };
+        let devices = Devices::new(Cpu::new(threads)?, allowed != Allowed::Gpu, gpus);
         if let Some(machine) = &self.machine {
             check_machine(machine, &devices)?;
         }
@@ -223,7 +242,10 @@ impl RuntimeBuilder {
             }
         };
         let choices = (self.placement, self.policy);
-        Ok(Runtime::of(devices, problems, survey, learner, choices))
+        let journal = Journal::new(&devices, self.durability, self.bounds);
+        Ok(Runtime::of(
+            devices, journal, problems, survey, learner, choices,
+        ))
     }
 }
 

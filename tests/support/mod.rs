@@ -1,5 +1,8 @@
 //! What several test files need: runtimes, placements, and saying that a GPU is missing.
 
+#[allow(dead_code, reason = "not every test file needs all helpers")]
+pub mod programs;
+
 use divvy::{DeviceId, Placement, Runtime, RuntimeBuilder};
 use std::sync::OnceLock;
 

@@ -1,6 +1,6 @@
 //! Finding GPUs: which adapters there are, which can compute, and how a device is opened on one.
 
-use super::{Gpu, GpuInfo, GpuLimits, GpuOptions};
+use super::{Faults, Gpu, GpuInfo, GpuLimits, GpuOptions};
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub(crate) fn discover(options: &GpuOptions, wanted: impl Fn(&GpuInfo) -> bool) 
     let mut gpus = Vec::new();
     for (info, adapter) in found {
         let name = info.name.clone();
-        match open(&adapter, info, options) {
+        match Arc::new(Opener::new(adapter, info, options)).open() {
             Ok(gpu) => gpus.push(gpu),
             Err(error) => problems.push(format!("{name} cannot be used: {error}")),
         }
@@ -112,37 +112,67 @@ fn memory_bytes(_: &wgpu::Adapter) -> Option<u64> {
     None
 }
 
-/// Opens a device with all that the adapter offers and a kernel, built in or a user's own, may have a use for, if it passes
-/// the self-test.
-fn open(adapter: &wgpu::Adapter, mut info: GpuInfo, options: &GpuOptions) -> Result<Arc<Gpu>> {
-    let useful = super::stamps::FEATURES
-        | wgpu::Features::SUBGROUP
-        | wgpu::Features::SHADER_F16
-        | wgpu::Features::SHADER_INT64
-        | wgpu::Features::SHADER_F64;
-    let request = adapter.request_device(&wgpu::DeviceDescriptor {
-        label: Some("divvy"),
-        required_features: adapter.features() & useful,
-        required_limits: adapter.limits(),
-        memory_hints: wgpu::MemoryHints::Performance,
-        ..Default::default()
-    });
-    let (device, queue) = pollster::block_on(request).map_err(|e| Error::Gpu {
-        device: info.name.clone(),
-        message: e.to_string(),
-    })?;
-    if let Some(bytes) = options.max_binding_bytes {
-        info.limits.max_binding_bytes = info.limits.max_binding_bytes.min(bytes / 256 * 256);
+/// How a device is opened on an adapter, for the first time and again after it was lost.
+#[derive(Debug)]
+pub(crate) struct Opener {
+    adapter: wgpu::Adapter,
+    info: GpuInfo,
+    options: GpuOptions,
+    faults: Faults,
+}
+
+impl Opener {
+    fn new(adapter: wgpu::Adapter, mut info: GpuInfo, options: &GpuOptions) -> Self {
+        if let Some(bytes) = options.max_binding_bytes {
+            info.limits.max_binding_bytes = info.limits.max_binding_bytes.min(bytes / 256 * 256);
+        }
+        if let Some(bytes) = options.max_buffer_bytes {
+            info.limits.max_buffer_bytes = info.limits.max_buffer_bytes.min(bytes / 256 * 256);
+        }
+        if let Some(arrays) = options.max_arrays {
+            info.limits.max_arrays = info.limits.max_arrays.min(arrays);
+        }
+        Self {
+            adapter,
+            info,
+            options: options.clone(),
+            faults: Faults::default(),
+        }
     }
-    if let Some(bytes) = options.max_buffer_bytes {
-        info.limits.max_buffer_bytes = info.limits.max_buffer_bytes.min(bytes / 256 * 256);
+
+    /// How it is to be opened.
+    pub(super) fn options(&self) -> &GpuOptions {
+        &self.options
     }
-    if let Some(arrays) = options.max_arrays {
-        info.limits.max_arrays = info.limits.max_arrays.min(arrays);
+
+    /// The faults that tests have happen on this adapter.
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.faults
     }
-    let gpu = Gpu::new(device, queue, info, options)?;
-    super::self_test::run(&gpu)?;
-    Ok(gpu)
+
+    /// Opens a device with all that the adapter offers and a kernel, built in or a user's own, may have a use for, if it
+    /// passes the self-test.
+    pub(crate) fn open(self: &Arc<Self>) -> Result<Arc<Gpu>> {
+        let useful = super::stamps::FEATURES
+            | wgpu::Features::SUBGROUP
+            | wgpu::Features::SHADER_F16
+            | wgpu::Features::SHADER_INT64
+            | wgpu::Features::SHADER_F64;
+        let request = self.adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("divvy"),
+            required_features: self.adapter.features() & useful,
+            required_limits: self.adapter.limits(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        });
+        let (device, queue) = pollster::block_on(request).map_err(|e| Error::Gpu {
+            device: self.info.name.clone(),
+            message: e.to_string(),
+        })?;
+        let gpu = Gpu::new(device, queue, self.info.clone(), self)?;
+        super::self_test::run(&gpu)?;
+        Ok(gpu)
+    }
 }
 
 /// Why no adapter was found, as far as it can be told.

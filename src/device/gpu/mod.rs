@@ -6,6 +6,7 @@
 
 mod adapter;
 mod clock;
+mod faults;
 mod memory;
 mod part;
 mod pipelines;
@@ -19,8 +20,9 @@ mod tests;
 mod timeline;
 mod transfer;
 
-pub(crate) use adapter::{Discovery, discover};
+pub(crate) use adapter::{Discovery, Opener, discover};
 pub(crate) use clock::{Clock, Reading};
+pub use faults::{FaultPoint, Faults};
 pub use memory::GpuMemory;
 pub(crate) use memory::{Evict, Evicted, ExtentId, Gate, LEAST_BUDGET, Registration, Victims};
 pub use part::{GpuArg, GpuPart};
@@ -28,6 +30,7 @@ pub(crate) use part::{Views, window_buffer};
 pub(crate) use pool::{DeviceBuffer, buffer_class};
 pub(crate) use readiness::Readiness;
 
+use crate::array::Handle;
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use memory::{Allocation, Memory, Purpose, Refusal};
@@ -36,14 +39,21 @@ use pool::{BUFFER_GRAIN, BufferPool};
 use readiness::KnownImplementations;
 use recorder::{Recorder, Waiting};
 use stamps::Stamps;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 use timeline::Timeline;
 use transfer::Staging;
 
 /// What is done is looked for before waiting, unless it was just looked for.
 const RECENT: Duration = Duration::from_micros(5);
+/// How long it takes at the most to find out whether an error comes from a loss.
+const PROBE: Duration = Duration::from_secs(10);
+const PROBES: usize = 3;
+/// A submission hangs that takes longer than this, if the user does not say otherwise, ...
+const HANG_LIMIT: Duration = Duration::from_secs(120);
+/// ... and longer than so many times what it is predicted to take: predictions may be off by a factor of several.
+const HANG_FACTOR: u32 = 100;
 
 /// Identifies an opened GPU within the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,6 +124,17 @@ pub(crate) struct GpuOptions {
     pub(crate) memory_budget: Option<u64>,
     /// Fail allocations as a driver with no more memory than this would.
     pub(crate) driver_bytes: Option<u64>,
+    /// Take a submission that is not done after this time to hang, unless it is predicted to take that long.
+    pub(crate) hang_limit: Option<Duration>,
+}
+
+/// Who recovers what only a lost GPU held.
+pub(crate) trait Rescue: Send + Sync {
+    /// Makes valid on the host what was valid on lost GPUs alone, of `asked` and whatever else it keeps a record of.
+    ///
+    /// # Errors
+    /// Why that is not possible for some of it.
+    fn rescue(&self, asked: &Handle) -> Result<()>;
 }
 
 /// An opened GPU.
@@ -122,7 +143,10 @@ pub(crate) struct Gpu {
     this: Weak<Self>,
     info: GpuInfo,
     checked: bool,
-    fault: Arc<Mutex<Fault>>,
+    opener: Arc<Opener>,
+    /// Who recovers what only this GPU held, once it is lost.
+    rescue: OnceLock<Weak<dyn Rescue>>,
+    condition: Arc<Condition>,
     // Declared before the device: what is recorded goes before what it is recorded for.
     recorder: Mutex<Recorder>,
     timeline: Arc<Timeline>,
@@ -137,6 +161,13 @@ pub(crate) struct Gpu {
     device: wgpu::Device,
 }
 
+/// Whether a GPU still works.
+#[derive(Debug, Default)]
+struct Condition {
+    is_lost: AtomicBool,
+    fault: Mutex<Fault>,
+}
+
 /// What wgpu reported out of band.
 #[derive(Debug, Default)]
 struct Fault {
@@ -144,29 +175,42 @@ struct Fault {
     error: Option<String>,
 }
 
+impl Condition {
+    fn fault(&self) -> MutexGuard<'_, Fault> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a loss, unless one was noted before; returns the first reason.
+    fn lose(&self, reason: String) -> String {
+        let mut fault = self.fault();
+        let reason = fault.lost.get_or_insert(reason).clone();
+        self.is_lost.store(true, Ordering::Release);
+        reason
+    }
+}
+
 impl Gpu {
     fn new(
         device: wgpu::Device,
         queue: wgpu::Queue,
         info: GpuInfo,
-        options: &GpuOptions,
+        opener: &Arc<Opener>,
     ) -> Result<Arc<Self>> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let fault = Arc::new(Mutex::new(Fault::default()));
+        let condition = Arc::new(Condition::default());
         let timeline = Arc::new(Timeline::default());
-        let (errors, timed) = (Arc::clone(&fault), Arc::clone(&timeline));
+        let (errors, timed) = (Arc::clone(&condition), Arc::clone(&timeline));
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             tracing::error!(%error, "wgpu");
             timed.spoil();
-            let mut fault = errors.lock().unwrap_or_else(PoisonError::into_inner);
-            fault.error.get_or_insert(error.to_string());
+            errors.fault().error.get_or_insert(error.to_string());
         }));
-        let (losses, timed) = (Arc::clone(&fault), Arc::clone(&timeline));
+        let (losses, timed) = (Arc::clone(&condition), Arc::clone(&timeline));
         device.set_device_lost_callback(move |reason, message| {
             timed.give_up();
-            let mut fault = losses.lock().unwrap_or_else(PoisonError::into_inner);
-            fault.lost.get_or_insert(format!("{reason:?}: {message}"));
+            losses.lose(format!("{reason:?}: {message}"));
         });
+        let options = opener.options();
         let budget = options.memory_budget.or_else(|| info.default_budget());
         let memory = Arc::new(Memory::new(budget, options.driver_bytes));
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
@@ -181,7 +225,9 @@ impl Gpu {
             this: this.clone(),
             info,
             checked: options.checked_shaders,
-            fault,
+            opener: Arc::clone(opener),
+            rescue: OnceLock::new(),
+            condition,
             recorder: Mutex::new(Recorder::new(&timeline)),
             timeline,
             stamps: Stamps::default(),
@@ -212,6 +258,58 @@ impl Gpu {
     /// What the adapter says of itself.
     pub(crate) fn info(&self) -> &GpuInfo {
         &self.info
+    }
+
+    /// How it was opened, and can be again.
+    pub(crate) fn opener(&self) -> &Arc<Opener> {
+        &self.opener
+    }
+
+    /// Whether it is lost for good, as far as is known. What was put on it since it was last waited for may be lost
+    /// without this being known yet.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.condition.is_lost.load(Ordering::Acquire)
+    }
+
+    /// Finds out whether it is lost. That is told only when nothing is under way any more, so this waits, though not for
+    /// ever: for use after an error.
+    pub(crate) fn probe(&self) {
+        for _ in 0..PROBES {
+            if self.is_lost() {
+                return;
+            }
+            let _ = self.device.poll(wgpu::PollType::Wait {
+                submission_index: None,
+                timeout: Some(PROBE),
+            });
+            // Another thread may have been told, and be about to take note of it.
+            std::thread::sleep(RECENT);
+        }
+    }
+
+    /// Why it is lost, if it is.
+    pub(crate) fn loss(&self) -> Option<String> {
+        self.condition.fault().lost.clone()
+    }
+
+    /// Names who recovers what only this GPU held, once it is lost.
+    pub(crate) fn set_rescue(&self, rescue: Weak<dyn Rescue>) {
+        // Whoever was named first stays.
+        let _ = self.rescue.set(rescue);
+    }
+
+    /// Who recovers what only this GPU held.
+    pub(crate) fn rescue(&self) -> Option<Arc<dyn Rescue>> {
+        self.rescue.get()?.upgrade()
+    }
+
+    /// Counts an operation, for tests that have one fail; destroys the device if one of them wants that now.
+    fn meets_fault(&self, point: FaultPoint) -> bool {
+        let hit = self.opener.faults().hits(point);
+        if hit.device {
+            self.device.destroy();
+        }
+        hit.fails
     }
 
     /// Whether built-in shaders run with checks too, and more slowly.
@@ -279,6 +377,9 @@ impl Gpu {
         usage: wgpu::BufferUsages,
         mapped: bool,
     ) -> Result<Allocation> {
+        if self.meets_fault(FaultPoint::Allocation) {
+            return Err(self.no_room(bytes));
+        }
         let made = self
             .memory
             .allocate(&self.device, purpose, bytes, usage, mapped);
@@ -299,13 +400,24 @@ impl Gpu {
         catch(&self.device, work)
     }
 
-    /// Gives this GPU up for good after work was dropped that arrays count on: better an error than stale elements.
-    fn give_up(&self, error: &wgpu::Error) -> Error {
+    /// Gives this GPU up for good, because work was dropped that arrays count on or the driver no longer does what it is
+    /// asked: better an error than stale elements.
+    fn give_up(&self, problem: impl std::fmt::Display) -> Error {
+        // If it is lost already, that is the reason.
+        self.probe();
+        self.lose(problem)
+    }
+
+    /// Gives this GPU up because it does not get done. It is never closed: that would wait for it.
+    fn abandon(&self) -> Error {
+        std::mem::forget(self.this.upgrade());
+        self.lose("its work hangs: it takes far longer than it should")
+    }
+
+    fn lose(&self, problem: impl std::fmt::Display) -> Error {
         self.timeline.give_up();
-        let message = format!("work that was recorded could not be submitted: {error}");
-        tracing::error!(gpu = self.name(), message);
-        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        let message = fault.lost.get_or_insert(message).clone();
+        let message = self.condition.lose(problem.to_string());
+        tracing::error!(gpu = self.name(), message, "lost");
         Error::DeviceLost {
             device: self.name().into(),
             message,
@@ -365,13 +477,14 @@ impl Gpu {
             self.poll(wgpu::PollType::Poll)?;
             self.timeline.looked();
         }
-        while let Some((oldest, index)) = self.timeline.watch(number) {
+        while let Some(watched) = self.timeline.watch(number) {
             looked = true;
+            let limit = self.opener.options().hang_limit.unwrap_or(HANG_LIMIT);
             self.poll(wgpu::PollType::Wait {
-                submission_index: Some(index),
-                timeout: None,
+                submission_index: Some(watched.index),
+                timeout: Some(limit.max(watched.predicted.saturating_mul(HANG_FACTOR))),
             })?;
-            self.timeline.watched(oldest);
+            self.timeline.watched(watched.number);
         }
         // Somebody else may have seen the submission done before mappings were asked for that wait for it.
         if !looked {
@@ -383,26 +496,29 @@ impl Gpu {
     fn poll(&self, poll: wgpu::PollType) -> Result<()> {
         match self.device.poll(poll) {
             Ok(_) => Ok(()),
-            Err(error) => {
-                self.timeline.give_up();
-                Err(self.error(error.to_string()))
-            }
+            Err(wgpu::PollError::Timeout) => Err(self.abandon()),
+            // A submission that the driver knows nothing of: it was dropped.
+            Err(error) => Err(self.give_up(error)),
         }
     }
 
     /// The error that wgpu reported out of band, if any. A loss is reported for good, other errors once.
     fn check(&self) -> Result<()> {
-        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fault = self.condition.fault();
+        if fault.lost.is_none() && fault.error.is_some() {
+            drop(fault);
+            // Using what went with a lost device is an error too, and may be reported first.
+            self.probe();
+            fault = self.condition.fault();
+        }
         if let Some(message) = &fault.lost {
             return Err(Error::DeviceLost {
                 device: self.name().into(),
                 message: message.clone(),
             });
         }
-        fault
-            .error
-            .take()
-            .map_or(Ok(()), |message| Err(self.error(message)))
+        let error = fault.error.take();
+        error.map_or(Ok(()), |message| Err(self.error(message)))
     }
 
     /// The error that there is no room for so many bytes.

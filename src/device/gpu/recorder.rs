@@ -4,12 +4,12 @@
 //! Uniform parameters of all dispatches of a submission lie in one arena buffer, addressed by dynamic offsets, and
 //! reach the GPU in a copy ahead of the recorded commands.
 
-use super::Gpu;
 use super::clock::Clock;
 use super::pipelines::{Pipeline, Window};
 use super::stamps::StampSet;
 use super::timeline::{Batch, Timeline, duration};
 use super::transfer::StagingBuffer;
+use super::{FaultPoint, Gpu};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,6 +94,7 @@ impl Recorder {
         windows: &[Window],
         groups: Groups,
     ) -> Result<()> {
+        gpu.meets_fault(FaultPoint::Device);
         let room = uniforms
             .iter()
             .map(|u| u.len().next_multiple_of(SLOT))
@@ -221,6 +222,7 @@ impl Recorder {
         target: (&wgpu::Buffer, u64),
         bytes: u64,
     ) -> Result<()> {
+        gpu.meets_fault(FaultPoint::Device);
         if let Some(call) = &mut self.call {
             call.has_begun = true;
         } else {
@@ -252,12 +254,16 @@ impl Recorder {
             let begin = stamps.as_ref().map(|stamps| stamps.begin(gpu));
             let now = Instant::now();
             let batch = self.take_batch(gpu, now);
+            if gpu.meets_fault(FaultPoint::Submission) {
+                self.encoder = None;
+                return Err(gpu.give_up(not_submitted(&"a test wants it to fail")));
+            }
             let submitted = gpu.catch(|| {
                 let commands = self.encoder.take().map(wgpu::CommandEncoder::finish);
                 gpu.queue
                     .submit(begin.into_iter().chain(prologue).chain(commands))
             });
-            let index = submitted.map_err(|error| gpu.give_up(&error))?;
+            let index = submitted.map_err(|error| gpu.give_up(not_submitted(&error)))?;
             let number = gpu.timeline.submit(batch, index, now);
             if let Some(stamps) = stamps {
                 gpu.stamps.read(gpu, stamps, number);
@@ -316,7 +322,7 @@ impl Recorder {
         }
         let bytes = self.parameters.len() as u64;
         let staging = gpu.staging.take_for_parameters(gpu, bytes)?;
-        gpu.staging.fill(&staging, &self.parameters)?;
+        gpu.staging.fill(gpu, &staging, &self.parameters)?;
         let mut encoder = gpu
             .device
             .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -341,4 +347,8 @@ impl Recorder {
                 .create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
         })
     }
+}
+
+fn not_submitted(error: &dyn std::fmt::Display) -> String {
+    format!("work that was recorded could not be submitted: {error}")
 }

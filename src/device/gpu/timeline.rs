@@ -76,6 +76,15 @@ struct Submission {
     stamps: Option<[u64; 2]>,
 }
 
+/// A submission that is waited for.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) number: u64,
+    pub(super) index: wgpu::SubmissionIndex,
+    /// What its calls are predicted to take.
+    pub(super) predicted: Duration,
+}
+
 /// The end of a submission.
 #[derive(Clone, Copy, Debug)]
 struct End {
@@ -367,14 +376,18 @@ impl Timeline {
 
     /// The oldest submission that is not known to be done, if it is no later than `number`. The caller will wait for
     /// it, and then say that it has ended.
-    pub(super) fn watch(&self, number: u64) -> Option<(u64, wgpu::SubmissionIndex)> {
+    pub(super) fn watch(&self, number: u64) -> Option<Watched> {
         let mut state = self.state();
         let oldest = state.in_flight.front()?;
         if oldest.number > number {
             return None;
         }
-        let watched = (oldest.number, oldest.index.clone());
-        state.watched.push(watched.0);
+        let watched = Watched {
+            number: oldest.number,
+            index: oldest.index.clone(),
+            predicted: oldest.batch.predicted,
+        };
+        state.watched.push(watched.number);
         Some(watched)
     }
 

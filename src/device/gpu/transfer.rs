@@ -3,10 +3,10 @@
 //! Never `Queue::write_buffer`: out of memory in the staging behind it loses the device. Here what is in flight is
 //! bounded, and where the driver has no room for a staging buffer, transfers go on in smaller pieces.
 
-use super::Gpu;
 use super::memory::{Allocation, Purpose, prev_power_of_two};
 use super::pool::DeviceBuffer;
 use super::recorder::Waiting;
+use super::{FaultPoint, Gpu};
 use crate::error::{Error, Result};
 use smallvec::SmallVec;
 use std::collections::{HashMap, VecDeque};
@@ -47,12 +47,13 @@ impl StagingBuffer {
     }
 
     /// Puts `bytes` at the start of a mapped buffer and unmaps it, ready for commands.
-    fn fill(&self, bytes: &[u8]) -> Result<()> {
+    fn fill(&self, gpu: &Gpu, bytes: &[u8]) -> Result<()> {
+        gpu.may_map()?;
         let range = self
             .raw()
             .slice(..bytes.len() as u64)
             .get_mapped_range_mut();
-        let mut view = range.map_err(|e| mapping_failed(&e))?;
+        let mut view = range.map_err(|error| gpu.give_up(not_mapped(&error)))?;
         view.copy_from_slice(bytes);
         drop(view);
         self.raw().unmap();
@@ -60,11 +61,9 @@ impl StagingBuffer {
     }
 }
 
-fn mapping_failed(error: &dyn std::fmt::Display) -> Error {
-    Error::Gpu {
-        device: "staging memory".into(),
-        message: error.to_string(),
-    }
+/// Staging that cannot be mapped is a sign of a device that is lost, or as good as lost: nothing can be got from it.
+fn not_mapped(error: &dyn std::fmt::Display) -> String {
+    format!("staging memory could not be mapped: {error}")
 }
 
 /// The staging buffers of a GPU that are free, and how many bytes are not.
@@ -293,8 +292,10 @@ impl Staging {
     }
 
     /// Fills a mapped buffer; one that fails will not come back.
-    pub(super) fn fill(&self, staging: &StagingBuffer, bytes: &[u8]) -> Result<()> {
-        staging.fill(bytes).inspect_err(|_| self.forget(staging))
+    pub(super) fn fill(&self, gpu: &Gpu, staging: &StagingBuffer, bytes: &[u8]) -> Result<()> {
+        staging
+            .fill(gpu, bytes)
+            .inspect_err(|_| self.forget(staging))
     }
 
     /// Takes a buffer back after the submission that uses it; it becomes free once that is done.
@@ -332,6 +333,14 @@ impl Staging {
 type Download<'a> = (StagingBuffer, u64, &'a mut [u8]);
 
 impl Gpu {
+    /// Fails where a test wants a mapping to fail.
+    fn may_map(&self) -> Result<()> {
+        if self.meets_fault(FaultPoint::Mapping) {
+            return Err(self.give_up(not_mapped(&"a test wants it to fail")));
+        }
+        Ok(())
+    }
+
     /// Copies `source` to a device buffer, in the order of the queue. The source may change as soon as this returns.
     ///
     /// # Errors
@@ -359,7 +368,7 @@ impl Gpu {
             };
             has_waited = false;
             let (piece, later) = rest.split_at(bytes as usize);
-            self.staging.fill(&staging, piece)?;
+            self.staging.fill(self, &staging, piece)?;
             let mut recorder = self.recorder();
             recorder.copy(self, (staging.raw(), 0), (target.raw(), at), bytes)?;
             recorder.recycle(staging);
@@ -452,7 +461,7 @@ impl Gpu {
         recorder.copy(self, (source.raw(), offset), (staging.raw(), 0), bytes)?;
         let number = recorder
             .flush(self, Waiting::Now)?
-            .ok_or_else(|| mapping_failed(&"nothing was submitted"))?;
+            .ok_or_else(|| self.error("nothing was submitted".into()))?;
         drop(recorder);
         staging
             .raw()
@@ -463,11 +472,12 @@ impl Gpu {
     fn finish_download(&self, (staging, number, piece): Download<'_>) -> Result<()> {
         self.wait(number)?;
         self.check()?;
+        self.may_map()?;
         let view = staging
             .raw()
             .slice(..piece.len() as u64)
             .get_mapped_range()
-            .map_err(|e| mapping_failed(&e))?;
+            .map_err(|error| self.give_up(not_mapped(&error)))?;
         piece.copy_from_slice(&view);
         drop(view);
         staging.raw().unmap();

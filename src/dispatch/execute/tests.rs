@@ -21,11 +21,7 @@ fn devices() -> Option<Devices> {
         eprintln!("SKIPPED: no GPU: {problems:?}");
         return None;
     }
-    Some(Devices {
-        cpu: Cpu::new(2).expect("a pool"),
-        place_on_cpu: true,
-        gpus,
-    })
+    Some(Devices::new(Cpu::new(2).expect("a pool"), true, gpus))
 }
 
 const GPU: DeviceId = DeviceId::Gpu(0);
@@ -96,7 +92,7 @@ fn the_cpu_is_timed_without_its_waiting_for_data() {
 #[test]
 fn both_parts_of_a_split_are_timed_and_nobody_waits_for_it() {
     let Some(devices) = devices() else { return };
-    let gpu = &devices.gpus[0];
+    let gpu = &devices.gpu(0).expect("it works");
     let x = Array::filled(N, 1.0f32).expect("memory");
     let mut y = Array::filled(N, 1.0f32).expect("memory");
     let kernel = axpy(1.0, &x, &mut y).kernel;
@@ -119,7 +115,7 @@ fn both_parts_of_a_split_are_timed_and_nobody_waits_for_it() {
 #[test]
 fn all_launches_of_a_kernel_are_one_part() {
     let Some(devices) = devices() else { return };
-    let gpu = &devices.gpus[0];
+    let gpu = &devices.gpu(0).expect("it works");
     let x = Array::filled(N, 1u32).expect("memory");
     let mut out = Array::uninit(N).expect("memory");
     let kernel = inclusive_scan(&x, &mut out).kernel;
@@ -144,7 +140,7 @@ fn all_launches_of_a_kernel_are_one_part() {
 #[test]
 fn a_kernel_is_compiled_without_touching_its_arrays_and_then_runs_without_compiling() {
     let Some(devices) = devices() else { return };
-    let gpu = &devices.gpus[0];
+    let gpu = &devices.gpu(0).expect("it works");
     let x = Array::filled(N, 1u32).expect("memory");
     let mut out = Array::filled(N, 7u32).expect("memory");
     let kernel = Arc::new(inclusive_scan(&x, &mut out).kernel);
@@ -173,7 +169,7 @@ fn a_kernel_is_compiled_without_touching_its_arrays_and_then_runs_without_compil
 #[test]
 fn a_kernel_that_returns_a_value_is_compiled_ahead_too() {
     let Some(devices) = devices() else { return };
-    let gpu = &devices.gpus[0];
+    let gpu = &devices.gpu(0).expect("it works");
     let x = Array::filled(N, 1u32).expect("memory");
     let kernel = Arc::new(sum(&x).kernel);
     warm_up(Arc::clone(&kernel), 0..N, gpu);
@@ -216,7 +212,7 @@ impl Odd {
 #[test]
 fn kernels_that_cannot_be_compiled_ahead_do_no_harm() {
     let Some(devices) = devices() else { return };
-    let gpu = &devices.gpus[0];
+    let gpu = &devices.gpu(0).expect("it works");
     let mut array = Array::filled(N, 1.0f32).expect("memory");
     type Body = fn(&Odd, &mut Execution<'_>) -> Result<()>;
     let kernels: [(_, Body); 3] = [
@@ -252,7 +248,11 @@ fn devices_that_go_away_end_what_compiles_for_them() {
     let Some(devices) = devices() else { return };
     let x = Array::filled(N, 1u32).expect("memory");
     let kernel = Arc::new(sum(&x).kernel);
-    warm_up(Arc::clone(&kernel), 0..N, &devices.gpus[0]);
+    warm_up(
+        Arc::clone(&kernel),
+        0..N,
+        &devices.gpu(0).expect("it works"),
+    );
     drop(devices);
     assert_eq!(Arc::strong_count(&kernel), 1, "its thread has ended");
 }

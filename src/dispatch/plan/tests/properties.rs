@@ -374,6 +374,7 @@ impl Circumstances {
                 .filter(|at| self.compiling >> at & 1 == 1)
                 .map(device_at)
                 .collect(),
+            ..Knowledge::default()
         }
     }
 

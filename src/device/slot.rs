@@ -1,0 +1,236 @@
+//! The place of a GPU among the devices of a runtime: in use, or lost and tried again after a while.
+//!
+//! A GPU that is lost never comes back itself; a new device is opened on its adapter, by a thread of its own, and takes
+//! its place and number.
+
+use super::gpu::{Faults, Gpu, GpuInfo, Rescue};
+use crate::error::{Error, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a lost GPU is left alone at first; twice as long after each loss or failure that follows soon.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// It is left alone no longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The place of one GPU.
+pub(crate) struct Slot {
+    info: GpuInfo,
+    shared: Arc<Shared>,
+    /// The thread that opens it again.
+    opening: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    /// What is, or was, opened last.
+    gpu: RwLock<Arc<Gpu>>,
+    /// Whether that is known to be lost, so that calls need no lock to see that all is well.
+    is_lost: AtomicBool,
+    loss: Mutex<Loss>,
+}
+
+/// What is known of the losses of a GPU.
+struct Loss {
+    reason: String,
+    pause: Duration,
+    since: Instant,
+    is_opening: bool,
+}
+
+/// A GPU that is lost for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LostGpu {
+    /// Its number.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// Why it was lost, or could not be opened again.
+    pub reason: String,
+}
+
+impl Slot {
+    pub(super) fn new(gpu: Arc<Gpu>) -> Self {
+        let loss = Loss {
+            reason: String::new(),
+            pause: FIRST_PAUSE,
+            since: Instant::now(),
+            is_opening: false,
+        };
+        let info = gpu.info().clone();
+        let shared = Shared {
+            gpu: RwLock::new(gpu),
+            is_lost: AtomicBool::new(false),
+            loss: Mutex::new(loss),
+        };
+        Self {
+            info,
+            shared: Arc::new(shared),
+            opening: Mutex::new(None),
+        }
+    }
+
+    /// What its adapter says of itself.
+    pub(crate) fn info(&self) -> &GpuInfo {
+        &self.info
+    }
+
+    /// What is opened, unless it is lost.
+    pub(crate) fn gpu(&self) -> Option<Arc<Gpu>> {
+        if self.shared.is_lost.load(Ordering::Acquire) {
+            return None;
+        }
+        let gpu = self.shared.latest();
+        if gpu.is_lost() {
+            self.shared.lose(&gpu);
+            return None;
+        }
+        Some(gpu)
+    }
+
+    /// What was opened last, lost or not.
+    pub(crate) fn latest(&self) -> Arc<Gpu> {
+        self.shared.latest()
+    }
+
+    /// Why it is lost, if it is.
+    pub(crate) fn loss(&self) -> Option<String> {
+        self.gpu()
+            .is_none()
+            .then(|| self.shared.loss().reason.clone())
+    }
+
+    /// Begins to open a lost GPU again, if its time has come.
+    pub(super) fn look_after(&self) {
+        if !self.shared.is_lost.load(Ordering::Acquire) {
+            return;
+        }
+        let mut loss = self.shared.loss();
+        if loss.is_opening || loss.since.elapsed() < loss.pause {
+            return;
+        }
+        loss.is_opening = true;
+        drop(loss);
+        let shared = Arc::clone(&self.shared);
+        let named = std::thread::Builder::new().name("divvy opener".into());
+        match named.spawn(move || drop(shared.open())) {
+            Ok(thread) => *self.opening() = Some(thread),
+            Err(error) => {
+                tracing::warn!(%error, "no thread to open a GPU again");
+                self.shared.loss().is_opening = false;
+            }
+        }
+    }
+
+    /// Opens a lost GPU again at once, whether or not its time has come: for what can run nowhere else.
+    pub(super) fn open_now(&self) -> Result<Arc<Gpu>> {
+        self.stop();
+        match self.gpu() {
+            Some(gpu) => Ok(gpu),
+            None => self.shared.open(),
+        }
+    }
+
+    /// Waits for the thread that opens it, if there is one.
+    pub(super) fn stop(&self) {
+        let thread = self.opening().take();
+        if let Some(thread) = thread.filter(|t| t.thread().id() != std::thread::current().id()) {
+            // It does not panic, and if it did the GPU would stay lost.
+            let _ = thread.join();
+        }
+    }
+
+    /// Names who recovers what only this GPU held, once it is lost.
+    pub(super) fn set_rescue(&self, rescue: Weak<dyn Rescue>) {
+        self.shared.latest().set_rescue(rescue);
+    }
+
+    /// The faults that tests have happen on it.
+    pub(crate) fn with_faults<T>(&self, see: impl FnOnce(&Faults) -> T) -> T {
+        see(self.shared.latest().opener().faults())
+    }
+
+    fn opening(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn latest(&self) -> Arc<Gpu> {
+        Arc::clone(&self.gpu.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn loss(&self) -> MutexGuard<'_, Loss> {
+        self.loss.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a loss.
+    fn lose(&self, gpu: &Gpu) {
+        let mut loss = self.loss();
+        if self.is_lost.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        loss.reason = gpu.loss().unwrap_or_default();
+        // One that had worked for long is given the benefit of the doubt.
+        let lasted = loss.since.elapsed() > LONGEST_PAUSE;
+        let pause = if lasted { FIRST_PAUSE } else { loss.pause };
+        loss.postpone(pause);
+        tracing::warn!(
+            gpu = gpu.name(),
+            reason = loss.reason,
+            "a GPU was lost; everything runs elsewhere until it can be opened again"
+        );
+    }
+
+    fn open(&self) -> Result<Arc<Gpu>> {
+        let before = self.latest();
+        let opened = before.opener().open();
+        let mut loss = self.loss();
+        loss.is_opening = false;
+        let pause = (loss.pause * 2).min(LONGEST_PAUSE);
+        loss.postpone(pause);
+        match &opened {
+            Ok(gpu) => {
+                if let Some(rescue) = before.rescue() {
+                    gpu.set_rescue(Arc::downgrade(&rescue));
+                }
+                tracing::info!(gpu = gpu.name(), "a lost GPU works again");
+                *self.gpu.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(gpu);
+                self.is_lost.store(false, Ordering::Release);
+            }
+            Err(error) => loss.reason = format!("it cannot be opened again: {error}"),
+        }
+        opened
+    }
+}
+
+impl Loss {
+    fn postpone(&mut self, pause: Duration) {
+        self.pause = pause;
+        self.since = Instant::now();
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl std::fmt::Display for LostGpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "it is lost for now: {}", self.reason)
+    }
+}
+
+impl LostGpu {
+    /// The error of who asked for it.
+    pub(super) fn error(self) -> Error {
+        Error::DeviceLost {
+            device: self.name,
+            message: self.reason,
+        }
+    }
+}
