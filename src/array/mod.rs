@@ -309,6 +309,38 @@ impl Handle {
         self.len() * self.element_type().size()
     }
 
+    /// Gives `take` the bytes of the elements, a window after the other, which are fetched as they are needed. The array
+    /// cannot be written meanwhile.
+    pub(crate) fn take_windows(&self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.read_by_host(&(0..self.len()));
+        let size = self.element_type().size();
+        for window in windows(self.len()) {
+            let (start, _borrow) = self.borrow_on_host(window.clone(), true, false)?;
+            // SAFETY: `start` is that of the array's host memory, where the window is allocated and initialised, and
+            // bytes have no alignment; the shared borrow keeps others from writing.
+            let bytes = unsafe {
+                std::slice::from_raw_parts(start.add(window.start * size), window.len() * size)
+            };
+            take(bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Has `fill` overwrite the bytes of the elements, a window after the other, without fetching the old ones.
+    pub(crate) fn fill_windows(&self, mut fill: impl FnMut(&mut [u8]) -> Result<()>) -> Result<()> {
+        self.residency().read_back().written_by_host();
+        let size = self.element_type().size();
+        for window in windows(self.len()) {
+            let (start, _borrow) = self.borrow_on_host(window.clone(), false, true)?;
+            // SAFETY: as in `take_windows`, and any bytes are elements; the exclusive borrow keeps others away.
+            let bytes = unsafe {
+                std::slice::from_raw_parts_mut(start.add(window.start * size), window.len() * size)
+            };
+            fill(bytes)?;
+        }
+        Ok(())
+    }
+
     /// The start of the array's host memory, where `range` is made valid if its values are needed (`fetch`) and the
     /// only valid place if it will change (`write`); and the borrow that keeps others from clashing with this access.
     ///
@@ -349,6 +381,14 @@ impl Handle {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Cuts an array of `len` elements into windows that are large enough to be moved at full speed.
+fn windows(len: usize) -> impl Iterator<Item = Range<usize>> {
+    const WINDOW: usize = 1 << 20;
+    (0..len)
+        .step_by(WINDOW)
+        .map(move |start| start..len.min(start + WINDOW))
 }
 
 /// A borrow of an array's host memory, given back when dropped.
