@@ -73,7 +73,7 @@ impl<T: Element> Array<T> {
 
     /// An array of `len` times `value`.
     pub fn filled(len: usize, value: T) -> Result<Self> {
-        let mut array = Self::uninit(len)?;
+        let mut array = Self::zeroed(len)?;
         if bytemuck::bytes_of(&value).iter().any(|b| *b != 0) {
             array.write()?.fill(value);
         }
@@ -83,6 +83,13 @@ impl<T: Element> Array<T> {
     /// An array whose elements are not chosen: for results that a kernel will write. Reading one is safe and gives
     /// unspecified values. Memory is taken where the array is first used, so this costs nothing by itself.
     pub fn uninit(len: usize) -> Result<Self> {
+        let array = Self::zeroed(len)?;
+        array.handle.residency().undefine(0..len);
+        Ok(array)
+    }
+
+    /// An array of zeros, which take no memory before the array is used.
+    fn zeroed(len: usize) -> Result<Self> {
         len.checked_mul(size_of::<T>())
             .filter(|bytes| *bytes <= isize::MAX as usize)
             .ok_or_else(|| Error::TooLarge {
@@ -116,6 +123,22 @@ impl<T: Element> Array<T> {
     /// Whether the array has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The elements that hold unspecified values: of an array made by [`Array::uninit`] those that nobody has written,
+    /// and those that a call was to write which failed on the CPU. Reading them is safe. They are no longer counted once
+    /// a kernel or the host has had them to write; what a kernel computes from them is not marked.
+    ///
+    /// ```
+    /// # fn main() -> divvy::Result<()> {
+    /// let mut a = divvy::Array::<f32>::uninit(10)?;
+    /// a.write_range(0..4)?.fill(1.0);
+    /// assert_eq!(a.undefined().iter().collect::<Vec<_>>(), [4..10]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn undefined(&self) -> RangeSet {
+        self.handle.residency().undefined().clone()
     }
 
     /// The untyped handle that kernels keep.

@@ -101,7 +101,7 @@ impl SavedCheckpoint {
     ///
     /// # Errors
     /// As [`SavedCheckpoint::array`], and [`Error::Checkpoint`] if the lengths differ: the array is untouched then. If
-    /// the file cannot be read any more, it holds unspecified values.
+    /// the file cannot be read any more, all of it is [undefined](Array::undefined).
     pub fn restore<T: Element>(&self, name: &str, array: &mut Array<T>) -> Result<()> {
         let (entry, start) = self.find::<T>(name)?;
         if entry.len != array.len() as u64 {
@@ -120,11 +120,12 @@ impl SavedCheckpoint {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         let io = |source| io_error(&self.path, source);
         source.seek(SeekFrom::Start(start)).map_err(io)?;
-        array.fill_windows(|bytes| {
+        let filled = array.fill_windows(|bytes| {
             source.read_exact(bytes).map_err(io)?;
             swap_if_big_endian(bytes, array.element_type().size());
             Ok(())
-        })
+        });
+        filled.inspect_err(|_| array.residency().undefine(0..array.len()))
     }
 
     /// The array called `name`, and where its elements start.
