@@ -108,8 +108,8 @@ fn killed_at_any_moment_and_resumed_a_run_ends_with_the_same_bits() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
-    let nbody = ["--bodies", "300", "--steps", "150"];
-    let heat = ["--size", "90x120", "--steps", "150"];
+    let nbody = ["--bodies", "300", "--steps", "80"];
+    let heat = ["--size", "90x120", "--steps", "80"];
     let mut simulations = vec![
         Simulation::new("nbody", &nbody, "cpu"),
         Simulation::new("heat", &heat, "cpu"),
