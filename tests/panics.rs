@@ -24,6 +24,9 @@ const DOUBLE: &str = "
         if id.x < part.len { y[id.x] = 2.0 * x[id.x]; }
     }";
 
+/// What a CPU closure does before it computes its items.
+type Closure = fn(&PartItems) -> Result<()>;
+
 /// Doubles each item, after `before` has had its way.
 fn double(before: impl Fn(&PartItems) -> Result<()> + Send + Sync + 'static) -> Result<WgslKernel> {
     WgslKernel::builder("double", DOUBLE)
@@ -100,7 +103,7 @@ fn cpu_parts(rt: &Runtime, kernel: &WgslKernel, placement: &Placement) -> Result
 fn a_panic_costs_the_call_and_leaves_arrays_and_runtime_usable() -> Result<()> {
     let rt = support::runtime();
     let sane = double(|_| Ok(()))?;
-    let panics: [(&str, fn(&PartItems) -> Result<()>); 4] = [
+    let failures: [(&str, Closure); 4] = [
         ("at once", |_| panic!("as wanted")),
         ("in one range", |part| {
             assert!(
@@ -121,7 +124,7 @@ fn a_panic_costs_the_call_and_leaves_arrays_and_runtime_usable() -> Result<()> {
         if placement == Placement::Gpu(0) {
             continue;
         }
-        for (how, closure) in panics {
+        for (how, closure) in failures {
             let context = format!("{how} on {placement}");
             let odd = double(closure)?;
             let x = rt.filled(N, 1.5f32)?;
