@@ -1,6 +1,7 @@
-//! Any source is refused as a kernel, or can be made one, bound, and asked for its plan.
+//! Any source is refused as a kernel, with a message, or can be made one.
 #![no_main]
 
+use divvy::Error;
 use divvy::prelude::*;
 use libfuzzer_sys::fuzz_target;
 
@@ -9,13 +10,17 @@ fuzz_target!(
     init: std::panic::set_hook(Box::new(|_| {})),
     |source: &str| {
         let builder = || WgslKernel::builder("fuzz", source);
-        let built = [
-            builder().output("dst").build(),
+        let first = builder().output("dst").build();
+        // What is no WGSL is none whatever its bindings are to be.
+        if let Err(Error::Wgsl { message, .. }) = first {
+            return assert!(!message.is_empty());
+        }
+        let others = [
             builder().output("y").input("x").part("part").build(),
             builder().output("dst").input_halo("src", 1).part("part").build(),
             builder().output("c").input_whole("a").entry_point("main").constant("N", 3.0).build(),
         ];
-        for error in built.iter().filter_map(|built| built.as_ref().err()) {
+        for error in others.iter().filter_map(|built| built.as_ref().err()) {
             assert!(!error.to_string().is_empty());
         }
     }
