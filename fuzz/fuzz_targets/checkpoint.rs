@@ -35,5 +35,7 @@ fn read(bytes: Vec<u8>) {
     assert!(4 * elements < file_bytes);
     let mut again = Vec::new();
     let checkpoint = Checkpoint::new(&value);
-    checkpoint.write_to(&mut again, "fuzz").expect("what was read can be saved");
+    checkpoint
+        .write_to(&mut again, "fuzz")
+        .expect("what was read can be saved");
 }

@@ -23,7 +23,10 @@ fuzz_target!(|text: &str| {
     };
     if let Ok(outcome) = replay(&machine, &catalog::outline, &options, || {}) {
         for row in outcome.rows {
-            assert!(row.score.seconds().is_finite() && row.score.seconds() >= 0.0, "{row:?}");
+            assert!(
+                row.score.seconds().is_finite() && row.score.seconds() >= 0.0,
+                "{row:?}"
+            );
         }
     }
 });

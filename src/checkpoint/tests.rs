@@ -189,7 +189,8 @@ fn a_forged_header_is_told_and_makes_nobody_allocate() {
             "{arrays:?}: {problem}"
         );
     }
-    for header in ["", "{}", "[]", "\u{fffd}", &"[".repeat(1 << 19)] {
+    let deep = "[".repeat(if cfg!(miri) { 1 << 10 } else { 1 << 19 });
+    for header in ["", "{}", "[]", "\u{fffd}", &deep] {
         let problem = refusal(&forged(header, 0));
         assert!(problem.contains("header cannot be read"), "{problem}");
     }
