@@ -3,11 +3,17 @@
 //! ```text
 //! cargo run --release --example heat
 //! cargo run --release --example heat -- --size 2000x3000 --steps 5000 --border fixed --placement gpu
+//! cargo run --release --example heat -- --checkpoint run.divvy --every 500
+//! cargo run --release --example heat -- --checkpoint run.divvy --every 500 --resume run.divvy
 //! ```
+//!
+//! A run that is killed and resumed ends with the same bits as one that is not, if it is computed in the same place: the
+//! CPU and each GPU round differently, so name one with `--placement`.
 
 use clap::{Parser, ValueEnum};
 use divvy::prelude::*;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
@@ -41,9 +47,36 @@ struct Args {
     /// The picture.
     #[arg(long, value_name = "FILE", default_value = "heat.png")]
     png: PathBuf,
+    /// Saves the state into this file now and then, and at the end.
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// How many steps from one checkpoint to the next.
+    #[arg(long, value_name = "STEPS", default_value_t = 100, requires = "checkpoint",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    every: u32,
+    /// Goes on from a checkpoint; give the arguments again with which it was begun.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+/// What a checkpoint holds besides the plate.
+#[derive(Serialize, Deserialize)]
+struct State {
+    /// Steps that are done.
+    step: u32,
+    choices: Choices,
+}
+
+/// What decides how a run goes, besides where it is computed.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Choices {
+    size: Size,
+    r: f32,
+    border: BorderArg,
+    seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum, Serialize, Deserialize)]
 enum BorderArg {
     /// No heat gets out.
     Insulated,
@@ -51,7 +84,7 @@ enum BorderArg {
     Fixed,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Size {
     rows: usize,
     cols: usize,
@@ -104,16 +137,33 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let mut u = rt.array_from(&plate)?;
     let mut next = rt.uninit(plate.len())?;
 
+    let mut first = 0;
+    if let Some(path) = &args.resume {
+        let saved = Checkpoint::open(path)?;
+        first = step_of(&saved.value()?, args, path)?;
+        saved.restore("plate", &mut u)?;
+    }
+
     let bar = progress_bar(args.steps);
+    bar.set_position(u64::from(first));
     let mut places = BTreeMap::<String, u32>::new();
     let started = Instant::now();
-    for _ in 0..args.steps {
+    for done in first + 1..=args.steps {
         let report = rt
             .run(heat_step((rows, cols), args.r, border, &u, &mut next))?
             .report;
         std::mem::swap(&mut u, &mut next);
         *places.entry(place(&report)).or_default() += 1;
         bar.inc(1);
+        if let Some(path) = &args.checkpoint
+            && (done % args.every == 0 || done == args.steps)
+        {
+            let state = State {
+                step: done,
+                choices: choices(args),
+            };
+            Checkpoint::new(&state).array("plate", &u).save(path)?;
+        }
     }
     // Steps on a GPU are only queued until somebody waits for them.
     rt.synchronize()?;
@@ -121,10 +171,14 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     bar.finish_and_clear();
 
     let end = u.read()?;
-    let cell_steps = plate.len() as f64 * f64::from(args.steps);
+    let steps = f64::from(args.steps - first);
+    let cell_steps = plate.len() as f64 * steps;
     let mut out = std::io::stdout().lock();
     writeln!(out, "plate     {rows} x {cols} cells, seed {}", args.seed)?;
-    let step = seconds / f64::from(args.steps).max(1.0);
+    if let Some(path) = &args.resume {
+        writeln!(out, "resumed   {} after {first} steps", path.display())?;
+    }
+    let step = seconds / steps.max(1.0);
     writeln!(out, "time      {seconds:.3} s, {:.1} µs a step", step * 1e6)?;
     writeln!(
         out,
@@ -140,6 +194,33 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     draw(&end, args.size, &args.png)?;
     writeln!(out, "picture   {}", args.png.display())?;
     Ok(())
+}
+
+fn choices(args: &Args) -> Choices {
+    Choices {
+        size: args.size,
+        r: args.r,
+        border: args.border,
+        seed: args.seed,
+    }
+}
+
+/// How many steps a saved run has behind it, if it is the one that was asked for.
+fn step_of(state: &State, args: &Args, path: &Path) -> Result<u32, String> {
+    let (path, given) = (path.display(), choices(args));
+    if state.choices != given {
+        return Err(format!(
+            "{path}: it is of a run with {:?}, this one has {given:?}; give the same arguments",
+            state.choices
+        ));
+    }
+    if state.step > args.steps {
+        return Err(format!(
+            "{path}: it is of a run after {} steps, expected at most {} as --steps says; ask for more steps",
+            state.step, args.steps
+        ));
+    }
+    Ok(state.step)
 }
 
 /// A lukewarm plate (0.3) with hot (up to 1) and cold (0) spots.

@@ -3,11 +3,17 @@
 //! ```text
 //! cargo run --release --example nbody -- --png galaxies.png
 //! cargo run --release --example nbody -- --bodies 65536 --steps 50 --placement gpu
+//! cargo run --release --example nbody -- --checkpoint run.divvy --every 50
+//! cargo run --release --example nbody -- --checkpoint run.divvy --every 50 --resume run.divvy
 //! ```
+//!
+//! A run that is killed and resumed ends with the same bits as one that is not, if it is computed in the same place: the
+//! CPU and each GPU round differently, so name one with `--placement`.
 
 use clap::{Parser, ValueEnum};
 use divvy::prelude::*;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::f32::consts::{PI, TAU};
@@ -44,9 +50,37 @@ struct Args {
     /// Draws the final state into this file.
     #[arg(long, value_name = "FILE")]
     png: Option<PathBuf>,
+    /// Saves the state into this file now and then, and at the end.
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// How many steps from one checkpoint to the next.
+    #[arg(long, value_name = "STEPS", default_value_t = 100, requires = "checkpoint",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    every: u32,
+    /// Goes on from a checkpoint; give the arguments again with which it was begun.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+/// What a checkpoint holds besides arrays.
+#[derive(Serialize, Deserialize)]
+struct State {
+    /// Steps that are done.
+    step: u32,
+    choices: Choices,
+}
+
+/// What decides how a run goes, besides where it is computed.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Choices {
+    bodies: u32,
+    start: Start,
+    dt: f32,
+    softening: f32,
+    seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum, Serialize, Deserialize)]
 enum Start {
     /// Two spinning discs on a collision course.
     Galaxies,
@@ -90,17 +124,27 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let mut accelerations = rt.uninit(4 * n)?;
 
     let before = nbody_energy(args.softening, &bodies, &velocities)?;
-    rt.run(nbody_accelerations(
-        args.softening,
-        &bodies,
-        &mut accelerations,
-    ))?;
+    let mut first = 0;
+    if let Some(path) = &args.resume {
+        let saved = Checkpoint::open(path)?;
+        first = step_of(&saved.value()?, args, path)?;
+        saved.restore("bodies", &mut bodies)?;
+        saved.restore("velocities", &mut velocities)?;
+        saved.restore("accelerations", &mut accelerations)?;
+    } else {
+        rt.run(nbody_accelerations(
+            args.softening,
+            &bodies,
+            &mut accelerations,
+        ))?;
+    }
     rt.synchronize()?;
 
     let bar = progress_bar(args.steps);
+    bar.set_position(u64::from(first));
     let mut places = BTreeMap::<String, u32>::new();
     let started = Instant::now();
-    for _ in 0..args.steps {
+    for done in first + 1..=args.steps {
         let step = leapfrog_step(
             args.dt,
             args.softening,
@@ -111,6 +155,19 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         let report = rt.run(step)?.report;
         *places.entry(place(&report)).or_default() += 1;
         bar.inc(1);
+        if let Some(path) = &args.checkpoint
+            && (done % args.every == 0 || done == args.steps)
+        {
+            let state = State {
+                step: done,
+                choices: choices(args),
+            };
+            Checkpoint::new(&state)
+                .array("bodies", &bodies)
+                .array("velocities", &velocities)
+                .array("accelerations", &accelerations)
+                .save(path)?;
+        }
     }
     // Steps on a GPU are only queued until somebody waits for them.
     rt.synchronize()?;
@@ -119,14 +176,17 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 
     let after = nbody_energy(args.softening, &bodies, &velocities)?;
     let drift = (after.total() - before.total()) / before.total().abs().max(f64::MIN_POSITIVE);
-    let steps = f64::from(args.steps).max(1.0);
-    let gflops = 20.0 * (n as f64).powi(2) * f64::from(args.steps) / seconds / 1e9;
+    let steps = f64::from(args.steps - first);
+    let gflops = 20.0 * (n as f64).powi(2) * steps / seconds / 1e9;
     let mut out = std::io::stdout().lock();
     writeln!(out, "bodies    {n}, seed {}", args.seed)?;
+    if let Some(path) = &args.resume {
+        writeln!(out, "resumed   {} after {first} steps", path.display())?;
+    }
     writeln!(
         out,
         "time      {seconds:.3} s, {:.3} ms a step",
-        seconds / steps * 1e3
+        seconds / steps.max(1.0) * 1e3
     )?;
     writeln!(out, "speed     {gflops:.1} GFLOP/s at 20 flops per pair")?;
     for (place, steps) in places {
@@ -143,6 +203,34 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         writeln!(out, "picture   {}", path.display())?;
     }
     Ok(())
+}
+
+fn choices(args: &Args) -> Choices {
+    Choices {
+        bodies: args.bodies,
+        start: args.start,
+        dt: args.dt,
+        softening: args.softening,
+        seed: args.seed,
+    }
+}
+
+/// How many steps a saved run has behind it, if it is the one that was asked for.
+fn step_of(state: &State, args: &Args, path: &Path) -> Result<u32, String> {
+    let (path, given) = (path.display(), choices(args));
+    if state.choices != given {
+        return Err(format!(
+            "{path}: it is of a run with {:?}, this one has {given:?}; give the same arguments",
+            state.choices
+        ));
+    }
+    if state.step > args.steps {
+        return Err(format!(
+            "{path}: it is of a run after {} steps, expected at most {} as --steps says; ask for more steps",
+            state.step, args.steps
+        ));
+    }
+    Ok(state.step)
 }
 
 /// Where a step ran, from its report.

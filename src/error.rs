@@ -175,6 +175,15 @@ pub enum Error {
         problem: String,
     },
 
+    /// A checkpoint cannot be used as it was asked for, or what was to be saved cannot be.
+    #[error("{}: {problem}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, what was expected, and what to do.
+        problem: String,
+    },
+
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {

@@ -24,14 +24,17 @@
 //! | know why it runs there | [`Runtime::explain`], [`dispatch::plan`](mod@dispatch::plan) |
 //! | know what ran where and for how long | [`Report`] |
 //! | know what is measured, learned and kept | [`cost`], [`cost::learned`], [`cost::profile`], [`Runtime::calibrate`] |
+//! | let a long run survive being killed | [`Checkpoint`] |
 //! | try placement on machines that are not here | [`device::sim`], [`dispatch::replay`] |
 #![deny(missing_docs)]
 
 pub mod array;
+pub mod checkpoint;
 pub mod cost;
 pub mod device;
 pub mod dispatch;
 mod error;
+mod files;
 pub mod kernel;
 pub mod kernels;
 mod runtime;
@@ -40,6 +43,7 @@ mod simd;
 pub mod units;
 
 pub use array::Array;
+pub use checkpoint::Checkpoint;
 pub use device::DeviceId;
 pub use dispatch::{Durability, Placement, Report, Run};
 pub use error::{Error, Result};
@@ -48,6 +52,7 @@ pub use runtime::{Runtime, RuntimeBuilder};
 /// What most programs use.
 pub mod prelude {
     pub use crate::array::Array;
+    pub use crate::checkpoint::Checkpoint;
     pub use crate::dispatch::Placement;
     pub use crate::kernel::{Fold, WgslKernel};
     pub use crate::kernels::*;

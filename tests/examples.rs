@@ -5,22 +5,9 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// An example that `cargo test` has built.
+/// An example as a process.
 fn example(name: &str, args: &[&str]) -> Command {
-    let test = std::env::current_exe().expect("this test's path");
-    let profile = test
-        .ancestors()
-        .nth(2)
-        .expect("tests are in target/PROFILE/deps");
-    let program = profile
-        .join("examples")
-        .join(name)
-        .with_extension(std::env::consts::EXE_EXTENSION);
-    assert!(
-        program.exists(),
-        "build it first: cargo build --example {name}"
-    );
-    let mut command = Command::new(program);
+    let mut command = Command::new(support::example(name));
     command
         .args(args)
         .env("DIVVY_PROFILE", "off")

@@ -78,7 +78,7 @@ impl<T: Element> Array<T> {
 
     /// An array of `len` times `value`.
     pub fn filled(len: usize, value: T) -> Result<Self> {
-        let mut array = Self::uninit(len)?;
+        let mut array = Self::zeroed(len)?;
         if bytemuck::bytes_of(&value).iter().any(|b| *b != 0) {
             array.write()?.fill(value);
         }
@@ -88,6 +88,13 @@ impl<T: Element> Array<T> {
     /// An array whose elements are not chosen: for results that a kernel will write. Reading one is safe and gives
     /// unspecified values. Memory is taken where the array is first used, so this costs nothing by itself.
     pub fn uninit(len: usize) -> Result<Self> {
+        let array = Self::zeroed(len)?;
+        array.handle.residency().undefine(0..len);
+        Ok(array)
+    }
+
+    /// An array of zeros, which take no memory before the array is used.
+    fn zeroed(len: usize) -> Result<Self> {
         len.checked_mul(size_of::<T>())
             .filter(|bytes| *bytes <= isize::MAX as usize)
             .ok_or_else(|| Error::TooLarge {
@@ -133,6 +140,22 @@ impl<T: Element> Array<T> {
     /// Whether the array has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The elements that hold unspecified values: of an array made by [`Array::uninit`] those that nobody has written,
+    /// and those that a call was to write which failed on the CPU. Reading them is safe. They are no longer counted once
+    /// a kernel or the host has had them to write; what a kernel computes from them is not marked.
+    ///
+    /// ```
+    /// # fn main() -> divvy::Result<()> {
+    /// let mut a = divvy::Array::<f32>::uninit(10)?;
+    /// a.write_range(0..4)?.fill(1.0);
+    /// assert_eq!(a.undefined().iter().collect::<Vec<_>>(), [4..10]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn undefined(&self) -> RangeSet {
+        self.handle.residency().undefined().clone()
     }
 
     /// The untyped handle that kernels keep.
@@ -502,6 +525,38 @@ impl Handle {
         self.len() * self.element_type().size()
     }
 
+    /// Gives `take` the bytes of the elements, a window after the other, which are fetched as they are needed. The array
+    /// cannot be written meanwhile.
+    pub(crate) fn take_windows(&self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.read_by_host(&(0..self.len()));
+        let size = self.element_type().size();
+        for window in windows(self.len()) {
+            let (start, _borrow) = self.borrow_on_host(window.clone(), true, false)?;
+            // SAFETY: `start` is that of the array's host memory, where the window is allocated and initialised, and
+            // bytes have no alignment; the shared borrow keeps others from writing.
+            let bytes = unsafe {
+                std::slice::from_raw_parts(start.add(window.start * size), window.len() * size)
+            };
+            take(bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Has `fill` overwrite the bytes of the elements, a window after the other, without fetching the old ones.
+    pub(crate) fn fill_windows(&self, mut fill: impl FnMut(&mut [u8]) -> Result<()>) -> Result<()> {
+        self.residency().read_back().written_by_host();
+        let size = self.element_type().size();
+        for window in windows(self.len()) {
+            let (start, _borrow) = self.borrow_on_host(window.clone(), false, true)?;
+            // SAFETY: as in `take_windows`, and any bytes are elements; the exclusive borrow keeps others away.
+            let bytes = unsafe {
+                std::slice::from_raw_parts_mut(start.add(window.start * size), window.len() * size)
+            };
+            fill(bytes)?;
+        }
+        Ok(())
+    }
+
     /// Takes note that the host uses what is in `range`.
     fn read_by_host(&self, range: &Range<usize>) {
         let share = range.len() as f32 / self.len().max(1) as f32;
@@ -721,6 +776,14 @@ impl std::fmt::Display for Handle {
         }
         write!(f, "[{}; {}]", self.element_type(), self.len())
     }
+}
+
+/// Cuts an array of `len` elements into windows that are large enough to be moved at full speed.
+fn windows(len: usize) -> impl Iterator<Item = Range<usize>> {
+    const WINDOW: usize = 1 << 20;
+    (0..len)
+        .step_by(WINDOW)
+        .map(move |start| start..len.min(start + WINDOW))
 }
 
 /// A borrow of an array's host memory, given back when dropped.

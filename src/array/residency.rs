@@ -81,6 +81,8 @@ pub(crate) struct Residency {
     host: Option<HostBuffer>,
     host_valid: RangeSet,
     extents: SmallVec<[Extent; 1]>,
+    /// The elements that hold unspecified values: nobody has written them, or a call that would have failed.
+    undefined: RangeSet,
     /// How many borrows of the host memory are alive; `EXCLUSIVE` if one is for writing.
     borrows: u32,
     moved: Moved,
@@ -132,6 +134,7 @@ impl Residency {
             host,
             host_valid: RangeSet::from(0..len),
             extents: SmallVec::new(),
+            undefined: RangeSet::new(),
             borrows: 0,
             moved: Moved::default(),
             read_back: ReadBack::default(),
@@ -170,6 +173,16 @@ impl Residency {
         &self.host_valid
     }
 
+    /// The elements that hold unspecified values.
+    pub(crate) fn undefined(&self) -> &RangeSet {
+        &self.undefined
+    }
+
+    /// Takes note that elements hold unspecified values until they are written.
+    pub(crate) fn undefine(&mut self, range: Range<usize>) {
+        self.undefined.insert(range);
+    }
+
     /// The elements that are valid on a GPU.
     pub(crate) fn valid_on(&self, gpu: GpuId) -> RangeSet {
         let mut here = self.extents.iter().filter(|e| e.gpu.id() == gpu);
@@ -198,6 +211,7 @@ impl Residency {
         }
         let start = self.host_start()?;
         if write {
+            self.undefined.remove(range.clone());
             self.host_valid.insert(range.clone());
             self.extents
                 .iter_mut()
@@ -264,6 +278,7 @@ impl Residency {
             return Err(Self::clash());
         }
         let at = self.shown_by(view)?;
+        self.undefined.remove(range.clone());
         self.host_valid.remove(range.clone());
         for extent in &mut self.extents {
             extent.valid.remove(range.clone());

@@ -4,6 +4,7 @@ use super::region::{Region, Standby, Task};
 use crate::array::{Element, ElementType};
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Outline};
+use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
@@ -109,11 +110,20 @@ pub(crate) fn catch_panic(kernel: &str, task: impl FnOnce() -> Result<()>) -> Re
             .map(ToString::to_string)
             .or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "no message".into());
+        discard(panic);
         Err(Error::Panicked {
             kernel: kernel.into(),
             message,
         })
     })
+}
+
+/// Drops what somebody panicked with, which may itself panic when it is dropped.
+pub(crate) fn discard(panic: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        // It may go on like that.
+        std::mem::forget(again);
+    }
 }
 
 /// Where an array lies on the host, for the time of one launch.

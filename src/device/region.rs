@@ -6,6 +6,7 @@
 //! nothing. Helpers that are done stand by for a moment, since the next region often follows at once, and then it need
 //! not wake anybody.
 
+use super::cpu::discard;
 use crate::error::{Error, Result};
 use std::any::Any;
 use std::ops::Range;
@@ -97,10 +98,7 @@ impl Region {
             };
             let mut done = 1;
             if let Some(failure) = outcome {
-                self.failure
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .get_or_insert(failure);
+                self.fail(failure);
                 // Claim all that is left, so that nobody begins it.
                 let before = self.claimed.swap(self.ranges, Ordering::Relaxed);
                 done += self.ranges.saturating_sub(before);
@@ -109,6 +107,17 @@ impl Region {
             if self.finished.fetch_add(done, Ordering::AcqRel) + done == self.ranges {
                 self.caller.unpark();
             }
+        }
+    }
+
+    /// Keeps the first failure.
+    fn fail(&self, failure: Failure) {
+        let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.is_none() {
+            *first = Some(failure);
+        } else if let Failure::Panic(panic) = failure {
+            drop(first);
+            discard(panic);
         }
     }
 

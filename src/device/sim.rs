@@ -40,6 +40,7 @@ pub use table::Table;
 
 use super::{DeviceId, DeviceKind};
 use crate::error::{Error, Result};
+use crate::files::open_regular;
 use std::io::Read;
 use std::path::Path;
 
@@ -153,7 +154,7 @@ impl SimulatedMachine {
         };
         let unreadable = |error: std::io::Error| refuse(format!("it cannot be read: {error}"));
         let mut bytes = Vec::new();
-        let file = std::fs::File::open(path).map_err(unreadable)?;
+        let file = open_regular(path).map_err(unreadable)?;
         file.take(MOST_BYTES + 1)
             .read_to_end(&mut bytes)
             .map_err(unreadable)?;

@@ -335,7 +335,8 @@ impl<'r> Execution<'r> {
             }
             CpuTasks::Own if threads > 1 => cpu.install(|| run(items.clone(), threads)),
             CpuTasks::Own => run(items.clone(), 1),
-        })?;
+        })
+        .inspect_err(|_| undefine_outputs(outline, items))?;
         Ok(Timed {
             seconds: ready.elapsed().as_secs_f64(),
             waited_seconds: ready.saturating_duration_since(started).as_secs_f64(),
@@ -549,6 +550,15 @@ impl<'r> Execution<'r> {
             pass.gpu(&mut GpuPart::to_compile(gpu, outline, piece, window))?;
         }
         Ok(())
+    }
+}
+
+/// Takes note that items were not all computed: what their outputs hold is not specified.
+fn undefine_outputs(outline: &Outline, items: &Range<usize>) {
+    let outputs = outline.bindings.iter().filter(|b| b.access.writes());
+    for binding in outputs {
+        let elements = binding.elements(items, outline.items);
+        binding.array.residency().undefine(elements);
     }
 }
 

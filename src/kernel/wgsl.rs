@@ -5,6 +5,8 @@
 //! part each binding plays is `custom`'s business. This module must never know wgpu: what a device makes of the
 //! source is `device/gpu`'s.
 
+mod nesting;
+
 use crate::array::ElementType;
 use crate::error::{Error, Result};
 use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
@@ -96,7 +98,8 @@ pub(crate) struct Layout {
     pub ty: String,
     /// Its bytes.
     pub size: usize,
-    /// The members if it is a struct, those of structs within it by dotted names; nothing otherwise.
+    /// The members if it is a struct, those of structs within it by dotted names; nothing otherwise. Of very many only the
+    /// first.
     pub members: Vec<Member>,
 }
 
@@ -151,6 +154,7 @@ pub(crate) fn reflect(
     constants: &[(String, f64)],
 ) -> Result<Reflection> {
     let reader = Reader { kernel, source };
+    nesting::check(source).map_err(|problem| reader.error(problem))?;
     // naga promises not to panic on sources that validate; for the others this keeps a defect of its from being
     // the caller's.
     catch_unwind(AssertUnwindSafe(|| reader.reflect(wanted, constants))).unwrap_or_else(|_| {
@@ -424,7 +428,10 @@ fn size_of(module: &Module, ty: Handle<naga::Type>) -> usize {
     module.types[ty].inner.size(module.to_ctx()) as usize
 }
 
-/// The members of a struct, those of structs within it by their dotted names.
+/// Members of a struct that are told of: one that has itself twice in each of 29 levels has 2^29.
+const MOST_MEMBERS: usize = 256;
+
+/// The members of a struct, those of structs within it by their dotted names, as far as they are told of.
 fn push_members(
     module: &Module,
     ty: Handle<naga::Type>,
@@ -436,6 +443,9 @@ fn push_members(
         return;
     };
     for member in members {
+        if found.len() >= MOST_MEMBERS {
+            return;
+        }
         let name = format!("{prefix}{}", member.name.as_deref().unwrap_or_default());
         let offset = start + member.offset as usize;
         if matches!(module.types[member.ty].inner, TypeInner::Struct { .. }) {

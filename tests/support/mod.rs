@@ -4,6 +4,7 @@
 pub mod programs;
 
 use divvy::{DeviceId, Placement, Runtime, RuntimeBuilder};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 /// A runtime with all devices, shared by the tests of a file.
@@ -31,6 +32,25 @@ pub fn has_gpu(rt: &Runtime) -> bool {
         skipped(&format!("no GPU: {:?}", rt.gpu_problems()));
     }
     there
+}
+
+/// The program of an example, which `cargo test` has built.
+#[allow(dead_code, reason = "not every test file needs all helpers")]
+pub fn example(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("this test's path");
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .expect("tests are in target/PROFILE/deps");
+    let program = profile
+        .join("examples")
+        .join(name)
+        .with_extension(std::env::consts::EXE_EXTENSION);
+    assert!(
+        program.exists(),
+        "build it first: cargo build --example {name}"
+    );
+    program
 }
 
 /// Says that a test did not run, past what the test harness captures.

@@ -6,10 +6,10 @@
 
 use super::{Keyed, Parsed, Profile, ProfileProblem, SCHEMA, parse};
 use crate::error::{Error, Result};
+use crate::files::{self, io_error};
 use std::fs::{self, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// A profile larger than this is none.
@@ -136,7 +136,11 @@ impl Location {
             profile.keep_learned(profile.learned.len() / 2);
             text = profile.to_json();
         }
-        replace(path, &text).map_err(|source| io_error(path, source))?;
+        make_folder(path).map_err(|source| io_error(path, source))?;
+        files::replace(path, |file| {
+            file.write_all(text.as_bytes())
+                .map_err(|source| io_error(path, source))
+        })?;
         Ok(Some(changed))
     }
 
@@ -196,13 +200,6 @@ fn and_more(more: usize) -> String {
     }
 }
 
-fn io_error(path: &Path, source: io::Error) -> Error {
-    Error::Io {
-        path: path.into(),
-        source,
-    }
-}
-
 fn unusable(path: &Path, problem: ProfileProblem) -> Error {
     Error::Profile {
         path: path.into(),
@@ -231,11 +228,7 @@ fn refuse<T>(what: &str) -> io::Result<T> {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    // Opening a pipe would wait for a writer.
-    if !fs::metadata(path)?.is_file() {
-        return refuse("a profile must be a regular file");
-    }
-    read_text(fs::File::open(path)?)
+    read_text(files::open_regular(path)?)
 }
 
 fn read_text(source: impl Read) -> io::Result<String> {
@@ -249,19 +242,8 @@ fn read_text(source: impl Read) -> io::Result<String> {
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
-/// A path beside another, in the same folder.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(suffix);
-    path.with_file_name(name)
-}
-
 fn make_folder(path: &Path) -> io::Result<()> {
-    // A relative path may have an empty parent, which stands for the current directory.
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    folder.map_or(Ok(()), fs::create_dir_all)
+    fs::create_dir_all(files::folder_of(path))
 }
 
 /// Holds off other processes, and threads, that would change the file at `path`, until it is dropped. `None` if the
@@ -269,12 +251,7 @@ fn make_folder(path: &Path) -> io::Result<()> {
 fn lock(path: &Path) -> Option<fs::File> {
     const LOOK_AGAIN: Duration = Duration::from_millis(2);
     make_folder(path).ok()?;
-    let file = fs::File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(beside(path, ".lock"))
-        .ok()?;
+    let file = files::open_lock(&files::beside(path, ".lock")).ok()?;
     let since = Instant::now();
     loop {
         match file.try_lock() {
@@ -288,22 +265,4 @@ fn lock(path: &Path) -> Option<fs::File> {
             }
         }
     }
-}
-
-/// Puts a file in the place of another, or of none, in one step.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    make_folder(path)?;
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let temporary = beside(path, &format!(".{}.{count}.tmp", std::process::id()));
-    let written = fs::File::create_new(&temporary).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    let result = written.and_then(|()| fs::rename(&temporary, path));
-    if result.is_err() {
-        // Best effort: what matters is reported already.
-        let _ = fs::remove_file(&temporary);
-    }
-    result
 }

@@ -1,10 +1,11 @@
 //! A profile as text, and back: only what can be true comes in.
 
 use super::{CoRunEntry, DeviceEntry, LearnedEntry, MOST_DEVICES, Profile, SCHEMA, label_of};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::collections::HashSet;
+use std::marker::PhantomData;
 
 /// Why a text is not a profile that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,11 +76,11 @@ fn parse_by_entry(text: &str) -> Result<Parsed, ProfileProblem> {
     }
     #[derive(Deserialize)]
     struct Lists {
-        devices: Vec<Value>,
+        devices: Entries<DeviceEntry>,
         #[serde(default)]
-        corun: Vec<Value>,
+        corun: Entries<CoRunEntry>,
         #[serde(default)]
-        learned: Vec<Value>,
+        learned: Entries<LearnedEntry>,
     }
     // The versions first, since the rest of another version may have any shape.
     let head: Head = serde_json::from_str(text)?;
@@ -89,26 +90,76 @@ fn parse_by_entry(text: &str) -> Result<Parsed, ProfileProblem> {
     let profile = Profile {
         schema: head.schema,
         divvy: head.divvy,
-        devices: usable(lists.devices, "devices", &mut ignored),
-        corun: usable(lists.corun, "corun", &mut ignored),
-        learned: usable(lists.learned, "learned", &mut ignored),
+        devices: lists.devices.usable("devices", &mut ignored),
+        corun: lists.corun.usable("corun", &mut ignored),
+        learned: lists.learned.usable("learned", &mut ignored),
     };
     Ok(Parsed { profile, ignored })
 }
 
-fn usable<T: DeserializeOwned>(
-    values: Vec<Value>,
-    list: &str,
-    ignored: &mut Vec<String>,
-) -> Vec<T> {
-    let mut entries = Vec::new();
-    for (at, value) in values.into_iter().enumerate() {
-        match serde_json::from_value(value) {
-            Ok(entry) => entries.push(entry),
-            Err(error) => ignored.push(format!("entry {at} of {list}: {error}")),
+/// The entries of a list that can be used, and of some others why they cannot. A file may have millions of those, so they
+/// are looked at one by one, and not kept.
+struct Entries<T> {
+    usable: Vec<T>,
+    unusable: Vec<String>,
+    /// Further ones that cannot be used.
+    more: usize,
+}
+
+/// Entries of a list of which is told why they cannot be used.
+const MOST_TOLD: usize = 20;
+
+impl<T> Entries<T> {
+    fn usable(self, list: &str, ignored: &mut Vec<String>) -> Vec<T> {
+        let told = self.unusable.into_iter();
+        ignored.extend(told.map(|problem| format!("{list}, {problem}")));
+        if self.more > 0 {
+            ignored.push(format!("{list}, {} more entries", self.more));
+        }
+        self.usable
+    }
+}
+
+impl<T> Default for Entries<T> {
+    fn default() -> Self {
+        Self {
+            usable: Vec::new(),
+            unusable: Vec::new(),
+            more: 0,
         }
     }
-    entries
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Entries<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_seq(EntriesVisitor(PhantomData))
+    }
+}
+
+struct EntriesVisitor<T>(PhantomData<T>);
+
+impl<'de, T: DeserializeOwned> Visitor<'de> for EntriesVisitor<T> {
+    type Value = Entries<T>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries<T>, A::Error> {
+        let mut entries = Entries::default();
+        let mut at = 0;
+        while let Some(value) = list.next_element::<Value>()? {
+            match serde_json::from_value(value) {
+                Ok(entry) => entries.usable.push(entry),
+                Err(error) if entries.unusable.len() < MOST_TOLD => {
+                    entries.unusable.push(format!("entry {at}: {error}"));
+                }
+                Err(_) => entries.more += 1,
+            }
+            at += 1;
+        }
+        Ok(entries)
+    }
 }
 
 /// Drops the entries that cannot be true, and those that refer to devices which are not there.
@@ -259,6 +310,25 @@ fn ends(json: &str) -> std::collections::HashMap<usize, usize> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn of_many_entries_that_cannot_be_used_a_few_are_told() {
+        let [none, wrong] = ["[]".to_owned(), format!("[{}[]]", "{},".repeat(999_999))];
+        let text = format!(
+            r#"{{"schema": {SCHEMA}, "divvy": {:?}, "devices": {none}, "learned": {wrong}}}"#,
+            env!("CARGO_PKG_VERSION")
+        );
+        let parsed = parse(&text).expect("the rest is sound");
+        assert_eq!(parsed.ignored.len(), MOST_TOLD + 1);
+        let [first, .., last] = parsed.ignored.as_slice() else {
+            panic!("there are several");
+        };
+        assert!(
+            first.starts_with("learned, entry 0: missing field"),
+            "{first}"
+        );
+        assert_eq!(last, "learned, 999980 more entries");
+    }
 
     #[test]
     fn what_fits_a_line_is_not_broken() {

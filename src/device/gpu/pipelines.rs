@@ -2,10 +2,12 @@
 
 use super::Gpu;
 use super::pool::DeviceBuffer;
+use crate::device::cpu::discard;
 use crate::error::{Error, Result};
 use crate::kernel::shader::{BindingKind, Shader};
 use smallvec::SmallVec;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -79,7 +81,9 @@ impl Pipelines {
             return Ok(pipeline);
         }
         // Nothing else is locked meanwhile, for it may take long.
-        let compiled = self.compile(gpu, shader, entry, constants);
+        let compiled = without_panic(gpu.name(), shader, || {
+            self.compile(gpu, shader, entry, constants)
+        });
         let made = compiled.map(|pipeline| {
             let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(made.entry(key.clone()).or_insert(Arc::new(pipeline)))
@@ -302,6 +306,20 @@ fn check_limits(gpu: &Gpu, shader: &Shader, bindings: &[BindingKind]) -> Result<
     Ok(())
 }
 
+/// Keeps a defect of the compiler from being the caller's, whose shader met it.
+fn without_panic<R>(name: &str, shader: &Shader, compile: impl FnOnce() -> Result<R>) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(compile)).unwrap_or_else(|panic| {
+        discard(panic);
+        Err(Error::Gpu {
+            device: name.into(),
+            message: format!(
+                "shader `{}`: the compiler panicked on it; write it in another way",
+                shader.label()
+            ),
+        })
+    })
+}
+
 impl Pipeline {
     /// Whether no dispatch has used it before this was asked.
     pub(super) fn is_new(&self) -> bool {
@@ -316,5 +334,19 @@ impl Pipeline {
             .filter(|k| matches!(k, BindingKind::Uniform { .. }))
             .count();
         (self.bindings.len() - uniforms, uniforms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_that_panics_is_an_error_that_names_the_shader() {
+        let shader = Shader::checked("odd".into(), String::new(), Vec::new());
+        let outcome: Result<()> = without_panic("gpu0", &shader, || panic!("as a test wants"));
+        let text = outcome.expect_err("it panicked").to_string();
+        assert!(text.contains("gpu0: shader `odd`"), "{text}");
+        assert!(without_panic("gpu0", &shader, || Ok(7)).is_ok_and(|x| x == 7));
     }
 }

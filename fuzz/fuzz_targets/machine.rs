@@ -1,0 +1,32 @@
+//! Any text is refused as a machine, or calls can be placed on that machine and take finite times.
+#![no_main]
+
+use divvy::device::SimulatedMachine;
+use divvy::dispatch::replay::{Options, Residency, replay};
+use divvy::kernels::catalog;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let machine = match SimulatedMachine::parse("fuzz", text) {
+        Ok(machine) => machine,
+        Err(error) => return assert!(error.to_string().starts_with("fuzz: ")),
+    };
+    // Finding the best shares takes long with more devices.
+    if machine.devices.len() > 2 || machine.kernels.len() > 2 {
+        return;
+    }
+    let options = Options {
+        calls: 3,
+        sizes: vec![1000, 1 << 20],
+        residencies: vec![Residency::Host, Residency::Device],
+        ..Options::default()
+    };
+    if let Ok(outcome) = replay(&machine, &catalog::outline, &options, || {}) {
+        for row in outcome.rows {
+            assert!(
+                row.score.seconds().is_finite() && row.score.seconds() >= 0.0,
+                "{row:?}"
+            );
+        }
+    }
+});
