@@ -683,16 +683,22 @@ impl Handle {
                 Err(error @ (Error::DeviceLost { .. } | Error::DataLost { .. })) => error,
                 Err(error @ Error::Gpu { .. }) => {
                     self.residency().probe();
+                    if self.residency().rescue(range).is_none() {
+                        return Err(error);
+                    }
                     error
                 }
                 outcome => return outcome,
             };
             attempts += 1;
+            if attempts == ATTEMPTS || replay::is_under_way() {
+                return Err(error);
+            }
+            // In a statement of its own, for the lock must be free when calls are run again.
             let rescue = self.residency().rescue(range);
             match rescue {
-                // The GPU on which it was to be is lost, and nothing else.
-                None => return Err(error),
-                Some(_) if attempts == ATTEMPTS || replay::is_under_way() => return Err(error),
+                // Somebody else was quicker, or it is the GPU that it was to go to that is lost.
+                None => {}
                 Some(None) => return Err(self.data_lost(range)),
                 Some(Some(rescue)) => {
                     let outcome = rescue.rescue(self);
