@@ -27,6 +27,8 @@
 //! | let a long run survive being killed | [`Checkpoint`] |
 //! | try placement on machines that are not here | [`device::sim`], [`dispatch::replay`] |
 #![deny(missing_docs)]
+// Whether an array may be sent to another thread depends on all that wgpu is made of.
+#![recursion_limit = "256"]
 
 pub mod array;
 pub mod checkpoint;
