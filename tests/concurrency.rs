@@ -146,13 +146,13 @@ fn run(shared: &Shared, seed: u64, go_on: impl Fn(usize) -> bool + Sync) -> Vec<
     })
 }
 
-/// `DIVVY_CALLS` says how many calls each thread makes; the suite makes a part of the 2,000 that are meant.
+/// `DIVVY_CALLS` says how many calls each thread makes, otherwise 2,000.
 #[test]
 fn sixteen_threads_on_one_runtime_compute_what_each_would_alone() {
     let shared = Shared::new(support::build(Runtime::builder())).expect("memory");
     support::has_gpu(&shared.rt);
     let seed = setting("DIVVY_SEED", fastrand::u64(..));
-    let calls = setting("DIVVY_CALLS", 400) as usize;
+    let calls = setting("DIVVY_CALLS", 2000) as usize;
     eprintln!("seed {seed}");
     let problems = run(&shared, seed, |steps| steps < calls);
     assert!(problems.is_empty(), "seed {seed}: {problems:#?}");
