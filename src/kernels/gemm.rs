@@ -240,17 +240,17 @@ impl Pass for Gemm {
             transposed_a: self.a.transposed,
             transposed_b: self.b.transposed,
         };
-        for panel in product.panels(window_elements(part)) {
+        for panel in product.panels([A, B].map(|binding| window_elements(part, binding))) {
             self.dispatch(part, &panel)?;
         }
         Ok(())
     }
 }
 
-/// How many elements a window may have.
-pub(super) fn window_elements(part: &GpuPart<'_>) -> usize {
+/// How many elements a window on a binding may have.
+pub(super) fn window_elements(part: &GpuPart<'_>, binding: usize) -> usize {
     // Windows are padded to whole vectors.
-    usize::try_from(part.max_window_bytes() / 16 * 4).unwrap_or(usize::MAX)
+    usize::try_from(part.max_window_bytes(binding) / 16 * 4).unwrap_or(usize::MAX)
 }
 
 /// A window on the stored rows `rows`, of which the columns `columns` are needed.

@@ -169,7 +169,7 @@ impl Pass for Gemv {
             transposed_a: self.a.transposed,
             transposed_b: false,
         };
-        for panel in product.panels(window_elements(part)) {
+        for panel in product.panels([A, X].map(|binding| window_elements(part, binding))) {
             self.dispatch(part, &panel)?;
         }
         Ok(())

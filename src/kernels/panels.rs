@@ -44,9 +44,9 @@ impl Panel {
 }
 
 impl Product {
-    /// Panels of which neither A's nor B's window has more than `most` elements, however it is aligned, in an order in
+    /// Panels of which A's window and B's have at most so many elements each, however they are aligned, in an order in
     /// which the panels of the same part of C follow each other along k.
-    pub(super) fn panels(self, most: usize) -> impl Iterator<Item = Panel> {
+    pub(super) fn panels(self, [most_a, most_b]: [usize; 2]) -> impl Iterator<Item = Panel> {
         let Self {
             m,
             n,
@@ -56,30 +56,31 @@ impl Product {
             transposed_b,
         } = self;
         // Windows span whole stored rows, so as few of those as possible are cut, and single ones only if they must be.
-        let loose = most.saturating_sub(ALIGNED).max(1);
-        let too_long =
-            |count: usize, width: usize| width > loose && width.saturating_mul(count) > most;
+        let loose = |most: usize| most.saturating_sub(ALIGNED).max(1);
+        let too_long = |count: usize, width: usize, most: usize| {
+            width > loose(most) && width.saturating_mul(count) > most
+        };
         let (mut rows, mut columns, mut depth) = (m, n, k);
         if transposed_a {
-            depth = fitting(k, lda, most);
-            if too_long(k, lda) {
-                rows = m.min(loose);
+            depth = fitting(k, lda, most_a);
+            if too_long(k, lda, most_a) {
+                rows = m.min(loose(most_a));
             }
         } else {
-            rows = fitting(m, k, most);
-            if too_long(m, k) {
-                depth = k.min(loose);
+            rows = fitting(m, k, most_a);
+            if too_long(m, k, most_a) {
+                depth = k.min(loose(most_a));
             }
         }
         if transposed_b {
-            columns = fitting(n, k, most);
-            if too_long(n, k) {
-                depth = depth.min(loose);
+            columns = fitting(n, k, most_b);
+            if too_long(n, k, most_b) {
+                depth = depth.min(loose(most_b));
             }
         } else {
-            depth = depth.min(fitting(k, n, most));
-            if too_long(k, n) {
-                columns = n.min(loose);
+            depth = depth.min(fitting(k, n, most_b));
+            if too_long(k, n, most_b) {
+                columns = n.min(loose(most_b));
             }
         }
         pieces(m, rows).flat_map(move |rows| {
@@ -129,7 +130,7 @@ mod tests {
             transposed_a: false,
             transposed_b: false,
         };
-        let panels: Vec<_> = product.panels(512 * 512).collect();
+        let panels: Vec<_> = product.panels([512 * 512; 2]).collect();
         assert_eq!(
             panels,
             [Panel {
@@ -150,7 +151,7 @@ mod tests {
             transposed_a: false,
             transposed_b: false,
         };
-        let depths: Vec<_> = product.panels(1 << 25).map(|p| p.depth).collect();
+        let depths: Vec<_> = product.panels([1 << 25; 2]).map(|p| p.depth).collect();
         assert_eq!(depths, [0..4096, 4096..8192]);
     }
 
@@ -158,13 +159,13 @@ mod tests {
         #[test]
         fn panels_fit_and_cover_every_product_once(
             m in 1usize..40, n in 1usize..40, k in 1usize..150, more in 0usize..20,
-            transposed_a: bool, transposed_b: bool, most in 65usize..2000,
+            transposed_a: bool, transposed_b: bool, most_a in 65usize..2000, most_b in 65usize..2000,
         ) {
             let lda = if transposed_a { m + more } else { k };
             let product = Product { m, n, k, lda, transposed_a, transposed_b };
             let mut seen = vec![0u8; m * n * k];
             let mut depth_before = vec![0; m * n];
-            for Panel { rows, columns, depth } in product.panels(most) {
+            for Panel { rows, columns, depth } in product.panels([most_a, most_b]) {
                 let window = |rows: &Range<usize>, stride: usize, within: &Range<usize>| {
                     let first = rows.start * stride + within.start;
                     let end = (rows.end - 1) * stride + within.end;
@@ -172,7 +173,7 @@ mod tests {
                 };
                 let a = if transposed_a { window(&depth, lda, &rows) } else { window(&rows, k, &depth) };
                 let b = if transposed_b { window(&columns, k, &depth) } else { window(&depth, n, &columns) };
-                prop_assert!(a <= most && b <= most, "{a} {b} {most}");
+                prop_assert!(a <= most_a && b <= most_b, "{a} of {most_a}, {b} of {most_b}");
                 for i in rows {
                     for j in columns.clone() {
                         // In the order of k, so that only the first panel scales C.

@@ -109,7 +109,7 @@ impl<'a> GpuPart<'a> {
             outline,
             items,
             place: Place::Nowhere,
-            window_bytes: window_bytes.min(gpu.limits().max_binding_bytes),
+            window_bytes,
         }
     }
 
@@ -143,9 +143,24 @@ impl<'a> GpuPart<'a> {
         self.gpu.limits()
     }
 
-    /// The largest window on an array of [`Role::WholeWindowed`] that [`GpuPart::window`] gives, in bytes.
-    pub fn max_window_bytes(&self) -> u64 {
-        self.window_bytes
+    /// The largest window on binding `index` that [`GpuPart::window`] gives, in bytes: what the adapter can bind or, of an
+    /// array that is not on the GPU whole, what there is room for.
+    pub fn max_window_bytes(&self, index: usize) -> u64 {
+        let binding = &self.outline.bindings[index];
+        let is_there = match self.place {
+            Place::Nowhere => {
+                let bytes = binding.array.bytes() as u64;
+                binding.role != Role::WholeWindowed || bytes <= self.window_bytes
+            }
+            Place::Here(_) => true,
+            Place::Views(views) => views.arrays[index].is_some(),
+        };
+        let limit = self.limits().max_binding_bytes;
+        if is_there {
+            limit
+        } else {
+            limit.min(self.window_bytes)
+        }
     }
 
     /// The elements of binding `index` that belong to the items. Not for [`Role::WholeWindowed`], of which
@@ -187,11 +202,12 @@ impl<'a> GpuPart<'a> {
             _ => self.locate(index, elements, true),
         };
         let bytes = arg.window.as_ref().map_or(0, |window| window.bytes);
-        if bytes > self.window_bytes {
+        let most = self.max_window_bytes(index);
+        if bytes > most {
             return Err(Error::TooLarge {
                 what: format!("a window of binding {index}"),
                 given: format!("{bytes} bytes"),
-                limit: format!("{} bytes on {}", self.window_bytes, self.gpu.name()),
+                limit: format!("{most} bytes on {}", self.gpu.name()),
             });
         }
         Ok(arg)
