@@ -1,5 +1,5 @@
-//! How long it takes to plan a call: once per call on the caller's thread, so it must stay under a microsecond
-//! with two devices.
+//! How long it takes to plan a call, and to learn from one: once per call on the caller's thread, so it must stay under a
+//! microsecond with two devices, and half of one.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use divvy::array::RangeSet;
@@ -188,5 +188,32 @@ fn planning(c: &mut Criterion) {
     );
 }
 
-criterion_group!(benches, planning);
+/// Taking in what a call took, which every call on the CPU does on its caller's thread.
+fn learning(c: &mut Criterion) {
+    let (request, machine) = (axpy(1 << 20), machine(1, DeviceKind::Discrete));
+    let knowledge = Knowledge::default();
+    let planned = plan(
+        &request,
+        &machine,
+        &knowledge,
+        &Placement::Cpu,
+        &Policy::default(),
+    );
+    let planned = planned.expect("the CPU can run it");
+    let learner = Learner::new();
+    let mut call = 0;
+    c.bench_function("learning from a call", |b| {
+        b.iter(|| {
+            call += 1;
+            let seconds = 1e-4 * (1.0 + 0.001 * f64::from(call % 97));
+            let measured = Measured {
+                part_seconds: smallvec![Some(seconds)],
+                seconds,
+            };
+            learn(&learner, &request.kernel, black_box(&planned), &measured);
+        });
+    });
+}
+
+criterion_group!(benches, planning, learning);
 criterion_main!(benches);
