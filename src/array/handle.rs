@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Wea
 /// A counted reference to an array without its element type: what kernels keep.
 ///
 /// A handle gives no access to the elements; kernels reach those through the parts they are given. What was computed on a
-/// GPU that is lost is computed again as long as there is the [`Array`], or a call with one of its handles followed on
+/// GPU that is lost is computed again as long as there is the [`Array`](super::Array), or a call with one of its handles followed on
 /// that.
 #[derive(Clone)]
 pub struct Handle {
