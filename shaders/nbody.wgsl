@@ -9,6 +9,9 @@ struct Params {
     first: u32,
     targets: u32,
     softening2: f32,
+    // The sources that are summed: from a multiple of BLOCK to the one before `end`. Sums of sources before are there.
+    begin: u32,
+    end: u32,
 }
 
 const LANES: u32 = 64u;
@@ -86,8 +89,8 @@ fn main(
     let at_high = load(holder + 4u * HOLDERS);
     var low = Four();
     var high = Four();
-    for (var start = 0u; start < params.bodies; start += BLOCK) {
-        let end = min(start + BLOCK, params.bodies);
+    for (var start = params.begin; start < params.end; start += BLOCK) {
+        let end = min(start + BLOCK, params.end);
         var low_sum = Four();
         var high_sum = Four();
         for (var j = start + slice; j < end; j += SLICES) {
@@ -112,6 +115,9 @@ fn main(
             total += sums[at + s * HOLDERS];
         }
         if group_first + k < params.targets {
+            if params.begin > 0u {
+                total += accelerations[group_first + k];
+            }
             accelerations[group_first + k] = total;
         }
     }

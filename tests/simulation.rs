@@ -486,3 +486,25 @@ fn mistakes_in_heat_steps_are_explained() -> Result<()> {
     assert_eq!(next.to_vec()?, [2.0; 12]);
     Ok(())
 }
+
+#[test]
+fn no_body_is_left_out_of_more_than_a_software_adapter_loops_over() {
+    let rt = support::runtime();
+    if !support::has_gpu(rt) {
+        return;
+    }
+    // One at the origin, all others at one place, where they do not attract each other.
+    let n = 70_000;
+    let mass = 2f32.powi(-17);
+    let mut elements = [1.0, 0.0, 0.0, mass].repeat(n);
+    elements[0] = 0.0;
+    let bodies = rt.array_from(&elements).expect("bodies");
+    let mut accelerations = rt.uninit(4 * n).expect("accelerations");
+    let call = nbody_accelerations(0.0, &bodies, &mut accelerations);
+    rt.run(call.on(Placement::Gpu(0))).expect("it runs");
+    let got = accelerations.read().expect("accelerations");
+    let want = (n - 1) as f32 * mass;
+    assert!((got[0] - want).abs() <= 1e-5 * want, "{} {want}", got[0]);
+    let last = got[4 * (n - 1)];
+    assert!((last + mass).abs() <= 1e-5 * mass, "{last} {mass}");
+}

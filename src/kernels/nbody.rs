@@ -90,6 +90,9 @@ struct Params {
     first: u32,
     targets: u32,
     softening2: f32,
+    /// The sources that are summed.
+    begin: u32,
+    end: u32,
 }
 
 /// The length that is added to distances, at right angles.
@@ -120,6 +123,9 @@ struct Sharing {
     wanted: usize,
     /// The most lanes that share the sources of a body.
     most_slices: usize,
+    /// Sources that one dispatch sums on a software adapter, a multiple of what the shader sums at a time. Mesa's leaves
+    /// a shader's loops, without a word, after 65,535 rounds in all.
+    software_sources: usize,
 }
 
 const SHARING: Sharing = Sharing {
@@ -127,6 +133,7 @@ const SHARING: Sharing = Sharing {
     lanes: 64,
     wanted: 1 << 16,
     most_slices: 64,
+    software_sources: 1 << 15,
 };
 
 impl Sharing {
@@ -141,6 +148,14 @@ impl Sharing {
             .div_ceil(lanes)
             .min(self.most_slices)
             .next_power_of_two()
+    }
+
+    /// Sources that one dispatch sums, at least 1.
+    fn sources(&self, bodies: usize, kind: DeviceKind) -> usize {
+        match kind {
+            DeviceKind::Software => self.software_sources,
+            _ => bodies.max(1),
+        }
     }
 }
 
@@ -214,24 +229,26 @@ impl Pass for NBody {
     }
 
     fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
-        let targets = part.len();
-        let params = Params {
-            bodies: part.total() as u32,
-            first: part.items().start as u32,
-            targets: targets as u32,
-            softening2: self.softening.squared(),
-        };
+        let (targets, bodies) = (part.len(), part.total());
         let slices = SHARING.slices(targets, part.kind());
         let careful = f64::from(u8::from(self.softening.is_careful()));
         let per_group = SHARING.per_lane * SHARING.lanes / slices;
-        part.dispatch_with(
-            &SHADER,
-            "main",
-            &[("SLICES", slices as f64), ("CAREFUL", careful)],
-            &[part.arg(0), part.arg(1)],
-            &params,
-            targets.div_ceil(per_group) as u32,
-        )
+        let constants = [("SLICES", slices as f64), ("CAREFUL", careful)];
+        let args = [part.arg(0), part.arg(1)];
+        let step = SHARING.sources(bodies, part.kind());
+        for begin in (0..bodies).step_by(step) {
+            let params = Params {
+                bodies: bodies as u32,
+                first: part.items().start as u32,
+                targets: targets as u32,
+                softening2: self.softening.squared(),
+                begin: begin as u32,
+                end: bodies.min(begin + step) as u32,
+            };
+            let groups = targets.div_ceil(per_group) as u32;
+            part.dispatch_with(&SHADER, "main", &constants, &args, &params, groups)?;
+        }
+        Ok(())
     }
 }
 

@@ -420,7 +420,7 @@ fn what_every_piece_reads_whole_must_fit_a_budget_unless_it_is_windowed() {
     let plenty = planned(&windowed, &with_budget(64 << 20), Placement::Gpu(0));
     // It is read again for every piece of the rows.
     let [few, many] = [&plenty, &pieces].map(|plan| plan.parts[0].predicted.upload);
-    assert!(many > 1.5 * few, "{many} {few}");
+    assert!(many > 1.4 * few, "{many} {few}");
 }
 
 #[test]
