@@ -214,7 +214,9 @@ fn a_panic_on_the_caller_s_thread_or_on_the_pool_s_loses_no_thread() -> Result<(
             .bind_mut("y", &mut y)
             .on(Placement::Cpu),
     )?;
-    assert_eq!(threads.lock().expect("nobody panicked with it").len(), all);
+    // The caller computes too, besides whoever of the pool is there.
+    let computed = threads.lock().expect("nobody panicked with it").len();
+    assert!(computed >= all, "{computed} of {all}");
     assert!(y.read()?.iter().all(|y| *y == 3.0));
     Ok(())
 }
