@@ -146,6 +146,11 @@ pub enum Error {
         reason: String,
     },
 
+    /// A part was verified (see [`Policy::verify`](crate::Policy::verify)), and two devices disagree. Its outputs hold
+    /// unspecified values until written again.
+    #[error("{0}")]
+    Mismatch(Box<crate::dispatch::Mismatch>),
+
     /// The CPU closure of a kernel panicked. Its outputs hold unspecified values until written again.
     #[error("{kernel}: its CPU implementation panicked: {message}")]
     Panicked {

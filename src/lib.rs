@@ -47,7 +47,7 @@ pub mod units;
 pub use array::Array;
 pub use checkpoint::Checkpoint;
 pub use device::DeviceId;
-pub use dispatch::{Durability, Placement, Report, Run};
+pub use dispatch::{Durability, Placement, Policy, Report, Run};
 pub use error::{Error, Result};
 pub use runtime::{Runtime, RuntimeBuilder};
 

@@ -9,11 +9,11 @@ use crate::array::{Array, Element, Handle};
 use crate::cost::learned::Learner;
 use crate::cost::{Calibration, Machine, Step, Survey, Thoroughness};
 use crate::device::gpu::{GpuInfo, GpuMemory, Readiness};
-use crate::device::{DeviceId, Devices, Faults, LostGpu, Slot};
+use crate::device::{DeviceId, Devices, Faults, Slot, UnusableGpu};
 use crate::dispatch::plan::{Request, Residency};
 use crate::dispatch::{
-    Durability, Explanation, Journal, Knowledge, Outstanding, Placement, Plan, Policy, Recall,
-    Situation, UnderWay, explain, plan,
+    Draw, Durability, Explanation, Journal, Knowledge, Outstanding, Placement, Plan, Policy,
+    Recall, Situation, UnderWay, explain, plan,
 };
 use crate::error::{Error, Result};
 use crate::kernel::{Call, Kernel, Outline, identity};
@@ -50,6 +50,8 @@ struct Inner {
     problems: Vec<String>,
     placement: Placement,
     policy: Policy,
+    /// Draws the parts that are verified, if any are.
+    draw: Option<Draw>,
     learner: Arc<Learner>,
     /// Calls whose times are not all known yet.
     outstanding: Outstanding,
@@ -118,6 +120,7 @@ impl Runtime {
             problems,
             placement,
             policy,
+            draw: Draw::new(policy.verified_share),
             learner,
             outstanding: Outstanding::default(),
             recall: Recall::default(),
@@ -265,11 +268,16 @@ impl Runtime {
     ) -> Knowledge {
         let inner = &*self.inner;
         let lost = inner.devices.lost();
-        let lost = lost.map(|gpu| (DeviceId::Gpu(gpu.index), gpu.to_string().into()));
+        let lost = lost.map(|gpu| (gpu.index, format!("it is lost for now: {}", gpu.reason)));
+        let set_aside = inner.devices.set_aside();
+        let set_aside =
+            set_aside.map(|gpu| (gpu.index, format!("it is set aside: {}", gpu.reason)));
+        let unusable = lost.chain(set_aside);
+        let unusable = unusable.map(|(index, why)| (DeviceId::Gpu(index), why.into()));
         let mut knowledge = Knowledge {
             experience: inner.learner.experience(&request.kernel),
             allowance: inner.learner.allowance(),
-            unusable: lost.chain(failed.iter().cloned()).collect(),
+            unusable: unusable.chain(failed.iter().cloned()).collect(),
             ..Knowledge::default()
         };
         if !request.has_gpu {
@@ -368,8 +376,14 @@ impl Runtime {
     }
 
     /// The GPUs that are lost for now. They are opened again after a while; everything runs elsewhere meanwhile.
-    pub fn lost_gpus(&self) -> Vec<LostGpu> {
+    pub fn lost_gpus(&self) -> Vec<UnusableGpu> {
         self.inner.devices.lost().collect()
+    }
+
+    /// The GPUs on which nothing is placed any more, because three verifications in a row spoke against each of them: see
+    /// [`Policy::verify`].
+    pub fn gpus_set_aside(&self) -> Vec<UnusableGpu> {
+        self.inner.devices.set_aside().collect()
     }
 
     /// What becomes of results that exist only on a GPU when it is lost.

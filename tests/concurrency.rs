@@ -5,7 +5,7 @@ mod support;
 use divvy::device::FaultPoint;
 use divvy::kernels::{dot, sum};
 use divvy::prelude::*;
-use divvy::{DeviceId, Runtime};
+use divvy::{DeviceId, Policy, Runtime};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -162,7 +162,8 @@ fn sixteen_threads_on_one_runtime_compute_what_each_would_alone() {
 #[test]
 #[ignore = "takes ten minutes: scripts/soak.sh"]
 fn soak() {
-    let shared = Shared::new(support::build(Runtime::builder())).expect("memory");
+    let verifying = Runtime::builder().policy(Policy::default().verify(0.05));
+    let shared = Shared::new(support::build(verifying)).expect("memory");
     let seed = setting("DIVVY_SEED", fastrand::u64(..));
     let limit = Duration::from_secs(setting("DIVVY_SOAK_SECONDS", 600));
     println!("seed {seed}, {} s, {THREADS} threads", limit.as_secs());

@@ -3,7 +3,7 @@
 
 mod support;
 
-use divvy::kernel::{BoundWgsl, PartItems, WgslArgs, WgslKernelBuilder};
+use divvy::kernel::{BoundWgsl, PartItems, Tolerance, WgslArgs, WgslKernelBuilder};
 use divvy::prelude::*;
 use divvy::{DeviceId, Error, Result};
 use support::{has_gpu, placements, runtime};
@@ -338,6 +338,35 @@ fn mistakes_in_a_source_show_its_line() {
             COPY.into(),
             |k| k.input("src").output("dst").width("dst", 2).width("dst", 2),
             &["binding `dst`", "two widths"],
+        ),
+        (
+            COPY.into(),
+            |k| {
+                k.input("src")
+                    .output("dst")
+                    .tolerance("src", Tolerance::Bitwise)
+            },
+            &["binding `src`", "leave `.tolerance` out"],
+        ),
+        (
+            COPY.into(),
+            |k| {
+                k.input("src")
+                    .output("dst")
+                    .tolerance("dest", Tolerance::Bitwise)
+            },
+            &["binding `dest`", "no such binding", "`dst`"],
+        ),
+        (
+            COPY.into(),
+            |k| {
+                let k = k
+                    .input("src")
+                    .output("dst")
+                    .tolerance("dst", Tolerance::Bitwise);
+                k.tolerance("dst", Tolerance::default())
+            },
+            &["binding `dst`", "two tolerances"],
         ),
         (
             COPY.into(),

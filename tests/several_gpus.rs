@@ -10,7 +10,7 @@ mod support;
 use compare::compare;
 use divvy::kernels::catalog::{CATALOG, Entry, Size};
 use divvy::prelude::*;
-use divvy::{DeviceId, Runtime};
+use divvy::{DeviceId, Policy, Runtime};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() {
@@ -25,6 +25,7 @@ fn main() {
         "an_array_moves_between_gpus",
         move_between_gpus,
     ));
+    trials.push(Trial::test("gpus_verify_each_other", verify_each_other));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
@@ -87,6 +88,32 @@ fn on_two_gpus(entry: &Entry) -> Result<(), Failed> {
         Placement::Split(vec![(second, 0.5), (first, 0.5)]),
     ];
     compare(rt, entry, entry.dtypes[0], n, &placements)
+}
+
+/// What only GPUs can run is verified by another GPU.
+fn verify_each_other() -> Result<(), Failed> {
+    let builder = Runtime::builder().policy(Policy::default().verify(1.0));
+    let rt = support::build(builder);
+    if !support::has_gpu(&rt) || !has_two(&rt) {
+        return Ok(());
+    }
+    let numbers = WgslKernel::builder(
+        "numbers",
+        "@group(0) @binding(0) var<storage, read_write> y: array<u32>;
+         @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+             if id.x < arrayLength(&y) { y[id.x] = id.x * 3u; }
+         }",
+    );
+    let numbers = numbers.output("y").build()?;
+    let mut y = rt.uninit::<u32>(5000)?;
+    for gpu in 0..2 {
+        let call = numbers.bind_mut("y", &mut y).on(Placement::Gpu(gpu));
+        let verified = rt.run(call)?.report.verified;
+        if verified != 1 || y.read()?.iter().zip(0..).any(|(y, i)| *y != 3 * i) {
+            return Err(format!("on GPU {gpu}, {verified} verified").into());
+        }
+    }
+    Ok(())
 }
 
 fn move_between_gpus() -> Result<(), Failed> {

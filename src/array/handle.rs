@@ -297,6 +297,37 @@ impl Handle {
         Ok(())
     }
 
+    /// A copy of the bytes of a range, which is fetched if need be. The host is not counted as their reader.
+    pub(crate) fn copy_out(&self, range: &Range<usize>) -> Result<Vec<u8>> {
+        let size = self.element_type().size();
+        let bytes = range.len() * size;
+        let (start, _borrow) = self.borrow_on_host(range.clone(), true, false)?;
+        let mut copy = Vec::new();
+        let reserved = copy.try_reserve_exact(bytes);
+        reserved.map_err(|_| Error::HostMemory { bytes })?;
+        // SAFETY: as in `take_windows`.
+        copy.extend_from_slice(unsafe {
+            std::slice::from_raw_parts(start.add(range.start * size), bytes)
+        });
+        Ok(copy)
+    }
+
+    /// Overwrites a range with the bytes of as many elements.
+    pub(crate) fn copy_in(&self, range: &Range<usize>, bytes: &[u8]) -> Result<()> {
+        let size = self.element_type().size();
+        assert_eq!(
+            bytes.len(),
+            range.len() * size,
+            "as many elements as the range has"
+        );
+        let (start, _borrow) = self.borrow_on_host(range.clone(), false, true)?;
+        // SAFETY: as in `fill_windows`.
+        let target =
+            unsafe { std::slice::from_raw_parts_mut(start.add(range.start * size), bytes.len()) };
+        target.copy_from_slice(bytes);
+        Ok(())
+    }
+
     /// Takes note that the host uses what is in `range`.
     pub(super) fn read_by_host(&self, range: &Range<usize>) {
         let share = range.len() as f32 / self.len().max(1) as f32;

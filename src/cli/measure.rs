@@ -197,6 +197,7 @@ mod tests {
             seconds: 0.0,
             exploring: false,
             moved: Default::default(),
+            verified: 0,
         };
         Timing {
             seconds: seconds.to_vec(),

@@ -43,9 +43,11 @@ Examples:
   divvy simulate benches/machines/*.json
 
 Environment:
-  DIVVY_DEVICES  cpu, gpu or all: which devices may be used
-  DIVVY_THREADS  how many threads the CPU's pool has
-  DIVVY_PROFILE  the file in which what is measured of this machine and learned of kernels is kept, or `off`
+  DIVVY_DEVICES     cpu, gpu or all: which devices may be used
+  DIVVY_THREADS     how many threads the CPU's pool has
+  DIVVY_PROFILE     the file in which what is measured of this machine and learned of kernels is kept, or `off`
+  DIVVY_GPU_MEMORY  bytes of each GPU's memory that may be taken, as in `4 GiB`
+  DIVVY_VERIFY      the share of parts, from 0 to 1, that are computed again on another device and compared
 
 Exit status:
   0 all went well, 1 a run or a check failed, 2 the arguments or the environment cannot be used";

@@ -18,6 +18,16 @@ pub enum DeviceId {
     Gpu(usize),
 }
 
+impl DeviceId {
+    /// The number of the GPU, if it is one.
+    pub const fn gpu(&self) -> Option<usize> {
+        match *self {
+            Self::Cpu => None,
+            Self::Gpu(index) => Some(index),
+        }
+    }
+}
+
 impl fmt::Display for DeviceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -18,8 +18,8 @@ pub use gpu::{GpuInfo, GpuLimits, GpuMemory};
 pub use id::DeviceId;
 pub use kind::DeviceKind;
 pub use sim::SimulatedMachine;
-pub use slot::LostGpu;
 pub(crate) use slot::Slot;
+pub use slot::UnusableGpu;
 
 use crate::error::{Error, Result};
 use cpu::Cpu;
@@ -51,8 +51,10 @@ impl Devices {
     /// [`Error::NoSuchDevice`] if there is none, [`Error::DeviceLost`] if it is lost.
     pub(crate) fn gpu(&self, index: usize) -> Result<Arc<Gpu>> {
         let slot = self.slot(index)?;
-        slot.gpu()
-            .ok_or_else(|| Self::lost_gpu(index, slot).error())
+        slot.gpu().ok_or_else(|| Error::DeviceLost {
+            device: slot.info().name.clone(),
+            message: slot.loss().unwrap_or_default(),
+        })
     }
 
     /// The place of the GPU of that number.
@@ -69,30 +71,46 @@ impl Devices {
         slots.filter_map(|(index, slot)| Some((index, slot.gpu()?)))
     }
 
-    /// The GPUs that are lost.
-    pub(crate) fn lost(&self) -> impl Iterator<Item = LostGpu> + '_ {
-        let slots = self.gpus.iter().enumerate();
-        let lost = slots.filter(|(_, slot)| slot.gpu().is_none());
-        lost.map(|(index, slot)| Self::lost_gpu(index, slot))
+    /// The GPUs that work and are not set aside, with their numbers.
+    pub(crate) fn trusted(&self) -> impl Iterator<Item = (usize, Arc<Gpu>)> + '_ {
+        let is_trusted = |index: usize| self.gpus[index].why_set_aside().is_none();
+        self.working().filter(move |(index, _)| is_trusted(*index))
     }
 
-    /// Whether any GPU is known to be lost.
-    pub(crate) fn any_lost(&self) -> bool {
-        self.gpus.iter().any(|slot| slot.gpu().is_none())
+    /// The GPUs that are lost.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = UnusableGpu> + '_ {
+        self.unusable(Slot::loss)
+    }
+
+    /// The GPUs that are set aside because they compute wrongly.
+    pub(crate) fn set_aside(&self) -> impl Iterator<Item = UnusableGpu> + '_ {
+        self.unusable(|slot| slot.why_set_aside().map(str::to_owned))
+    }
+
+    fn unusable(
+        &self,
+        reason: impl Fn(&Slot) -> Option<String>,
+    ) -> impl Iterator<Item = UnusableGpu> {
+        let slots = self.gpus.iter().enumerate();
+        slots.filter_map(move |(index, slot)| {
+            Some(UnusableGpu {
+                index,
+                name: slot.info().name.clone(),
+                reason: reason(slot)?,
+            })
+        })
+    }
+
+    /// Whether every GPU may be used.
+    pub(crate) fn all_usable(&self) -> bool {
+        let is_usable = |slot: &Slot| slot.why_set_aside().is_none() && slot.gpu().is_some();
+        self.gpus.iter().all(is_usable)
     }
 
     /// Opens all lost GPUs again at once; whether any of them works then that did not before.
     pub(crate) fn open_all_now(&self) -> bool {
         let lost: Vec<&Slot> = self.gpus.iter().filter(|s| s.gpu().is_none()).collect();
         lost.iter().filter(|slot| slot.open_now().is_ok()).count() > 0
-    }
-
-    fn lost_gpu(index: usize, slot: &Slot) -> LostGpu {
-        LostGpu {
-            index,
-            name: slot.info().name.clone(),
-            reason: slot.loss().unwrap_or_default(),
-        }
     }
 
     /// Has lost GPUs opened again whose time has come.

@@ -1,12 +1,13 @@
-//! The place of a GPU among the devices of a runtime: in use, or lost and tried again after a while.
+//! The place of a GPU among the devices of a runtime: in use, lost and tried again after a while, or set aside because
+//! it computed wrongly.
 //!
 //! A GPU that is lost never comes back itself; a new device is opened on its adapter, by a thread of its own, and takes
 //! its place and number.
 
 use super::gpu::{Faults, Gpu, GpuInfo, Rescue};
-use crate::error::{Error, Result};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use crate::error::Result;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// It is left alone no longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// It is set aside once so many verifications in a row have spoken against it.
+const MOST_MISMATCHES: u32 = 3;
 
 /// The place of one GPU.
 pub(crate) struct Slot {
@@ -21,6 +24,10 @@ pub(crate) struct Slot {
     shared: Arc<Shared>,
     /// The thread that opens it again.
     opening: Mutex<Option<JoinHandle<()>>>,
+    /// Verifications in a row that spoke against it.
+    mismatches: AtomicU32,
+    /// Why it is set aside, if it is.
+    set_aside: OnceLock<String>,
 }
 
 struct Shared {
@@ -39,15 +46,15 @@ struct Loss {
     is_opening: bool,
 }
 
-/// A GPU that is lost for now.
+/// A GPU on which nothing is placed, for now or for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct LostGpu {
+pub struct UnusableGpu {
     /// Its number.
     pub index: usize,
     /// Its name.
     pub name: String,
-    /// Why it was lost, or could not be opened again.
+    /// Why it was lost, or could not be opened again, or was set aside.
     pub reason: String,
 }
 
@@ -69,6 +76,8 @@ impl Slot {
             info,
             shared: Arc::new(shared),
             opening: Mutex::new(None),
+            mismatches: AtomicU32::new(0),
+            set_aside: OnceLock::new(),
         }
     }
 
@@ -100,6 +109,34 @@ impl Slot {
         self.gpu()
             .is_none()
             .then(|| self.shared.loss().reason.clone())
+    }
+
+    /// A verification found that it computes rightly.
+    pub(crate) fn agreed(&self) {
+        self.mismatches.store(0, Ordering::Relaxed);
+    }
+
+    /// A verification spoke against it. After three in a row nothing is placed on it any more; what it holds can be read.
+    pub(crate) fn disagreed(&self, mismatch: &str) {
+        let count = self.mismatches.fetch_add(1, Ordering::Relaxed) + 1;
+        if count >= MOST_MISMATCHES {
+            let (gpu, reason) = (
+                &self.info.name,
+                format!("{count} verifications in a row failed: {mismatch}"),
+            );
+            if self.set_aside.set(reason).is_ok() {
+                tracing::warn!(
+                    gpu,
+                    mismatch,
+                    "a GPU is set aside, since it computes wrongly"
+                );
+            }
+        }
+    }
+
+    /// Why it is set aside, if it is.
+    pub(crate) fn why_set_aside(&self) -> Option<&str> {
+        self.set_aside.get().map(String::as_str)
     }
 
     /// Begins to open a lost GPU again, if its time has come.
@@ -216,21 +253,5 @@ impl Loss {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-impl std::fmt::Display for LostGpu {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "it is lost for now: {}", self.reason)
-    }
-}
-
-impl LostGpu {
-    /// The error of who asked for it.
-    pub(super) fn error(self) -> Error {
-        Error::DeviceLost {
-            device: self.name,
-            message: self.reason,
-        }
     }
 }

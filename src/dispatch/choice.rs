@@ -131,15 +131,15 @@ impl Considered {
             let candidates = self.candidates.iter().enumerate().rev();
             candidates.filter(|(_, c)| c.eligible && allowed(c))
         };
-        let split = eligible()
-            .filter(|(_, c)| c.is_split())
-            .min_by(|(_, a), (_, b)| a.seconds().total_cmp(&b.seconds()));
+        let fastest_split = |shown_too: bool| {
+            let splits = eligible().filter(|(_, c)| c.is_split() && (shown_too || !c.only_shown));
+            splits.min_by(|(_, a), (_, b)| a.seconds().total_cmp(&b.seconds()))
+        };
         let Some(fastest) = self.fastest_alone(&allowed) else {
-            return (split.map_or(0, |(at, _)| at), Why::OnlyOne);
+            return (fastest_split(true).map_or(0, |(at, _)| at), Why::OnlyOne);
         };
         let alone = &self.candidates[fastest];
-        if let Some((at, split)) = split
-            && !split.only_shown
+        if let Some((at, split)) = fastest_split(false)
             && policy.is_worth_splitting(split, alone)
         {
             return (at, Why::Fastest);
@@ -157,7 +157,7 @@ impl Considered {
         {
             return (holder, Why::HoldsData);
         }
-        let why = match split {
+        let why = match fastest_split(true) {
             Some((_, split)) if split.seconds() < alone.seconds() => Why::SplitSavesLittle,
             _ if eligible().nth(1).is_some() => Why::Fastest,
             _ => Why::OnlyOne,

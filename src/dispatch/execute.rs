@@ -7,6 +7,7 @@ use super::journal::Recording;
 use super::pieces::{Cut, Need, Room};
 use super::plan::{Plan, PlannedPart};
 use super::report::{PartTiming, Timing};
+use super::verify::{Draw, Sample};
 use crate::array::{Array, Element, Fit, Handle, Moved, Rehearsal, Uses, WeakHandle};
 use crate::device::cpu::{Cpu, CpuPart, HostView, catch_panic};
 use crate::device::gpu::{Clock, Gate, Gpu, GpuLimits, GpuPart, Victims, Views, window_buffer};
@@ -29,6 +30,10 @@ pub struct Execution<'r> {
     used: SmallVec<[Handle; 4]>,
     /// Keeps a record of what is done on GPUs, if it may have to be done again.
     recording: Option<&'r Recording>,
+    /// Draws the parts that are verified, if any are.
+    draw: Option<&'r Draw>,
+    /// Parts that were verified.
+    verified: usize,
     /// Whether anything was computed or queued.
     has_begun: bool,
     /// Only some of the items are computed, again.
@@ -88,6 +93,8 @@ impl<'r> Execution<'r> {
             compiled: 0,
             used: SmallVec::new(),
             recording: None,
+            draw: None,
+            verified: 0,
             has_begun: false,
             is_partial: false,
             made: SmallVec::new(),
@@ -97,6 +104,11 @@ impl<'r> Execution<'r> {
     /// The same, of which a record is kept.
     pub(crate) fn recorded(self, recording: Option<&'r Recording>) -> Self {
         Self { recording, ..self }
+    }
+
+    /// The same, of which those parts are verified that are drawn.
+    pub(crate) fn verified(self, draw: Option<&'r Draw>) -> Self {
+        Self { draw, ..self }
     }
 
     /// An execution of only those items of a kernel that the plan has parts for.
@@ -127,6 +139,8 @@ impl<'r> Execution<'r> {
             compiled: 0,
             used: SmallVec::new(),
             recording: None,
+            draw: None,
+            verified: 0,
             has_begun: false,
             is_partial: false,
             made: SmallVec::new(),
@@ -141,6 +155,11 @@ impl<'r> Execution<'r> {
     /// What has been moved so far.
     pub(crate) fn moved(&self) -> Moved {
         self.moved
+    }
+
+    /// How many parts of its passes were verified.
+    pub(crate) fn parts_verified(&self) -> usize {
+        self.verified
     }
 
     /// How long each part of the plan took, in the plan's order: all launches of the kernel together, except for small
@@ -211,6 +230,8 @@ impl<'r> Execution<'r> {
                 self.used.push(binding.array.clone());
             }
         }
+        let sampled = parts.iter().map(|part| (part.device, &part.range));
+        let samples = self.draw_samples(&outline, sampled, devices)?;
         if parts.len() > 1 {
             for (index, part) in on(parts, true) {
                 let started = Instant::now();
@@ -234,7 +255,7 @@ impl<'r> Execution<'r> {
             let timed = self.run_on_cpu(pass, &outline, &part.range, (cpu, part.threads))?;
             self.timers[index].add(timed);
         }
-        Ok(())
+        self.verify(pass, &outline, &samples, devices)
     }
 
     /// Runs a small follow-up pass unsplit: on the device that ran everything so far, or on the CPU after a split.
@@ -251,25 +272,65 @@ impl<'r> Execution<'r> {
             Task::Run { devices, plan } => (devices, plan),
             Task::Compile { gpu, .. } => return self.compile(pass, &outline, all, gpu),
         };
-        let gpu = |part: &PlannedPart| match part.device {
-            DeviceId::Gpu(index) => Some(index),
-            DeviceId::Cpu => None,
+        let is_split = plan.parts.len() != 1;
+        let first_gpu = plan.parts.iter().find_map(|part| part.device.gpu());
+        let device = match first_gpu {
+            Some(index) if !is_split || !outline.has_cpu => DeviceId::Gpu(index),
+            None if !outline.has_cpu => DeviceId::Gpu(0),
+            _ => DeviceId::Cpu,
         };
-        if let [part] = plan.parts.as_slice()
-            && let Some(index) = gpu(part)
-        {
-            let gpu = devices.gpu(index)?;
-            return self.run_part_on_gpu(pass, &outline, (0, &all, 0.0), &gpu);
-        }
-        if outline.has_cpu {
-            let timed = self.run_on_cpu(pass, &outline, &all, (&devices.cpu, 1))?;
-            if let [timer] = self.timers.as_mut_slice() {
-                timer.add(timed);
+        let samples = self.draw_samples(&outline, [(device, &all)], devices)?;
+        match device {
+            DeviceId::Gpu(index) if is_split || first_gpu.is_none() => {
+                self.run_on_gpu(pass, &outline, (None, &all), &devices.gpu(index)?)?;
             }
-            return Ok(());
+            DeviceId::Gpu(index) => {
+                let gpu = devices.gpu(index)?;
+                self.run_part_on_gpu(pass, &outline, (0, &all, 0.0), &gpu)?;
+            }
+            DeviceId::Cpu => {
+                let timed = self.run_on_cpu(pass, &outline, &all, (&devices.cpu, 1))?;
+                if let [timer] = self.timers.as_mut_slice() {
+                    timer.add(timed);
+                }
+            }
         }
-        let index = plan.parts.iter().find_map(gpu).unwrap_or(0);
-        self.run_on_gpu(pass, &outline, (None, &all), &devices.gpu(index)?)
+        self.verify(pass, &outline, &samples, devices)
+    }
+
+    /// Copies what those parts read that are to be verified, before anything runs.
+    fn draw_samples<'p>(
+        &self,
+        outline: &Outline,
+        parts: impl IntoIterator<Item = (DeviceId, &'p Range<usize>)>,
+        devices: &Devices,
+    ) -> Result<SmallVec<[Sample; 1]>> {
+        let Some(draw) = self.draw else {
+            return Ok(SmallVec::new());
+        };
+        let samples = parts
+            .into_iter()
+            .map(|part| Sample::draw(draw, outline, part, devices));
+        samples.filter_map(Result::transpose).collect()
+    }
+
+    /// Verifies the parts that were drawn.
+    fn verify<P: Pass + ?Sized>(
+        &mut self,
+        pass: &P,
+        outline: &Outline,
+        samples: &[Sample],
+        devices: &Devices,
+    ) -> Result<()> {
+        for sample in samples {
+            let verified = sample.verify(pass, outline, devices).inspect_err(|error| {
+                if matches!(error, Error::Mismatch(_)) {
+                    undefine_outputs(outline, sample.items());
+                }
+            })?;
+            self.verified += usize::from(verified);
+        }
+        Ok(())
     }
 
     /// A temporary array.

@@ -207,10 +207,7 @@ impl Journal {
                 is_open: AtomicBool::new(true),
             })
         };
-        let gpu = |part: &super::PlannedPart| match part.device {
-            DeviceId::Gpu(index) => Some(index),
-            DeviceId::Cpu => None,
-        };
+        let gpu = |part: &super::PlannedPart| part.device.gpu();
         let seconds = |part: &super::PlannedPart| match is_measured(part.device) {
             true => part.predicted.compute,
             false => 0.0,

@@ -22,6 +22,7 @@ mod report;
 mod snapshot;
 mod split;
 mod under_way;
+mod verify;
 
 pub use execute::Execution;
 pub(crate) use execute::warm_up;
@@ -36,3 +37,5 @@ pub(crate) use recall::{Recall, Situation};
 pub(crate) use report::PartTiming;
 pub use report::{PartReport, Report, Run};
 pub(crate) use under_way::UnderWay;
+pub(crate) use verify::Draw;
+pub use verify::{Difference, Mismatch};

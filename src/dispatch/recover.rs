@@ -197,14 +197,14 @@ fn place(
     };
     if preference == Preference::Gpu
         && outline.has_gpu
-        && let Some((index, _)) = devices.working().find(real)
+        && let Some((index, _)) = devices.trusted().find(real)
     {
         return Ok(DeviceId::Gpu(index));
     }
     if outline.has_cpu {
         return Ok(DeviceId::Cpu);
     }
-    if let Some((index, _)) = devices.working().next() {
+    if let Some((index, _)) = devices.trusted().next() {
         return Ok(DeviceId::Gpu(index));
     }
     devices.open_now(entry.gpu)?;
@@ -212,7 +212,7 @@ fn place(
 }
 
 /// A plan of these items on one device.
-fn alone(device: DeviceId, range: Range<usize>, devices: &Devices) -> Plan {
+pub(super) fn alone(device: DeviceId, range: Range<usize>, devices: &Devices) -> Plan {
     let threads = if device == DeviceId::Cpu {
         devices.cpu.threads()
     } else {

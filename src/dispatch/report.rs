@@ -31,6 +31,9 @@ pub struct Report {
     pub exploring: bool,
     /// Bytes that moved because of this call.
     pub moved: Moved,
+    /// Parts of its passes that were computed again on another device and compared: see
+    /// [`Policy::verify`](crate::Policy::verify).
+    pub verified: usize,
 }
 
 impl Report {

@@ -16,6 +16,7 @@ pub use bound::BoundWgsl;
 use super::Call;
 use crate::array::{Array, Element};
 use crate::error::Result;
+use crate::kernel::Tolerance;
 use definition::{Definition, Description, GroupItems, Use};
 use std::sync::Arc;
 
@@ -249,6 +250,13 @@ impl WgslKernelBuilder {
         code: impl Fn(PartItems, &WgslArgs<'_>) -> Result<()> + Send + Sync + 'static,
     ) -> Self {
         self.description.cpu = Some(Box::new(code));
+        self
+    }
+
+    /// How far the shader and the closure may be apart in an array that they write, where
+    /// [`Policy::verify`](crate::Policy::verify) compares them; [`Tolerance::default`] if not said.
+    pub fn tolerance(mut self, name: &str, tolerance: Tolerance) -> Self {
+        self.description.tolerances.push((name.into(), tolerance));
         self
     }
 

@@ -15,10 +15,12 @@
 mod custom;
 mod outline;
 pub mod shader;
+mod tolerance;
 mod wgsl;
 
 pub use custom::{BoundWgsl, Fold, PartItems, WgslArgs, WgslKernel, WgslKernelBuilder};
 pub use outline::{Access, Binding, Bindings, Outline, Role, Work};
+pub use tolerance::Tolerance;
 
 use crate::dispatch::{Execution, Placement};
 use crate::error::Result;
@@ -101,6 +103,13 @@ pub trait Pass: Send + Sync + 'static {
 
     /// The items, the arrays they touch, and what they cost. Checks the arguments.
     fn outline(&self) -> Result<Outline>;
+
+    /// How far the results of two devices may be apart in the array that is number `binding` of the outline: what
+    /// [`Policy::verify`](crate::Policy::verify) compares by.
+    fn tolerance(&self, binding: usize) -> Tolerance {
+        let _ = binding;
+        Tolerance::default()
+    }
 
     /// How the CPU cuts a part into tasks.
     fn cpu_tasks(&self) -> CpuTasks {

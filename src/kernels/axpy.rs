@@ -5,7 +5,7 @@ use crate::array::{Array, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Tolerance, Work};
 use crate::runtime::Runtime;
 use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
@@ -83,6 +83,15 @@ impl Pass for Axpy {
             ],
             work,
         ))
+    }
+
+    fn tolerance(&self, _: usize) -> Tolerance {
+        let magnitudes = Self {
+            alpha: self.alpha.abs(),
+            x: self.x.clone(),
+            y: self.y.clone(),
+        };
+        Tolerance::roundings(2.0, magnitudes)
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {

@@ -7,7 +7,9 @@ use crate::array::{Array, ElementType, Handle};
 use crate::dispatch::{Execution, Explanation, Placement, Plan, Report};
 use crate::error::Result;
 use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, Outline, Pass, Role, Work};
+use crate::kernel::{
+    Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, Outline, Pass, Role, Tolerance, Work,
+};
 use crate::runtime::Runtime;
 use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
@@ -225,6 +227,8 @@ impl<T: Ordered, W: Wanted<T>> Kernel for Extremum<T, W> {
 
 /// Elements of which the best is found at once.
 const BLOCK: usize = 4096;
+/// The place in a block that cannot have the one that is wanted.
+const NOT_SOUGHT: u32 = u32::MAX;
 
 /// The pass that finds the lowest rank of each block, and where in the block it is.
 struct BlockBests<T, W> {
@@ -267,6 +271,13 @@ impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
         Ok(Outline::new(n, bindings, Extremum::<T, W>::work(n)).grain(BLOCK))
     }
 
+    fn tolerance(&self, binding: usize) -> Tolerance {
+        match binding {
+            2 => Tolerance::BitwiseUnless(NOT_SOUGHT),
+            _ => Tolerance::Bitwise,
+        }
+    }
+
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
         let x = part.read::<T>(0);
         let ranks = part.write::<u32>(1);
@@ -283,7 +294,7 @@ impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
             let blocks = x.chunks(BLOCK).zip(ranks);
             for ((x, rank), place) in blocks.zip(part.write::<u32>(2)) {
                 // Only a block that is better than those before it can have the place that is wanted.
-                *place = 0;
+                *place = NOT_SOUGHT;
                 if *rank < best {
                     best = *rank;
                     *place = first_with(Extremum::<T, W>::RANKING, x, best) as u32;

@@ -5,7 +5,7 @@ use crate::array::{Array, Element, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::Result;
 use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Tolerance, Work};
 use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};
 use std::sync::LazyLock;
@@ -65,6 +65,10 @@ impl<T: Element> Pass for Fill<T> {
             ..Work::default()
         };
         Ok(Outline::new(n, [Binding::write(&self.x, Role::ITEM)], work))
+    }
+
+    fn tolerance(&self, _: usize) -> Tolerance {
+        Tolerance::Bitwise
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {

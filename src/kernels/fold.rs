@@ -7,7 +7,9 @@ use crate::array::{Array, ElementType, Handle};
 use crate::dispatch::{Execution, Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, Outline, Pass, Role, Work};
+use crate::kernel::{
+    Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, Outline, Pass, Role, Tolerance, Work,
+};
 use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};
 use smallvec::SmallVec;
@@ -133,6 +135,10 @@ impl<T: Addend, Of: Term<T, N>, const N: usize> Pass for BlockSums<T, Of, N> {
             .map(|input| Binding::read(input, Role::ITEM));
         let bindings = reads.chain([Binding::write(&self.sums, Role::per(BLOCK))]);
         Ok(Outline::new(n, bindings, Fold::<T, Of, N>::work(n)).grain(BLOCK))
+    }
+
+    fn tolerance(&self, _: usize) -> Tolerance {
+        Tolerance::Bitwise
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {

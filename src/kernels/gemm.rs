@@ -11,7 +11,9 @@ use crate::device::DeviceKind;
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, Outline, Pass, Role, Work};
+use crate::kernel::{
+    Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, Outline, Pass, Role, Tolerance, Work,
+};
 use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
@@ -172,6 +174,17 @@ impl Pass for Gemm {
             [c, a, b],
             work(m, n, k, self.beta != 0.0),
         ))
+    }
+
+    fn tolerance(&self, _: usize) -> Tolerance {
+        let magnitudes = Self {
+            alpha: self.alpha.abs(),
+            a: self.a.clone(),
+            b: self.b.clone(),
+            beta: self.beta.abs(),
+            c: self.c.clone(),
+        };
+        Tolerance::roundings(self.k() as f64 + 2.0, magnitudes)
     }
 
     fn cpu_tasks(&self) -> CpuTasks {

@@ -11,7 +11,9 @@ use crate::array::{Array, ElementType, Handle, Matrix, Operand};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, Outline, Pass, Role, Work};
+use crate::kernel::{
+    Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, Outline, Pass, Role, Tolerance, Work,
+};
 use crate::runtime::Runtime;
 use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
@@ -116,6 +118,17 @@ impl Pass for Gemv {
         let a = Binding::read(&self.a.handle, role_of_a(&self.a));
         let x = Binding::read(&self.x, Role::WholeWindowed);
         Ok(Outline::new(m, [y, a, x], work(m, 1, k, self.beta != 0.0)))
+    }
+
+    fn tolerance(&self, _: usize) -> Tolerance {
+        let magnitudes = Self {
+            alpha: self.alpha.abs(),
+            a: self.a.clone(),
+            x: self.x.clone(),
+            beta: self.beta.abs(),
+            y: self.y.clone(),
+        };
+        Tolerance::roundings(self.k() as f64 + 2.0, magnitudes)
     }
 
     fn cpu_tasks(&self) -> CpuTasks {

@@ -7,7 +7,7 @@ use crate::array::{Array, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Tolerance, Work};
 use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};
 use rows::Rows;
@@ -161,6 +161,11 @@ impl Pass for HeatStep {
             ],
             work(cells),
         ))
+    }
+
+    fn tolerance(&self, _: usize) -> Tolerance {
+        // Five taps, and each side may be off.
+        Tolerance::OfLargest(2.0 * (5.0 + 2.0) * f64::from(f32::EPSILON) / 2.0)
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {

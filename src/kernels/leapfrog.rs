@@ -5,7 +5,9 @@ use crate::array::{Array, Handle};
 use crate::dispatch::Execution;
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, Kernel, Outline, Pass, Role, Work};
+use crate::kernel::{
+    Binding, Call, CpuPart, GpuPart, Kernel, Outline, Pass, Role, Tolerance, Work,
+};
 use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
 use std::sync::LazyLock;
@@ -163,6 +165,16 @@ impl Pass for KickDrift {
         Ok(outline(self.bodies.len(), bindings, 12.0))
     }
 
+    fn tolerance(&self, _: usize) -> Tolerance {
+        let magnitudes = Self {
+            dt: self.dt.abs(),
+            bodies: self.bodies.clone(),
+            velocities: self.velocities.clone(),
+            accelerations: self.accelerations.clone(),
+        };
+        Tolerance::roundings(4.0, magnitudes)
+    }
+
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
         let (a, v, r) = (part.read(0), part.write(1), part.write(2));
         kick(self.dt, a, v);
@@ -212,6 +224,15 @@ impl Pass for Kick {
             Binding::update(&self.velocities, Role::rows(WIDTH)),
         ];
         Ok(outline(self.velocities.len(), bindings, 6.0))
+    }
+
+    fn tolerance(&self, _: usize) -> Tolerance {
+        let magnitudes = Self {
+            dt: self.dt.abs(),
+            velocities: self.velocities.clone(),
+            accelerations: self.accelerations.clone(),
+        };
+        Tolerance::roundings(2.0, magnitudes)
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::device::DeviceKind;
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Tolerance, Work};
 use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};
 use pairs::Row;
@@ -220,6 +220,13 @@ impl Pass for NBody {
         .grain(GRAIN))
     }
 
+    fn tolerance(&self, _: usize) -> Tolerance {
+        Tolerance::Vectors {
+            width: WIDTH,
+            relative: 2.0 * WORST_ERROR,
+        }
+    }
+
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
         let bodies: &[Row] = bytemuck::cast_slice(part.read::<f32>(0));
         let targets = &bodies[part.items()];
@@ -251,6 +258,9 @@ impl Pass for NBody {
         Ok(())
     }
 }
+
+/// The most that a body's acceleration may be off, relative to its length.
+const WORST_ERROR: f64 = 1e-5;
 
 /// Whole vectors of every instruction set, so that only the last part has lanes left over.
 const GRAIN: usize = 16;
@@ -432,7 +442,6 @@ fn relative_error(got: &Row, want: [f64; 3]) -> f64 {
 
 /// At most 1e-5 for the worst body and 2e-6 for the median one. The error is a share of whichever is nearer to its bound.
 fn check_errors(errors: &mut [f64]) -> Check {
-    const WORST: f64 = 1e-5;
     const MEDIAN: f64 = 2e-6;
     if errors.iter().any(|error| error.is_nan()) {
         return Check {
@@ -444,7 +453,7 @@ fn check_errors(errors: &mut [f64]) -> Check {
     errors.sort_unstable_by(f64::total_cmp);
     let worst = errors.last().copied().unwrap_or(0.0);
     let median = errors.get(errors.len() / 2).copied().unwrap_or(0.0);
-    let max_error = (worst / WORST).max(median / MEDIAN);
+    let max_error = (worst / WORST_ERROR).max(median / MEDIAN);
     Check {
         max_error,
         tolerance: 1.0,

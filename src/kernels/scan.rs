@@ -8,7 +8,9 @@ use crate::array::{Array, ElementType, Handle};
 use crate::dispatch::{Execution, Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, Kernel, Outline, Pass, Role, Work};
+use crate::kernel::{
+    Binding, Call, CpuPart, GpuPart, Kernel, Outline, Pass, Role, Tolerance, Work,
+};
 use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};
 use std::marker::PhantomData;
@@ -227,6 +229,10 @@ impl<T: Addend> Pass for TileTotals<T> {
         Ok(Outline::new(n, bindings, work).grain(TILE))
     }
 
+    fn tolerance(&self, _: usize) -> Tolerance {
+        Tolerance::Bitwise
+    }
+
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
         prefix::tile_totals(part.read::<T>(0), part.write(1));
         Ok(())
@@ -270,6 +276,10 @@ impl<T: Addend> Pass for ScanTiles<T> {
             .as_ref()
             .map(|carry| Binding::read(carry, Role::Whole));
         Ok(Outline::new(n, ends.into_iter().chain(carry), Scan::<T>::work(n)).grain(TILE))
+    }
+
+    fn tolerance(&self, _: usize) -> Tolerance {
+        Tolerance::Bitwise
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {

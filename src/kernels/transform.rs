@@ -6,7 +6,7 @@ use crate::array::{Array, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Tolerance, Work};
 use crate::runtime::Runtime;
 use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
@@ -156,6 +156,14 @@ impl Pass for Transform {
             Binding::write(&self.y, Role::ITEM),
         ];
         Ok(Outline::new(n, bindings, Self::work(n)))
+    }
+
+    fn tolerance(&self, _: usize) -> Tolerance {
+        match self.op.max_ulps() {
+            0.0 => Tolerance::Bitwise,
+            // An ULP is at most ε of the value, and both sides may be off.
+            ulps => Tolerance::Relative(2.0 * ulps * f64::from(f32::EPSILON)),
+        }
     }
 
     #[expect(

@@ -6,7 +6,7 @@ use crate::array::{Array, Element, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Work};
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Tolerance, Work};
 use crate::runtime::Runtime;
 use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
@@ -220,6 +220,14 @@ impl<T: Arithmetic> Pass for Zip<T> {
             Binding::write(&self.out, Role::ITEM),
         ];
         Ok(Outline::new(n, bindings, Self::work(n)))
+    }
+
+    fn tolerance(&self, _: usize) -> Tolerance {
+        match self.op {
+            // WGSL's is within 2.5 ULP, the CPU's is rounded correctly.
+            Binary::Div => Tolerance::Relative(3.0 * f64::from(f32::EPSILON)),
+            _ => Tolerance::Bitwise,
+        }
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {

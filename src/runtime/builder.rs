@@ -165,7 +165,7 @@ impl RuntimeBuilder {
     ///
     /// What is not chosen here comes from the environment: `DIVVY_DEVICES` is `cpu`, `gpu` or `all`, `DIVVY_THREADS` a
     /// number of threads, `DIVVY_GPU_MEMORY` a number of bytes as in `4 GiB`, `DIVVY_PROFILE` the path of the profile or
-    /// `off`. Without any GPU, or a Vulkan loader, everything
+    /// `off`, `DIVVY_VERIFY` the share of parts for [`Policy::verify`]. Without any GPU, or a Vulkan loader, everything
     /// that has a CPU implementation works, and [`Runtime::gpu_problems`] says why.
     ///
     /// # Errors
@@ -208,6 +208,7 @@ impl RuntimeBuilder {
             .unwrap_or(Allowed::All),
         };
         self.gpu.memory_budget = self.checked_memory_budget()?;
+        self.policy.verified_share = self.checked_share()?;
         let Discovery { gpus, problems } = if allowed == Allowed::Cpu {
             Discovery {
                 gpus: Vec::new(),
@@ -250,6 +251,24 @@ impl RuntimeBuilder {
 }
 
 impl RuntimeBuilder {
+    /// The share of parts to verify, from the caller or the environment.
+    fn checked_share(&self) -> Result<f64> {
+        const EXPECTED: &str = "a share of parts to verify, from 0 to 1";
+        let is_share = |share: &f64| (0.0..=1.0).contains(share);
+        match self.policy.verified_share {
+            0.0 => {
+                let read = |text: &str| text.parse().ok().filter(is_share);
+                Ok(setting("DIVVY_VERIFY", EXPECTED, read)?.unwrap_or(0.0))
+            }
+            share if is_share(&share) => Ok(share),
+            share => Err(Error::Setting {
+                setting: "verify".into(),
+                given: share.to_string(),
+                expected: EXPECTED.into(),
+            }),
+        }
+    }
+
     /// The budget of each GPU's memory, from the caller or the environment.
     fn checked_memory_budget(&self) -> Result<Option<u64>> {
         let expected = format!("at least {}, as in `4 GiB`", units::bytes(LEAST_BUDGET));

@@ -24,6 +24,16 @@ pub enum Fold {
 }
 
 impl Fold {
+    /// The fold of two values, of which that of floats is the earlier one where neither is less or greater.
+    pub(crate) fn combine<T: PartialOrd>(self, a: T, b: T, add: impl Fn(T, T) -> T) -> T {
+        match self {
+            Self::Add => add(a, b),
+            Self::Min if b < a => b,
+            Self::Max if b > a => b,
+            Self::Min | Self::Max => a,
+        }
+    }
+
     /// The bits of the value that changes nothing.
     pub(super) fn identity(self, ty: ElementType) -> u32 {
         match (self, ty) {

@@ -3,6 +3,7 @@
 use super::args::{Closure, Fold, PartItems};
 use crate::array::ElementType;
 use crate::error::{Error, Result};
+use crate::kernel::Tolerance;
 use crate::kernel::shader::{Shader, mixed};
 use crate::kernel::wgsl::{self, ArrayType, Kind, Layout, Reflection, Variable};
 use std::fmt;
@@ -69,6 +70,7 @@ pub(super) struct Description {
     pub(super) part: Option<String>,
     pub(super) group_items: Option<GroupItems>,
     pub(super) flops_per_item: Option<f64>,
+    pub(super) tolerances: Vec<(String, Tolerance)>,
     pub(super) cpu: Option<Box<Closure>>,
 }
 
@@ -102,6 +104,8 @@ pub(super) struct ArrayBinding {
     pub(super) role: Use,
     /// Scalars that belong to one item; for partial results, the scalars of one copy.
     pub(super) scalars: usize,
+    /// How far apart two devices may be in it.
+    pub(super) tolerance: Tolerance,
 }
 
 /// A uniform that the caller gives a value.
@@ -358,6 +362,19 @@ impl Checker<'_> {
                 return Err(self.error(name, "it is given two widths; give it one"));
             }
         }
+        for (i, (name, _)) in self.description.tolerances.iter().enumerate() {
+            self.known(name)?;
+            let mut written = uses.iter().filter(|(_, role)| role.writes());
+            if !written.any(|(written, _)| written == name) {
+                let problem = "only an array that the kernel writes (output, update or partial) has a tolerance; leave \
+                               `.tolerance` out";
+                return Err(self.error(name, problem));
+            }
+            let mut earlier = self.description.tolerances[..i].iter();
+            if earlier.any(|(earlier, _)| earlier == name) {
+                return Err(self.error(name, "it is given two tolerances; give it one"));
+            }
+        }
         if let Some(name) = &self.description.part {
             self.known(name)?;
         }
@@ -421,6 +438,9 @@ impl Checker<'_> {
                     format!("{elements} elements were asked for; the limit is 2^32 scalars"),
                 )
             })?;
+        let mut tolerances = self.description.tolerances.iter();
+        let tolerance = tolerances.find(|(of, _)| of == name);
+        let tolerance = tolerance.map_or_else(Tolerance::default, |(_, given)| given.clone());
         let (name, binding) = (name.clone(), variable.binding);
         Ok(ArrayBinding {
             name,
@@ -428,6 +448,7 @@ impl Checker<'_> {
             ty,
             role: *role,
             scalars,
+            tolerance: tolerance.padded(ty.components, ty.stride()),
         })
     }
 

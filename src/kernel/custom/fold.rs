@@ -8,7 +8,7 @@ use super::args::Fold;
 use crate::array::{Array, Element, ElementType, Handle};
 use crate::error::Result;
 use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, CpuPart, GpuPart, Outline, Pass, Role, Work};
+use crate::kernel::{Binding, CpuPart, GpuPart, Outline, Pass, Role, Tolerance, Work};
 use bytemuck::{Pod, Zeroable};
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -78,6 +78,15 @@ impl Copies {
         Binding::update(&self.array, role)
     }
 
+    /// How far devices may be apart in what the copies of a part give together: each may use other ones.
+    pub(super) fn tolerance(&self, of: Tolerance) -> Tolerance {
+        Tolerance::Folded {
+            stride: stride(self.scalars),
+            fold: self.fold,
+            of: of.into(),
+        }
+    }
+
     /// Where in the array the copy of the block lies in which `items` start.
     pub(super) fn elements(&self, items: &Range<usize>) -> Range<usize> {
         let start = items.start / self.items * stride(self.scalars);
@@ -131,24 +140,8 @@ impl FoldPass {
         result.copy_from_slice(own(0));
         for other in others {
             for (a, b) in result.iter_mut().zip(other) {
-                // As in the shader: of two equal or unordered values the earlier.
-                *a = match self.copies.fold {
-                    Fold::Add => add(*a, *b),
-                    Fold::Min => {
-                        if *b < *a {
-                            *b
-                        } else {
-                            *a
-                        }
-                    }
-                    Fold::Max => {
-                        if *b > *a {
-                            *b
-                        } else {
-                            *a
-                        }
-                    }
-                };
+                // As in the shader.
+                *a = self.copies.fold.combine(*a, *b, &add);
             }
         }
     }
@@ -186,6 +179,10 @@ impl Pass for FoldPass {
             Binding::write(&self.result, Role::ITEM),
         ];
         Ok(Outline::new(scalars, bindings, work))
+    }
+
+    fn tolerance(&self, _: usize) -> Tolerance {
+        Tolerance::Bitwise
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {

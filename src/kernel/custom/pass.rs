@@ -6,7 +6,7 @@ use super::definition::{ArrayBinding, Definition, Use};
 use super::fold::Copies;
 use crate::array::ElementType;
 use crate::error::{Error, Result};
-use crate::kernel::{Binding, CpuPart, GpuArg, GpuPart, Outline, Pass};
+use crate::kernel::{Binding, CpuPart, GpuArg, GpuPart, Outline, Pass, Tolerance};
 use bytemuck::{Pod, Zeroable};
 use std::cell::Cell;
 use std::ops::Range;
@@ -83,6 +83,17 @@ impl Pass for ItemsPass {
 
     fn outline(&self) -> Result<Outline> {
         Ok(self.outline.clone())
+    }
+
+    fn tolerance(&self, binding: usize) -> Tolerance {
+        let arrays = &self.kernel.arrays;
+        let tolerance = arrays[binding].tolerance.clone();
+        if !matches!(arrays[binding].role, Use::Partial { .. }) {
+            return tolerance;
+        }
+        let partial = |array: &&ArrayBinding| matches!(array.role, Use::Partial { .. });
+        let copies = &self.copies[arrays[..binding].iter().filter(partial).count()];
+        copies.tolerance(tolerance)
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {

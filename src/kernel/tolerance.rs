@@ -1,0 +1,127 @@
+//! How far the results of two devices for the same items may be apart.
+
+use super::{Fold, Pass};
+use std::fmt;
+use std::sync::Arc;
+
+/// How far the results of two devices for the same items may be apart, where
+/// [`Policy::verify`](crate::Policy::verify) compares them.
+///
+/// Fractions and roundings are said of f32. Integers must be the same. So must NaNs and infinities be, but not what bits a NaN has; and
+/// differences below the least normal number are accepted everywhere, since a GPU may flush subnormals.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Tolerance {
+    /// Not at all.
+    Bitwise,
+    /// Not at all, but for elements that have these bits on either device: those that an implementation need not compute.
+    BitwiseUnless(u32),
+    /// So many times the larger magnitude of the two.
+    Relative(f64),
+    /// So many times the largest magnitude that the part reads or writes: for results that are small where large terms
+    /// cancel.
+    OfLargest(f64),
+    /// For vectors of `width` elements each: the norm of the difference of two may be `relative` times the larger of
+    /// their norms, and a few roundings of the largest norm in the part, for sums of vectors that cancel.
+    Vectors {
+        /// Elements of a vector.
+        width: usize,
+        /// The share of the norm.
+        relative: f64,
+    },
+    /// Of every `stride` elements the first `used` are compared, as `of` says; the others are padding.
+    Padded {
+        /// Elements that are results.
+        used: usize,
+        /// Elements from one of them to the next.
+        stride: usize,
+        /// How these are compared.
+        of: Arc<Self>,
+    },
+    /// What is compared, as `of` says, are the folds of rows of `stride` elements: partial results, which a device may
+    /// accumulate in one row or in several.
+    Folded {
+        /// Elements of a row.
+        stride: usize,
+        /// How rows become one.
+        fold: Fold,
+        /// How the folds are compared.
+        of: Arc<Self>,
+    },
+    /// What `count` roundings may do to each result on each side, if every term has the magnitude that it has in `of`:
+    /// the same operation, over the same arrays, with the magnitudes of its coefficients. It is run on the magnitudes of
+    /// the elements, which gives Σ|terms|, the figure that error bounds of sums of products are stated in (N. Higham,
+    /// *Accuracy and Stability of Numerical Algorithms*, 2002, section 3.1).
+    Roundings {
+        /// Roundings that a result goes through.
+        count: f64,
+        /// Computes the sum of the terms' magnitudes.
+        of: Arc<dyn Pass>,
+    },
+}
+
+impl Default for Tolerance {
+    /// For a pass that says nothing: 2^-16 of the largest magnitude, 128 roundings or so.
+    fn default() -> Self {
+        Self::OfLargest(1.0 / 65536.0)
+    }
+}
+
+impl Tolerance {
+    /// [`Tolerance::Roundings`] of a pass over the same arrays.
+    pub fn roundings(count: f64, of: impl Pass) -> Self {
+        let of: Arc<dyn Pass> = Arc::new(of);
+        Self::Roundings { count, of }
+    }
+
+    /// The pass that computes the sum of the terms' magnitudes, if that is needed.
+    pub(crate) fn terms(&self) -> Option<&dyn Pass> {
+        match self {
+            Self::Roundings { of, .. } => Some(&**of),
+            Self::Padded { of, .. } | Self::Folded { of, .. } => of.terms(),
+            _ => None,
+        }
+    }
+
+    /// The same for the first `used` of every `stride` elements.
+    pub(crate) fn padded(self, used: usize, stride: usize) -> Self {
+        if used == stride {
+            return self;
+        }
+        let of = Arc::new(self);
+        Self::Padded { used, stride, of }
+    }
+}
+
+impl fmt::Debug for Tolerance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bitwise => f.write_str("Bitwise"),
+            Self::BitwiseUnless(bits) => f.debug_tuple("BitwiseUnless").field(bits).finish(),
+            Self::Relative(share) => f.debug_tuple("Relative").field(share).finish(),
+            Self::OfLargest(share) => f.debug_tuple("OfLargest").field(share).finish(),
+            Self::Vectors { width, relative } => f
+                .debug_struct("Vectors")
+                .field("width", width)
+                .field("relative", relative)
+                .finish(),
+            Self::Padded { used, stride, of } => f
+                .debug_struct("Padded")
+                .field("used", used)
+                .field("stride", stride)
+                .field("of", of)
+                .finish(),
+            Self::Folded { stride, fold, of } => f
+                .debug_struct("Folded")
+                .field("stride", stride)
+                .field("fold", fold)
+                .field("of", of)
+                .finish(),
+            Self::Roundings { count, of } => f
+                .debug_struct("Roundings")
+                .field("count", count)
+                .field("of", &of.name())
+                .finish(),
+        }
+    }
+}
