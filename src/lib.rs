@@ -37,6 +37,7 @@ pub mod device;
 pub mod dispatch;
 mod error;
 mod files;
+mod hash;
 pub mod kernel;
 pub mod kernels;
 mod runtime;

@@ -8,6 +8,8 @@ mod compare;
 mod support;
 
 use compare::compare;
+use divvy::device::FaultPoint;
+use divvy::kernels::Binary;
 use divvy::kernels::catalog::{CATALOG, Entry, Size};
 use divvy::prelude::*;
 use divvy::{DeviceId, Policy, Runtime};
@@ -24,6 +26,10 @@ fn main() {
     trials.push(Trial::test(
         "an_array_moves_between_gpus",
         move_between_gpus,
+    ));
+    trials.push(Trial::test(
+        "losses_of_either_gpu_change_no_bit",
+        survive_losses,
     ));
     trials.push(Trial::test("gpus_verify_each_other", verify_each_other));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
@@ -88,6 +94,75 @@ fn on_two_gpus(entry: &Entry) -> Result<(), Failed> {
         Placement::Split(vec![(second, 0.5), (first, 0.5)]),
     ];
     compare(rt, entry, entry.dtypes[0], n, &placements)
+}
+
+/// Either GPU is lost now and then, while results lie on both, on one of them, or on the other and the CPU.
+fn survive_losses() -> Result<(), Failed> {
+    let rt = support::build(Runtime::builder());
+    if !support::has_gpu(&rt) || !has_two(&rt) {
+        return Ok(());
+    }
+    let seed = fastrand::u64(..);
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let (cpu, first, second) = (DeviceId::Cpu, DeviceId::Gpu(0), DeviceId::Gpu(1));
+    let placements = [
+        Placement::Gpu(0),
+        Placement::Gpu(1),
+        Placement::Split(vec![(first, 0.5), (second, 0.5)]),
+        Placement::Split(vec![(second, 0.3), (cpu, 0.7)]),
+        Placement::Split(vec![(first, 0.2), (cpu, 0.3), (second, 0.5)]),
+    ];
+    let points = [
+        FaultPoint::Device,
+        FaultPoint::Submission,
+        FaultPoint::Allocation,
+        FaultPoint::Mapping,
+    ];
+    const N: usize = 20_000;
+    let numbers: Vec<u32> = (0..N).map(|_| rng.u32(..)).collect();
+    let (mut x, mut y) = (rt.array_from(&numbers)?, rt.uninit::<u32>(N)?);
+    let mut z = rt.uninit::<u32>(N)?;
+    let (mut want, mut losses) = (numbers, 0);
+    for step in 0..150 {
+        if step % 3 == 0 {
+            let (gpu, point) = (rng.usize(..2), points[rng.usize(..points.len())]);
+            rt.faults(gpu, |faults| faults.fail(point, rng.u64(..6)))?;
+        }
+        let mut at = || placements[rng.usize(..placements.len())].clone();
+        rt.run(inclusive_scan(&x, &mut y).on(at()))?;
+        rt.run(zip(Binary::Sub, &y, &x, &mut z).on(at()))?;
+        std::mem::swap(&mut x, &mut y);
+        let mut sum_so_far = 0u32;
+        for element in &mut want {
+            sum_so_far = sum_so_far.wrapping_add(*element);
+            *element = sum_so_far;
+        }
+        let total = want
+            .iter()
+            .fold(0u32, |sum, element| sum.wrapping_add(*element));
+        let found = rt.run(sum(&x).on(at()))?.value;
+        if found != total {
+            return Err(format!("step {step}: {found} is not {total}; seed {seed}").into());
+        }
+        losses += rt.lost_gpus().len();
+        if rng.u8(..4) == 0 {
+            rt.reopen_gpus();
+        }
+    }
+    // Before the last swap z became what the last scan added to each element but its own: the sums without it.
+    let own = |at: usize| want[at].wrapping_sub(if at > 0 { want[at - 1] } else { 0 });
+    let rest = z.read()?;
+    if let Some(at) = (0..N).find(|at| rest[*at] != want[*at].wrapping_sub(own(*at))) {
+        return Err(format!("the last difference is wrong at {at}; seed {seed}").into());
+    }
+    drop(rest);
+    if *x.read()? != want[..] {
+        return Err(format!("the last scan is wrong; seed {seed}").into());
+    }
+    if losses == 0 {
+        return Err(format!("no GPU was ever lost; seed {seed}").into());
+    }
+    Ok(())
 }
 
 /// What only GPUs can run is verified by another GPU.

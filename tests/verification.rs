@@ -399,6 +399,7 @@ fn a_gpu_that_is_lost_while_it_verifies_changes_nothing() {
         });
         let (mut calls, mut verified) = (0, 0);
         let mut scanned = rt.uninit::<u32>(N).expect("memory");
+        let (add, mut added) = (increment(0.0, None), rt.filled(N, 0.0f32).expect("memory"));
         while calls < 60 || verified == 0 || losses.load(Ordering::Relaxed) < 5 {
             let on = [Placement::Cpu, Placement::Gpu(0), Placement::split(0.5)][calls % 3].clone();
             let scan = inclusive_scan(&x, &mut scanned).on(on.clone());
@@ -406,7 +407,16 @@ fn a_gpu_that_is_lost_while_it_verifies_changes_nothing() {
             let run = rt.run(max(&scanned).on(on)).expect("the last");
             verified += run.report.verified;
             assert_eq!(run.value, Some(want));
+            // In place, and in parts of which only one may be lost.
+            let call = add.bind_mut("y", &mut added).on(Placement::split(0.5));
+            verified += rt.run(call).expect("one more").report.verified;
             calls += 1;
+            if calls % 10 == 0 {
+                assert_eq!(
+                    *added.read().expect("it is brought back"),
+                    [calls as f32; N]
+                );
+            }
             assert!(calls < 20_000, "{verified} verified, {losses:?} losses");
         }
         over.store(true, Ordering::Relaxed);

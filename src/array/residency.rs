@@ -156,7 +156,7 @@ impl Residency {
             if valid.is_empty() {
                 Some(sum)
             } else if valid.contains(&(0..self.len)) {
-                Some(crate::kernel::shader::mixed(sum, place))
+                Some(crate::hash::mixed(sum, place))
             } else {
                 None
             }
@@ -553,6 +553,8 @@ impl Residency {
         };
         let bytes = (window.len() * size) as u64;
         let buffer = gpu.allocate(bytes.max(at_least))?;
+        // Each keeps a whole device.
+        self.drop_lost_extents();
         self.extents.push(Extent {
             gpu: Arc::clone(gpu),
             range: window,

@@ -3,17 +3,19 @@
 //! The one place where predictions are put together: plans and explanations both come from here, so that an
 //! explanation cannot tell another story than the plan. Pure, like the planner it belongs to.
 
+mod estimate;
+
 use super::balance::Balance;
 use super::choice::{Candidate, Considered, Why};
 use super::load::{Load, RuledOut, size};
 use super::placement::Placement;
-use super::plan::{Evidence, Knowledge, Plan, PlannedPart, Policy, Request};
+use super::plan::{Knowledge, Plan, PlannedPart, Policy, Request};
 use super::split::{self, Line};
-use crate::cost::learned::{Arm, Circumstances, DeviceSet};
-use crate::cost::prior::{self, Prediction};
+use crate::cost::learned::DeviceSet;
 use crate::cost::{DeviceModel, Engine, Machine};
 use crate::device::{DeviceId, DeviceKind};
 use crate::error::{Error, Result};
+use estimate::Estimate;
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -106,10 +108,6 @@ const BALANCING_ROUNDS: usize = 5;
 const WORTH_TRYING: f64 = 1.5;
 /// Runs of a software adapter before it is known to be as fast as it seems.
 const SOFTWARE_SAMPLES: u64 = 3;
-/// A longer backlog than this, a year, is a mistake.
-const LONGEST_WAIT: f64 = 3e7;
-/// A part that spends a larger share of its time on moving data is learned apart from those that move none.
-const MOVED_SHARE: f64 = 0.05;
 
 struct Planner<'a> {
     request: &'a Request<'a>,
@@ -118,25 +116,6 @@ struct Planner<'a> {
     policy: &'a Policy,
     /// Of all items.
     size: f64,
-}
-
-/// What a part takes on one engine of a device.
-#[derive(Clone, Copy)]
-struct Estimate<'a> {
-    device: &'a DeviceModel,
-    engine: &'a Engine,
-    predicted: Prediction,
-    evidence: Evidence,
-    seconds: f64,
-    /// How many of the seconds do not depend on how many items it has.
-    overhead: f64,
-    missing_bytes: f64,
-    /// Seconds to move its contribution to a returned value to the host, if it runs beside others.
-    combine: f64,
-    /// The variance of the logarithm of its seconds, and the part of it that is noise of measurements.
-    variance: f64,
-    noise: f64,
-    settled: bool,
 }
 
 /// A device that could take part in a split, with the engine that it would use.
@@ -515,172 +494,6 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// What a part takes on the engine of the device that is fastest for it.
-    fn fastest<'m>(
-        &self,
-        device: &'m DeviceModel,
-        range: &Range<usize>,
-        beside: DeviceSet,
-    ) -> Result<Estimate<'m>, RuledOut> {
-        let load = self.load(device, range)?;
-        let fastest = self.estimates(device, &load, beside).reduce(|best, next| {
-            if next.seconds < best.seconds {
-                next
-            } else {
-                best
-            }
-        });
-        Ok(fastest.expect("a device model has at least one engine"))
-    }
-
-    /// What a part takes on each engine of a device, beside other devices.
-    fn estimates<'m>(
-        &self,
-        device: &'m DeviceModel,
-        load: &Load,
-        beside: DeviceSet,
-    ) -> impl Iterator<Item = Estimate<'m>> {
-        let wait = self.wait(device, load);
-        device
-            .engines
-            .iter()
-            .map(move |engine| self.estimate(device, engine, load, beside, wait))
-    }
-
-    fn estimate<'m>(
-        &self,
-        device: &'m DeviceModel,
-        engine: &'m Engine,
-        load: &Load,
-        beside: DeviceSet,
-        wait: f64,
-    ) -> Estimate<'m> {
-        let launch = engine.launch_seconds + (load.dispatches - 1) as f64 * device.queued_seconds;
-        let returned_bytes = self.request.returned_bytes as f64;
-        let download = device.download.as_ref().filter(|_| returned_bytes > 0.0);
-        // A value comes back with the submission that computes it, whose wait is in the launch already.
-        let returned = download.map_or(0.0, |link| {
-            let line = link.line(returned_bytes);
-            (line.fixed - engine.launch_seconds).max(0.0) + returned_bytes * line.per_byte
-        });
-        // Of a split the contributions to a value are put together when all are there.
-        let (with_it, combine) = if beside.is_empty() {
-            (returned, 0.0)
-        } else {
-            (0.0, returned)
-        };
-        let compute = prior::compute_seconds(engine, &load.demand);
-        let transfers = load.upload + load.download + with_it;
-        let prior_seconds = launch + compute + transfers;
-        let arm = Arm {
-            device: device.id,
-            threads: engine.threads,
-            beside,
-            moved: load.upload + load.download > MOVED_SHARE * prior_seconds,
-        };
-        let circumstances = Circumstances {
-            execution_share: if transfers > 0.0 {
-                1.0 - transfers / prior_seconds
-            } else {
-                1.0
-            },
-            log_slowdown: self.log_slowdown(device, engine, load, beside),
-        };
-        let learned = self
-            .knowledge
-            .experience
-            .estimate(&arm, load.size, &circumstances);
-        let factor = if learned.log_factor == 0.0 {
-            1.0
-        } else {
-            learned.log_factor.exp()
-        };
-        let predicted = Prediction {
-            wait,
-            launch: factor * launch,
-            upload: factor * load.upload,
-            compute: factor * compute,
-            download: factor * (load.download + with_it) + load.read_back,
-        };
-        let seconds = predicted.seconds();
-        let share = if seconds > 0.0 {
-            factor * prior_seconds / seconds
-        } else {
-            1.0
-        };
-        Estimate {
-            device,
-            engine,
-            predicted,
-            evidence: Evidence {
-                arm,
-                size: load.size,
-                prior_seconds,
-                samples: learned.samples,
-                uncertainty: share * learned.variance.sqrt(),
-                extrapolated: learned.extrapolated,
-            },
-            seconds,
-            overhead: wait
-                + factor * (engine.launch_seconds + load.fixed + with_it)
-                + load.read_back_fixed,
-            missing_bytes: load.missing_bytes,
-            combine,
-            variance: share * share * learned.variance,
-            noise: share * share * learned.noise,
-            settled: learned.settled,
-        }
-    }
-
-    /// Seconds until a device can begin: it is done with its work, and so are those that hold what it needs.
-    fn wait(&self, device: &DeviceModel, load: &Load) -> f64 {
-        let backlog = &self.knowledge.backlog;
-        let on_cores = |id: DeviceId| {
-            id == DeviceId::Cpu
-                || self
-                    .machine
-                    .device(id)
-                    .is_some_and(|device| device.kind == DeviceKind::Software)
-        };
-        let delays = |id: DeviceId| {
-            id == device.id || load.holders.contains(id) || (on_cores(id) && on_cores(device.id))
-        };
-        backlog
-            .iter()
-            .filter(|(id, _)| delays(*id))
-            .map(|(_, seconds)| seconds.clamp(0.0, LONGEST_WAIT))
-            .fold(0.0, f64::max)
-    }
-
-    /// By how much the devices beside it are expected to slow a device down, before that is learned for the kernel.
-    fn log_slowdown(
-        &self,
-        device: &DeviceModel,
-        engine: &Engine,
-        load: &Load,
-        beside: DeviceSet,
-    ) -> f64 {
-        if beside.is_empty() {
-            return 0.0;
-        }
-        let bound = prior::bound(engine, &load.demand);
-        let (mut measured, mut unmeasured) = (1.0, 1.0);
-        for other in self
-            .machine
-            .devices
-            .iter()
-            .filter(|d| beside.contains(d.id))
-        {
-            match self.machine.corun_slowdown(device.id, other.id, bound) {
-                Some(factor) => measured *= factor,
-                None => unmeasured = self.policy.corun_slowdown,
-            }
-        }
-        // A machine that somebody made up may say anything.
-        let log = f64::ln(measured * unmeasured);
-        if log.is_finite() { log } else { 0.0 }
-    }
-
     /// Adds a part, which runs at the same time as the others, to a candidate.
     fn add(&self, candidate: &mut Candidate, estimate: &Estimate<'_>, range: &Range<usize>) {
         let device = estimate.device.id;
@@ -730,18 +543,6 @@ impl<'a> Planner<'a> {
         Error::NoSuchDevice {
             wanted: wanted.to_string(),
             available,
-        }
-    }
-}
-
-impl Estimate<'_> {
-    /// The time against the number of items, drawn through this estimate for `items`.
-    fn line(&self, items: usize) -> Line {
-        // A kernel that claims no work at all still needs a line that rises.
-        let per_item = ((self.seconds - self.overhead) / items as f64).max(1e-18);
-        Line {
-            overhead: self.overhead,
-            per_item,
         }
     }
 }

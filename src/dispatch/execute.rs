@@ -3,17 +3,20 @@
 //! Each launch of a pass goes in this order: fetch to the host what the CPU's part needs (that waits for GPUs, so it
 //! comes before giving them more to do), encode and submit the GPUs' parts, compute the CPU's part meanwhile.
 
+mod cutting;
+
 use super::journal::Recording;
-use super::pieces::{Cut, Need, Room};
+use super::pieces::Cut;
 use super::plan::{Plan, PlannedPart};
 use super::report::{PartTiming, Timing};
 use super::verify::{Draw, Sample};
 use crate::array::{Array, Element, Fit, Handle, Moved, Rehearsal, Uses, WeakHandle};
 use crate::device::cpu::{Cpu, CpuPart, HostView, catch_panic};
-use crate::device::gpu::{Clock, Gate, Gpu, GpuLimits, GpuPart, Victims, Views, window_buffer};
+use crate::device::gpu::{Clock, Gate, Gpu, GpuPart, Victims, Views, window_buffer};
 use crate::device::{DeviceId, Devices};
 use crate::error::{Error, Result};
-use crate::kernel::{Binding, CpuTasks, Kernel, Outline, Pass, Role};
+use crate::kernel::{CpuTasks, Kernel, Outline, Pass, Role};
+use cutting::{Pieces, need, needs};
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -231,7 +234,7 @@ impl<'r> Execution<'r> {
             }
         }
         let sampled = parts.iter().map(|part| (part.device, &part.range));
-        let samples = self.draw_samples(&outline, sampled, devices)?;
+        let samples = self.draw_samples(pass.name(), &outline, sampled, devices);
         if parts.len() > 1 {
             for (index, part) in on(parts, true) {
                 let started = Instant::now();
@@ -279,7 +282,7 @@ impl<'r> Execution<'r> {
             None if !outline.has_cpu => DeviceId::Gpu(0),
             _ => DeviceId::Cpu,
         };
-        let samples = self.draw_samples(&outline, [(device, &all)], devices)?;
+        let samples = self.draw_samples(pass.name(), &outline, [(device, &all)], devices);
         match device {
             DeviceId::Gpu(index) if is_split || first_gpu.is_none() => {
                 self.run_on_gpu(pass, &outline, (None, &all), &devices.gpu(index)?)?;
@@ -301,17 +304,17 @@ impl<'r> Execution<'r> {
     /// Copies what those parts read that are to be verified, before anything runs.
     fn draw_samples<'p>(
         &self,
+        kernel: &str,
         outline: &Outline,
         parts: impl IntoIterator<Item = (DeviceId, &'p Range<usize>)>,
         devices: &Devices,
-    ) -> Result<SmallVec<[Sample; 1]>> {
+    ) -> SmallVec<[Sample; 1]> {
         let Some(draw) = self.draw else {
-            return Ok(SmallVec::new());
+            return SmallVec::new();
         };
-        let samples = parts
-            .into_iter()
-            .map(|part| Sample::draw(draw, outline, part, devices));
-        samples.filter_map(Result::transpose).collect()
+        let parts = parts.into_iter();
+        let samples = parts.filter_map(|part| Sample::draw(draw, kernel, outline, part, devices));
+        samples.collect()
     }
 
     /// Verifies the parts that were drawn.
@@ -323,11 +326,8 @@ impl<'r> Execution<'r> {
         devices: &Devices,
     ) -> Result<()> {
         for sample in samples {
-            let verified = sample.verify(pass, outline, devices).inspect_err(|error| {
-                if matches!(error, Error::Mismatch(_)) {
-                    undefine_outputs(outline, sample.items());
-                }
-            })?;
+            let verified = sample.verify(pass, outline, devices);
+            let verified = verified.inspect_err(|_| undefine_outputs(outline, sample.items()))?;
             self.verified += usize::from(verified);
         }
         Ok(())
@@ -623,103 +623,6 @@ fn undefine_outputs(outline: &Outline, items: &Range<usize>) {
     }
 }
 
-/// The pieces of a part, for each of which a GPU has room and every window fits a binding.
-struct Pieces<'a> {
-    outline: &'a Outline,
-    gpu: &'a Gpu,
-    /// How many items the part has.
-    part: usize,
-    /// The items that are left.
-    rest: Range<usize>,
-    cut: Cut,
-    /// The cut that there should be room for.
-    planned: Cut,
-    /// Whether the arrays gave up what they held on the GPU, so that there is room for it.
-    has_cleared: bool,
-}
-
-impl<'a> Pieces<'a> {
-    fn new(name: &str, outline: &'a Outline, items: &Range<usize>, gpu: &'a Gpu) -> Result<Self> {
-        let most = piece_items(name, outline, gpu.limits())?;
-        let room = Room {
-            arrays: gpu.array_budget().unwrap_or(u64::MAX),
-            buffer: gpu.largest_buffer(),
-            binding: gpu.limits().max_binding_bytes,
-        };
-        let part = (items.len(), outline.border_grain(), most);
-        let cut = Cut::new(needs(outline), part, &room).map_err(|bytes| gpu.no_room(bytes))?;
-        Ok(Self {
-            outline,
-            gpu,
-            part: items.len(),
-            rest: items.clone(),
-            cut,
-            planned: cut,
-            has_cleared: false,
-        })
-    }
-
-    /// There was no room for a piece: it and what follows is cut smaller. That may be because the pass's own arrays hold
-    /// more than a piece needs, and stay. They leave if pieces would otherwise become very small.
-    ///
-    /// # Errors
-    /// The error given, if nothing smaller can be cut.
-    fn did_not_fit(&mut self, piece: Range<usize>, error: Error) -> Result<()> {
-        const VERY_SMALL: usize = 8;
-        let border = self.outline.border_grain();
-        let windowed = self.outline.bindings.iter();
-        let windowed = windowed.filter(|binding| binding.role == Role::WholeWindowed);
-        let windowed = windowed.map(|binding| binding.array.bytes() as u64).max();
-        let smaller = self.cut.smaller(piece.len(), border, windowed.unwrap_or(0));
-        let least = self.planned.items.min(self.part) / VERY_SMALL;
-        let enough = smaller.is_some_and(|cut| self.has_cleared || cut.items >= least);
-        self.rest.start = piece.start;
-        match smaller {
-            Some(smaller) if enough => self.cut = smaller,
-            _ if !self.has_cleared => {
-                for binding in &self.outline.bindings {
-                    binding.array.leave(self.gpu)?;
-                }
-                self.has_cleared = true;
-                self.cut = self.planned;
-            }
-            _ => return Err(error),
-        }
-        Ok(())
-    }
-}
-
-impl Iterator for Pieces<'_> {
-    type Item = Range<usize>;
-
-    fn next(&mut self) -> Option<Range<usize>> {
-        let Range { start, end } = self.rest;
-        let piece = start..end.min(start.saturating_add(self.cut.items));
-        self.rest.start = piece.end;
-        (!piece.is_empty()).then_some(piece)
-    }
-}
-
-/// What a pass needs of its arrays, each once unless several windows on it may be needed at a time.
-fn needs(outline: &Outline) -> impl Iterator<Item = Need> + Clone {
-    let bindings = &outline.bindings;
-    bindings.iter().enumerate().filter_map(|(at, binding)| {
-        let mut before = bindings[..at].iter();
-        let same =
-            |other: &Binding| other.role == binding.role && other.array.same_array(&binding.array);
-        let counts = binding.role == Role::WholeWindowed || !before.any(same);
-        counts.then(|| need(binding))
-    })
-}
-
-fn need(binding: &Binding) -> Need {
-    Need {
-        role: binding.role,
-        len: binding.array.len(),
-        element_bytes: binding.array.element_type().size(),
-    }
-}
-
 /// The parts on the CPU, or those on GPUs, with their places in the plan.
 fn on(parts: &[PlannedPart], cpu: bool) -> impl Iterator<Item = (usize, &PlannedPart)> {
     let wanted = move |part: &PlannedPart| (part.device == DeviceId::Cpu) == cpu;
@@ -754,30 +657,6 @@ fn checked_outline<P: Pass + ?Sized>(pass: &P) -> Result<Outline> {
     let outline = pass.outline()?;
     outline.check(pass.name())?;
     Ok(outline)
-}
-
-/// The most items that one piece of a part may have, so that every window fits a binding.
-fn piece_items(name: &str, outline: &Outline, limits: &GpuLimits) -> Result<usize> {
-    let mut most = usize::MAX;
-    let limit = limits.max_binding_bytes.min(limits.max_buffer_bytes);
-    for binding in &outline.bindings {
-        let size = binding.array.element_type().size();
-        let len = binding.array.len();
-        most = most.min(binding.role.bindable_items(len, size, limit));
-    }
-    if most >= outline.items {
-        return Ok(most);
-    }
-    let grain = outline.border_grain();
-    match most / grain * grain {
-        0 => Err(Error::Infeasible {
-            kernel: name.into(),
-            reasons: format!(
-                "the least piece of it needs a larger storage binding than {limit} bytes",
-            ),
-        }),
-        pieces => Ok(pieces),
-    }
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ impl Situation {
     /// The situation in which this is so, too.
     #[must_use]
     pub(crate) fn and(self, fact: u64) -> Self {
-        Self(crate::kernel::shader::mixed(self.0, fact))
+        Self(crate::hash::mixed(self.0, fact))
     }
 }
 

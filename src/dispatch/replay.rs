@@ -32,6 +32,7 @@ use super::plan::{Knowledge, Policy, plan};
 use crate::cost::learned::Learner;
 use crate::device::sim::SimulatedMachine;
 use crate::error::Result;
+use crate::hash::fnv1a;
 use crate::kernel::Outline;
 use job::{Job, Parts, World};
 use score::Track;
@@ -178,12 +179,7 @@ fn noise(world: &World<'_>, job: &Job<'_>, device: usize, call: usize, seed: u64
         seed,
     ];
     let bytes = job.kernel.name.bytes();
-    // Fowler, Noll and Vo's hash: the same on every platform.
-    let hash = bytes
-        .chain(numbers.iter().flat_map(|number| number.to_le_bytes()))
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-        });
+    let hash = fnv1a(bytes.chain(numbers.iter().flat_map(|number| number.to_le_bytes())));
     world
         .machine
         .noise

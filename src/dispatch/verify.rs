@@ -12,7 +12,7 @@ use crate::array::{Handle, ReplayTurn};
 use crate::device::cpu::catch_panic;
 use crate::device::{DeviceId, DeviceKind, Devices};
 use crate::error::{Error, Result};
-use crate::kernel::shader::mixed;
+use crate::hash::mixed;
 use crate::kernel::{Binding, Outline, Pass};
 pub use compare::Difference;
 use compare::{Compared, Values};
@@ -121,21 +121,26 @@ impl Sample {
     /// Copies what items read before `device` computes them, if they are drawn and another device can compute them too.
     pub(super) fn draw(
         draw: &Draw,
+        kernel: &str,
         outline: &Outline,
         (device, items): (DeviceId, &Range<usize>),
         devices: &Devices,
-    ) -> Result<Option<Self>> {
-        let Some(other) = other_device(outline, device, devices).filter(|_| draw.next()) else {
-            return Ok(None);
-        };
+    ) -> Option<Self> {
+        let other = other_device(outline, device, devices).filter(|_| draw.next())?;
         let read = outline.bindings.iter().filter(|b| b.access.reads());
         let inputs = read.map(|binding| Copied::of(binding, outline, items));
-        Ok(Some(Self {
-            device,
-            items: items.clone(),
-            other,
-            inputs: inputs.collect::<Result<_>>()?,
-        }))
+        match inputs.collect() {
+            Ok(inputs) => Some(Self {
+                device,
+                items: items.clone(),
+                other,
+                inputs,
+            }),
+            Err(error) => {
+                cannot_verify(kernel, &error);
+                None
+            }
+        }
     }
 
     /// The items that are computed twice.
@@ -143,22 +148,21 @@ impl Sample {
         &self.items
     }
 
-    /// Computes the items, which have been computed, again, and compares. Whether that could be done.
+    /// Computes the items, which have been computed, again, and compares. Whether that could be done: if a device is lost
+    /// meanwhile, or full, that is no reason for the call to fail.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if the results are too far apart. Whatever keeps the results of the first device from being read.
+    /// [`Error::Mismatch`] if the results are too far apart.
     pub(super) fn verify<P: Pass + ?Sized>(
         &self,
         pass: &P,
         outline: &Outline,
         devices: &Devices,
     ) -> Result<bool> {
-        let ours = self.outputs(outline)?;
-        let worst = match self.worst_difference(pass, outline, devices, &ours) {
+        let worst = match self.worst_difference(pass, outline, devices) {
             Ok(worst) => worst,
             Err(error) => {
-                let (kernel, other) = (pass.name(), self.other);
-                tracing::warn!(kernel, %other, %error, "a part could not be verified");
+                cannot_verify(pass.name(), &error);
                 return Ok(false);
             }
         };
@@ -192,8 +196,8 @@ impl Sample {
         pass: &P,
         outline: &Outline,
         devices: &Devices,
-        ours: &[Copied],
     ) -> Result<Option<(Handle, Difference)>> {
+        let ours = self.outputs(outline)?;
         let theirs = self.compute_again(pass, outline, devices)?;
         let mut worst: Option<(Handle, Difference)> = None;
         let written = outline.bindings.iter().enumerate();
@@ -271,6 +275,10 @@ impl Sample {
             inputs: inputs.collect(),
         }
     }
+}
+
+fn cannot_verify(kernel: &str, error: &Error) {
+    tracing::warn!(kernel, %error, "a part could not be verified");
 }
 
 /// A device that can compute what another one has: the CPU before GPUs, and real ones before software adapters.

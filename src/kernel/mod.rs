@@ -24,6 +24,7 @@ pub use tolerance::Tolerance;
 
 use crate::dispatch::{Execution, Placement};
 use crate::error::Result;
+use crate::hash::{fnv1a, mixed};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
@@ -213,12 +214,7 @@ impl<K: Kernel> Kernel for Shared<K> {
 
 /// A hash of a kernel's name and implementation.
 pub(crate) fn identity<K: Kernel + ?Sized>(kernel: &K) -> u64 {
-    let bytes = kernel.name().bytes();
-    // FNV-1a: names are short.
-    let name = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
-    shader::mixed(name, kernel.implementation())
+    mixed(fnv1a(kernel.name().bytes()), kernel.implementation())
 }
 
 /// The elements of an array that a range of items stands for, when `num` elements belong to every `den` items. Items

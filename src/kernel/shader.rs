@@ -1,6 +1,7 @@
 //! WGSL sources as values: what `device/gpu` compiles and caches, without knowing any kernel by name.
 
 use crate::error::{Error, Result};
+use crate::hash::mixed;
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -173,12 +174,6 @@ impl Shader {
     }
 }
 
-/// A hash of two hashes, in this order.
-pub(crate) fn mixed(a: u64, b: u64) -> u64 {
-    // Multiplication by an odd number loses nothing, and the rotation brings what it mixed into reach of the next.
-    (a.rotate_left(29) ^ b).wrapping_mul(0x9e37_79b9_7f4a_7c15)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,7 +221,6 @@ mod tests {
         hashes.sort_unstable();
         hashes.dedup();
         assert_eq!(hashes.len(), all);
-        assert_ne!(mixed(1, 2), mixed(2, 1));
     }
 
     #[test]

@@ -88,6 +88,26 @@ fn pick<T>(all: &mut [T], read: [usize; 2], write: usize) -> Option<([&T; 2], &m
     Some((read.map(find), target))
 }
 
+/// Holds elements against those that are expected, and tells the first that differs.
+fn same<T: Copy + PartialEq + std::fmt::Debug>(
+    got: &[T],
+    want: &[T],
+    what: &dyn std::fmt::Debug,
+) -> Result<(), TestCaseError> {
+    prop_assert_eq!(got.len(), want.len());
+    let differ = |at: &usize| got[*at] != want[*at];
+    let count = (0..got.len()).filter(differ).count();
+    if let Some(at) = (0..got.len()).find(differ) {
+        let last = (0..got.len()).rfind(differ).unwrap_or(at);
+        let (got, want) = (got[at], want[at]);
+        prop_assert!(
+            false,
+            "{what:?}: {got:?} at {at} is not {want:?}; {count} elements differ, the last at {last}"
+        );
+    }
+    Ok(())
+}
+
 /// Runs a program on arrays of `n` elements, and compares everything that it reads. `before` is called with the number
 /// of each step.
 pub fn run(
@@ -180,7 +200,11 @@ pub fn run(
             }
             Step::Read(a, lo, len) => {
                 let range = range(n, lo, len);
-                prop_assert_eq!(&*got[a].read_range(range.clone()).unwrap(), &want[a][range]);
+                same(
+                    &got[a].read_range(range.clone()).unwrap(),
+                    &want[a][range],
+                    step,
+                )?;
             }
             Step::Write(a, lo, len, value) => {
                 let range = range(n, lo, len);
@@ -188,7 +212,7 @@ pub fn run(
                 got[a].write_range(range).unwrap().fill(value);
             }
             Step::ReadFloats(a) => {
-                prop_assert_eq!(&*got_floats[a].read().unwrap(), &want_floats[a][..]);
+                same(&got_floats[a].read().unwrap(), &want_floats[a], step)?;
             }
             Step::WriteFloats(a, lo, len, value) => {
                 let range = range(n, lo, len);
@@ -201,10 +225,10 @@ pub fn run(
         }
     }
     for (got, want) in got.iter().zip(&want) {
-        prop_assert_eq!(&*got.read().unwrap(), &want[..]);
+        same(&got.read().unwrap(), want, &"at the end")?;
     }
     for (got, want) in got_floats.iter().zip(&want_floats) {
-        prop_assert_eq!(&*got.read().unwrap(), &want[..]);
+        same(&got.read().unwrap(), want, &"at the end")?;
     }
     Ok(())
 }

@@ -575,9 +575,14 @@ impl Residency {
         extents.for_each(|extent| extent.valid.remove(range.clone()));
     }
 
-    /// Frees what lost GPUs hold nothing valid in.
+    /// Lets go of lost GPUs, but for those that held what no other place holds.
     pub(crate) fn drop_lost_extents(&mut self) {
+        if !self.extents.iter().any(|extent| extent.gpu.is_lost()) {
+            return;
+        }
+        let lost: RangeSet = self.lost().into_iter().map(|(range, _)| range).collect();
+        let held = |range| lost.overlap(range).next().is_some();
         self.extents
-            .retain(|extent| !extent.gpu.is_lost() || !extent.valid.is_empty());
+            .retain(|extent| !extent.gpu.is_lost() || extent.valid.iter().any(held));
     }
 }

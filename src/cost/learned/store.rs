@@ -4,6 +4,7 @@ use super::class::{Class, class_of};
 use super::experience::{ArmPicture, Experience, Picture, Shares, Split, visits_near};
 use super::{Arm, ClassRecord, KernelKey, Record, Sample};
 use crate::array::ElementType;
+use crate::hash::fnv1a;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -214,14 +215,11 @@ fn forget_rare(kernels: &mut HashMap<u64, Arc<Mutex<Kernel>>>) {
     kernels.retain(|_, kernel| calls(kernel) > median);
 }
 
-/// FNV-1a: quick for short names, and two keys of a program that meet are not to be feared at 64 bits.
+/// Two keys of a program that meet are not to be feared at 64 bits.
 fn fingerprint(key: &KernelKey<'_>) -> u64 {
     let element_type = key.element_type.map_or("", ElementType::name);
     let name = key.name.bytes().chain([0xff]).chain(element_type.bytes());
-    name.chain(key.implementation.to_le_bytes())
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        })
+    fnv1a(name.chain(key.implementation.to_le_bytes()))
 }
 
 impl Kernel {

@@ -256,3 +256,30 @@ fn devices_that_go_away_end_what_compiles_for_them() {
     drop(devices);
     assert_eq!(Arc::strong_count(&kernel), 1, "its thread has ended");
 }
+
+/// A lost device, which takes megabytes, goes once nothing is left that only it held.
+#[test]
+fn arrays_let_go_of_lost_gpus() {
+    let Some(devices) = devices() else { return };
+    let x = Array::filled(1000, 1.0f32).expect("memory");
+    let mut y = Array::filled(1000, 1.0f32).expect("memory");
+    let plan = planned(&[(GPU, 0..1000)]);
+    let run = |y: &mut Array<f32>| {
+        let call = axpy(1.0, &x, y);
+        Kernel::execute(call.kernel(), &mut Execution::new(&devices, &plan))?;
+        y.handle().fetch()
+    };
+    run(&mut y).expect("it works");
+    let first = Arc::downgrade(&devices.gpu(0).expect("it works"));
+    let slot = devices.slot(0).expect("there is one");
+    slot.with_faults(|faults| faults.fail(crate::device::FaultPoint::Device, 0));
+    run(&mut y).expect_err("it is destroyed");
+    y.write_all(&[1.0; 1000]).expect("whatever was lost");
+    devices.open_now(0).expect("it can be opened again");
+    assert!(first.upgrade().is_some(), "x was read there");
+    run(&mut y).expect("it works again");
+    assert!(
+        first.upgrade().is_none(),
+        "what both arrays held is also on the host"
+    );
+}

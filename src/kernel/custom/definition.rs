@@ -3,8 +3,9 @@
 use super::args::{Closure, Fold, PartItems};
 use crate::array::ElementType;
 use crate::error::{Error, Result};
+use crate::hash::mixed;
 use crate::kernel::Tolerance;
-use crate::kernel::shader::{Shader, mixed};
+use crate::kernel::shader::Shader;
 use crate::kernel::wgsl::{self, ArrayType, Kind, Layout, Reflection, Variable};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
