@@ -49,7 +49,7 @@ use transfer::Staging;
 const RECENT: Duration = Duration::from_micros(5);
 /// How long it takes at the most to find out whether an error comes from a loss.
 const PROBE: Duration = Duration::from_secs(10);
-const PROBES: usize = 3;
+const PROBES: [Duration; 3] = [RECENT, Duration::from_micros(100), Duration::from_millis(2)];
 /// A submission hangs that takes longer than this, if the user does not say otherwise, ...
 const HANG_LIMIT: Duration = Duration::from_secs(120);
 /// ... and longer than so many times what it is predicted to take: predictions may be off by a factor of several.
@@ -274,7 +274,7 @@ impl Gpu {
     /// Finds out whether it is lost. That is told only when nothing is under way any more, so this waits, though not for
     /// ever: for use after an error.
     pub(crate) fn probe(&self) {
-        for _ in 0..PROBES {
+        for pause in PROBES {
             if self.is_lost() {
                 return;
             }
@@ -283,7 +283,18 @@ impl Gpu {
                 timeout: Some(PROBE),
             });
             // Another thread may have been told, and be about to take note of it.
-            std::thread::sleep(RECENT);
+            std::thread::sleep(pause);
+        }
+        if self.is_lost() {
+            return;
+        }
+        // That thread may be held up for long. A device that is gone refuses even this.
+        let submitted = self.catch(|| {
+            let encoder = self.device.create_command_encoder(&Default::default());
+            self.queue.submit([encoder.finish()])
+        });
+        if let Err(error) = submitted {
+            self.lose(format_args!("it takes no more work: {error}"));
         }
     }
 
