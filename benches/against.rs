@@ -273,7 +273,8 @@ fn gpu_nbody(rt: &Runtime, n: usize) -> Option<Pair<'_>> {
     let raw = RawGpu::open();
     let pipeline = raw.pipeline(include_str!("../shaders/nbody.wgsl"));
     let (raw_bodies, raw_accelerations) = (raw.array(&rows), raw.array(&rows));
-    let params = [n as u32, 0, n as u32, (SOFTENING * SOFTENING).to_bits()];
+    let (all, softening2) = (n as u32, (SOFTENING * SOFTENING).to_bits());
+    let params = [all, 0, all, softening2, 0, all];
     let uniform = raw.uniform(bytemuck::cast_slice(&params));
     Some(Pair {
         divvy: Box::new(move || {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sixteen threads on one runtime for SECONDS (600), while its GPU is destroyed, full or refuses work at random, and one part
-# in twenty is verified on another device. Reports calls, faults, mismatches and the most memory that was taken.
+# in twenty is verified on another device. Reports steps, faults, mismatches and the most memory that was taken.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

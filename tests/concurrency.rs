@@ -177,8 +177,8 @@ fn soak() {
         done.store(true, Ordering::Relaxed);
         problems
     });
-    let calls = shared.steps.load(Ordering::Relaxed);
-    println!("calls        {calls}");
+    let steps = shared.steps.load(Ordering::Relaxed);
+    println!("steps        {steps}, most of them calls");
     println!("faults       {}", faults.load(Ordering::Relaxed));
     println!("mismatches   {}", problems.len());
     println!(

@@ -176,21 +176,22 @@ fn bodies_that_fit_beside_little_else() {
             bodies.to_vec().expect("bodies"),
             accelerations.to_vec().expect("accelerations"),
         );
+        let mut worst = 0.0f64;
         for target in (0..BODIES).step_by(20_011) {
             let at = |i: usize, axis: usize| f64::from(bodies[4 * i + axis]);
-            let (mut want, mut sizes) = ([0.0; 3], 0.0);
+            let mut want = [0.0; 3];
             for i in 0..BODIES {
                 let d: [f64; 3] = std::array::from_fn(|axis| at(i, axis) - at(target, axis));
                 let square = d.iter().map(|d| d * d).sum::<f64>() + 0.05f64.powi(2);
                 let strength = at(i, 3) / (square * square.sqrt());
                 (0..3).for_each(|axis| want[axis] += strength * d[axis]);
-                sizes += strength * square.sqrt();
             }
             let error: [f64; 3] =
                 std::array::from_fn(|axis| f64::from(got[4 * target + axis]) - want[axis]);
-            let error = error.iter().map(|x| x * x).sum::<f64>().sqrt() / sizes;
-            // Attractions from all sides cancel; the sum of 262,144 in f32 errs by some √N·u of their sizes.
-            assert!(error <= 1e-4, "body {target}: {error:e}");
+            let norm = |vector: [f64; 3]| vector.iter().map(|x| x * x).sum::<f64>().sqrt();
+            worst = worst.max(norm(error) / norm(want));
         }
+        eprintln!("the worst error of a force is {worst:.1e} of it");
+        assert!(worst <= 1e-5);
     });
 }

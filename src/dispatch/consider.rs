@@ -35,9 +35,10 @@ pub(super) fn choose(
         policy,
         size: size(request, request.items),
     };
-    if let Some(asked) = planner.asked(placement)? {
+    if let Some((asked, why)) = planner.asked(placement)? {
         let mut plan = asked.plan;
         plan.size = planner.size;
+        plan.exploring = why == Why::Exploring;
         return Ok(plan);
     }
     let mut found = Considered::default();
@@ -71,12 +72,8 @@ pub(super) fn consider(
     match (planner.auto(Depth::Everything, &mut found), asked) {
         (result, None) => result?,
         // The others are only shown for comparison, so it is no error if there is none.
-        (_, Some(asked)) => {
-            found.why = if request.items == 0 {
-                Why::NothingToDo
-            } else {
-                Why::Asked
-            };
+        (_, Some((asked, why))) => {
+            found.why = why;
             found.awaits = DeviceSet::EMPTY;
             let same = found
                 .candidates
@@ -244,17 +241,52 @@ impl<'a> Planner<'a> {
     }
 
     /// What the placement says, unless it leaves the choice to the planner.
-    fn asked(&self, placement: &Placement) -> Result<Option<Candidate>> {
-        let on = |device| self.forced(&[(device, 1.0)]).map(Some);
+    fn asked(&self, placement: &Placement) -> Result<Option<(Candidate, Why)>> {
         match placement {
             Placement::Auto => Ok(None),
-            Placement::Cpu => on(DeviceId::Cpu),
-            Placement::Gpu(index) => on(DeviceId::Gpu(*index)),
+            Placement::Cpu => self.all_on(DeviceId::Cpu).map(Some),
+            Placement::Gpu(index) => self.all_on(DeviceId::Gpu(*index)).map(Some),
             Placement::Split(shares) => {
                 placement.check()?;
-                self.forced(shares).map(Some)
+                let why = match self.request.items {
+                    0 => Why::NothingToDo,
+                    _ => Why::Asked,
+                };
+                Ok(Some((self.forced(shares)?, why)))
             }
         }
+    }
+
+    /// All items on one device, with that of its engines that is the fastest, or is worth trying: what a single bad
+    /// measurement says of one would otherwise be believed for ever.
+    fn all_on(&self, id: DeviceId) -> Result<(Candidate, Why)> {
+        let device = self.machine.device(id);
+        let device = device.ok_or_else(|| self.no_such_device(id))?;
+        let all = 0..self.request.items;
+        if all.is_empty() {
+            return Ok((Candidate::default(), Why::NothingToDo));
+        }
+        let load = self.load(device, &all);
+        let load = load.map_err(|reason| self.infeasible(&[(id, reason)]))?;
+        let alone = self
+            .estimates(device, &load, DeviceSet::EMPTY)
+            .map(|estimate| {
+                let mut alone = Candidate::default();
+                self.add(&mut alone, &estimate, &all);
+                alone
+            });
+        let mut found = Considered {
+            candidates: alone.collect(),
+            why: Why::Asked,
+            ..Considered::default()
+        };
+        let engines = found.candidates.iter().enumerate();
+        let fastest = engines.min_by(|(_, a), (_, b)| a.seconds().total_cmp(&b.seconds()));
+        found.choice = fastest.map_or(0, |(at, _)| at);
+        if let Some(tried) = found.worth_trying(self.policy, self.knowledge, self.size) {
+            (found.choice, found.why) = (tried, Why::Exploring);
+        }
+        Ok((found.candidates.swap_remove(found.choice), found.why))
     }
 
     /// The items shared as the caller asks.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 /// How far the results of two devices for the same items may be apart, where
 /// [`Policy::verify`](crate::Policy::verify) compares them.
 ///
-/// Fractions and roundings are said of f32. Integers must be the same. So must NaNs and infinities be, but not what bits a NaN has; and
-/// differences below the least normal number are accepted everywhere, since a GPU may flush subnormals.
+/// Fractions and roundings are said of f32. Integers must be the same. So must NaNs and infinities be, but not what bits
+/// a NaN has; and differences below the least normal number are accepted everywhere, since a GPU may flush subnormals.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Tolerance {

@@ -4,6 +4,7 @@
 use super::super::super::load;
 use super::*;
 use crate::cost::learned::{Learner, Sample};
+use crate::dispatch::explain;
 
 /// Samples as many as count.
 const SETTLED: usize = 32;
@@ -613,4 +614,30 @@ fn a_software_adapter_runs_what_is_too_large_for_the_cpu() {
     let request = update(1 << 20, 1.0, &[CPU]);
     let plan = auto(&request, &here, &Knowledge::default());
     assert_eq!(devices(&plan), [GPU0]);
+}
+
+/// Who asks for the CPU leaves the number of threads to the planner, and one disturbed run must not settle that.
+#[test]
+fn a_way_to_use_the_cpu_that_seemed_slow_once_is_tried_again_when_the_cpu_is_asked_for() {
+    let request = update(1 << 22, 1e3, &[CPU]);
+    let here = machine([cpu()]);
+    let after = |allowance: Allowance, samples: usize| {
+        let history = History::of(&request).took(ONE, 1.0, SETTLED);
+        let knowledge = Knowledge {
+            allowance,
+            ..history.took(POOL, 3.0, samples).knowledge()
+        };
+        let policy = Policy::default();
+        let asked = |placement| plan(&request, &here, &knowledge, &placement, &policy);
+        let asked = asked(Placement::Cpu).expect("a CPU");
+        let shown = explain(&request, &here, &knowledge, &Placement::Cpu, &policy);
+        let shown = shown.expect("a CPU");
+        let chosen = &shown.candidates[shown.choice].parts[0];
+        assert_eq!(chosen.threads, asked.parts[0].threads);
+        assert_eq!(shown.reason.contains("worth finding out"), asked.exploring);
+        (asked.parts[0].threads, asked.exploring)
+    };
+    assert_eq!(after(PLENTY, 1), (2, true));
+    assert_eq!(after(Allowance::default(), 1), (1, false));
+    assert_eq!(after(PLENTY, SETTLED), (1, false), "it is slow indeed");
 }
