@@ -370,6 +370,15 @@ fn threads_that_verify_at_the_same_time_do_not_see_each_other() {
     });
 }
 
+/// Sets a flag when it goes.
+struct SetAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_gpu_that_is_lost_while_it_verifies_changes_nothing() {
     let Some(rt) = verifying(1.0, Runtime::builder()) else {
@@ -397,6 +406,8 @@ fn a_gpu_that_is_lost_while_it_verifies_changes_nothing() {
                 rt.reopen_gpus();
             }
         });
+        // However this ends, the other thread must not go on for ever.
+        let _end = SetAtEnd(&over);
         let (mut calls, mut verified) = (0, 0);
         let mut scanned = rt.uninit::<u32>(N).expect("memory");
         let (add, mut added) = (increment(0.0, None), rt.filled(N, 0.0f32).expect("memory"));
@@ -419,7 +430,6 @@ fn a_gpu_that_is_lost_while_it_verifies_changes_nothing() {
             }
             assert!(calls < 20_000, "{verified} verified, {losses:?} losses");
         }
-        over.store(true, Ordering::Relaxed);
     });
     rt.faults(0, |faults| faults.clear()).expect("a GPU");
     assert_eq!(rt.gpus_set_aside(), [], "it was lost, not wrong");
