@@ -88,11 +88,15 @@ const MOST_COMPILED: usize = 64;
 
 impl<'r> Execution<'r> {
     pub(crate) fn new(devices: &'r Devices, plan: &'r Plan) -> Self {
-        let timers = plan.parts.iter().map(|_| Timer::default());
+        Self::of(Task::Run { devices, plan }, plan.parts.len())
+    }
+
+    /// An execution of so many parts.
+    fn of(task: Task<'r>, parts: usize) -> Self {
         Self {
-            task: Task::Run { devices, plan },
+            task,
             moved: Moved::default(),
-            timers: timers.collect(),
+            timers: (0..parts).map(|_| Timer::default()).collect(),
             compiled: 0,
             used: SmallVec::new(),
             recording: None,
@@ -135,19 +139,7 @@ impl<'r> Execution<'r> {
     /// An execution that moves nothing, computes nothing and changes no array that was there before: it only compiles
     /// what `gpu` needs to run `items` of the kernel.
     fn compiling(gpu: &'r Arc<Gpu>, items: &'r Range<usize>) -> Self {
-        Self {
-            task: Task::Compile { gpu, items },
-            moved: Moved::default(),
-            timers: SmallVec::new(),
-            compiled: 0,
-            used: SmallVec::new(),
-            recording: None,
-            draw: None,
-            verified: 0,
-            has_begun: false,
-            is_partial: false,
-            made: SmallVec::new(),
-        }
+        Self::of(Task::Compile { gpu, items }, 0)
     }
 
     /// Whether anything was computed or queued, so that elements may have changed.
