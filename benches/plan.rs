@@ -2,14 +2,14 @@
 //! microsecond with two devices, and half of one.
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use divvy::Placement;
 use divvy::array::RangeSet;
 use divvy::cost::learned::{KernelKey, Learner};
 use divvy::cost::{Curve, DeviceModel, Engine, Limits, Link, Machine};
 use divvy::device::DeviceId;
 use divvy::device::DeviceKind;
-use divvy::dispatch::plan::{Operand, Policy, Request, plan};
-use divvy::dispatch::{Knowledge, Measured, Placement, learn};
 use divvy::kernel::{Access, Role, Work};
+use divvy::plan::{Knowledge, Measured, Operand, Policy, Request, learn, plan};
 use smallvec::smallvec;
 use std::hint::black_box;
 

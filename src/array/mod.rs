@@ -4,7 +4,6 @@
 //! host, on some GPUs, or on several places at once (`residency`), and moves only when somebody needs it where it
 //! is not. The invariant that everything here keeps: every element is always valid somewhere.
 
-mod element;
 mod handle;
 mod host;
 mod matrix;
@@ -14,7 +13,7 @@ mod rehearsal;
 mod replay;
 mod residency;
 
-pub use element::{Element, ElementType};
+pub use crate::element::{Element, ElementType};
 pub use handle::Handle;
 use handle::HostBorrow;
 pub(crate) use handle::WeakHandle;

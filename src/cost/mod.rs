@@ -2,20 +2,18 @@
 //!
 //! The figures of a machine ([`Machine`]), how they are measured ([`Runtime::calibrate`](crate::Runtime::calibrate)) and
 //! kept ([`profile`]), how seconds follow from them ([`prior`]), and what runs teach on top of that ([`learned`]). It
-//! decides nothing: that is the planner's, in [`dispatch`](crate::dispatch).
+//! decides nothing: that is the planner's, in [`plan`](mod@crate::plan).
 
 mod calibrate;
 pub mod learned;
 pub mod machine;
 pub mod prior;
 pub mod profile;
-mod simulated;
 mod survey;
 
 pub use calibrate::Thoroughness;
 pub use machine::{Bound, CoRun, Curve, DeviceModel, Engine, Limits, Link, LinkLine, Machine};
 pub use prior::Prediction;
-pub use simulated::calibrate_simulated;
 pub use survey::{Calibration, Step};
 
 pub(crate) use survey::Survey;

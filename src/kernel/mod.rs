@@ -10,26 +10,33 @@
 //! The kernel owns reference-counted handles to its arrays, so that it can be kept and replayed; [`Call`] adds
 //! the lifetime that holds the caller's borrows, and the placement asked for.
 //!
-//! This module must never know a device's API: `device/gpu` knows wgpu, `dispatch` knows plans.
+//! This module must never know a device's API, which is `device/gpu`'s, or a plan: kernels launch their passes through an
+//! [`Execution`], whoever runs them.
 
+mod cpu_part;
 mod custom;
+mod execution;
 mod outline;
 pub mod shader;
 mod tolerance;
 mod wgsl;
 
+pub use cpu_part::CpuPart;
+pub(crate) use cpu_part::HostView;
 pub use custom::{BoundWgsl, Fold, PartItems, WgslArgs, WgslKernel, WgslKernelBuilder};
+pub use execution::Execution;
+pub(crate) use execution::Launch;
 pub use outline::{Access, Binding, Bindings, Outline, Role, Work};
 pub use tolerance::Tolerance;
 
-use crate::dispatch::{Execution, Placement};
+use crate::device::Placement;
 use crate::error::Result;
 use crate::hash::{fnv1a, mixed};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use crate::device::cpu::CpuPart;
+pub(crate) use crate::device::gpu::Views;
 pub use crate::device::gpu::{GpuArg, GpuPart};
 
 /// An operation bound to its arguments: what [`Runtime::run`](crate::Runtime::run) runs.

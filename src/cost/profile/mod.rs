@@ -11,7 +11,7 @@ mod text;
 
 pub use file::{Cleared, Location, read_from};
 pub use learned::LearnedEntry;
-pub use text::{Parsed, ProfileProblem, parse};
+pub use text::{Parsed, parse};
 
 use super::calibrate::Thoroughness;
 use super::machine::{CoRun, DeviceModel, Engine, Link};
