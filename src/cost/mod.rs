@@ -4,6 +4,7 @@
 //! kept ([`profile`]), how seconds follow from them ([`prior`]), and what runs teach on top of that ([`learned`]). It
 //! decides nothing: that is the planner's, in [`plan`](mod@crate::plan).
 
+mod bounds;
 mod calibrate;
 pub mod learned;
 pub mod machine;
@@ -17,12 +18,3 @@ pub use prior::Prediction;
 pub use survey::{Calibration, Step};
 
 pub(crate) use survey::Survey;
-
-use std::ops::RangeInclusive;
-
-/// Seconds that something fixed may take.
-const SECONDS: RangeInclusive<f64> = 0.0..=1e3;
-/// Operations or bytes per second.
-const RATE: RangeInclusive<f64> = 1.0..=1e18;
-/// Bytes of anything that is measured.
-const BYTES: RangeInclusive<f64> = 1.0..=1e18;

@@ -10,6 +10,7 @@ mod id;
 mod kind;
 mod placement;
 mod region;
+mod set;
 mod slot;
 
 pub(crate) use devices::Devices;
@@ -20,5 +21,6 @@ pub use gpu::{GpuInfo, GpuLimits, GpuMemory};
 pub use id::DeviceId;
 pub use kind::DeviceKind;
 pub use placement::Placement;
+pub use set::DeviceSet;
 pub(crate) use slot::Slot;
 pub use slot::UnusableGpu;

@@ -136,7 +136,8 @@ impl Outstanding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cost::learned::{Arm, DeviceSet};
+    use crate::cost::learned::Arm;
+    use crate::device::DeviceSet;
     use crate::device::{Clock, DeviceId};
     use crate::execute::report::Timing;
     use crate::plan::{Evidence, PlannedPart};

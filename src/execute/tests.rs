@@ -3,7 +3,8 @@
 use super::{Executor, PartTiming, warm_up};
 use crate::array::Array;
 use crate::cost::Prediction;
-use crate::cost::learned::{Arm, DeviceSet};
+use crate::cost::learned::Arm;
+use crate::device::DeviceSet;
 use crate::device::cpu::Cpu;
 use crate::device::gpu::{Discovery, Gpu, GpuOptions, Readiness, Reading, discover};
 use crate::device::{DeviceId, Devices};

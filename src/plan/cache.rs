@@ -101,8 +101,9 @@ impl Recall {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cost::learned::{Arm, DeviceSet};
+    use crate::cost::learned::Arm;
     use crate::device::DeviceId;
+    use crate::device::DeviceSet;
     use crate::plan::{Evidence, PlannedPart};
     use smallvec::smallvec;
 

@@ -5,8 +5,8 @@ use super::input::Knowledge;
 use super::planned::Plan;
 use super::policy::Policy;
 use super::ruled_out::RuledOut;
-use crate::cost::learned::DeviceSet;
 use crate::device::DeviceId;
+use crate::device::DeviceSet;
 use smallvec::SmallVec;
 
 /// The ways to run a call, and the one to take.

@@ -1,7 +1,8 @@
 //! What the planner knows beyond the rates of the machine.
 
-use crate::cost::learned::{Allowance, DeviceSet, Experience};
+use crate::cost::learned::{Allowance, Experience};
 use crate::device::DeviceId;
+use crate::device::DeviceSet;
 use smallvec::SmallVec;
 use std::sync::Arc;
 

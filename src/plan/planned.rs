@@ -1,8 +1,9 @@
 //! A plan: which part runs where, and what its predicted time is made of.
 
 use crate::cost::Prediction;
-use crate::cost::learned::{Arm, DeviceSet};
+use crate::cost::learned::Arm;
 use crate::device::DeviceId;
+use crate::device::DeviceSet;
 use smallvec::SmallVec;
 use std::ops::Range;
 

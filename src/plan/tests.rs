@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::array::RangeSet;
-use crate::cost::learned::{Allowance, Arm, DeviceSet, Experience, KernelKey};
+use crate::cost::learned::{Allowance, Arm, Experience, KernelKey};
 use crate::cost::{CoRun, Curve, DeviceModel, Engine, Limits, Link};
+use crate::device::DeviceSet;
 use crate::device::{DeviceId, DeviceKind};
 use crate::error::Error;
 use crate::kernel::{Access, Role, Work};

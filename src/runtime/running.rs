@@ -2,8 +2,9 @@
 
 use super::{Runtime, Unusable};
 use crate::array::Moved;
-use crate::cost::learned::{DeviceSet, KernelKey};
+use crate::cost::learned::KernelKey;
 use crate::device::DeviceId;
+use crate::device::DeviceSet;
 use crate::device::gpu::Gpu;
 use crate::error::{Error, Result};
 use crate::execute::{

@@ -4,7 +4,8 @@
 //! writes under a lock on a file beside it, so that nothing is lost that another process wrote meanwhile. The lock is the
 //! operating system's and ends with the process that holds it; who cannot get it in time goes on without.
 
-use super::{Keyed, Parsed, Profile, parse};
+use super::contents::{Keyed, Profile};
+use super::text::{Parsed, parse};
 use crate::error::{Error, ProfileProblem, Result};
 use crate::files::{self, io_error};
 use std::fs::{self, TryLockError};

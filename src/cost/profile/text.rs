@@ -1,6 +1,7 @@
 //! A profile as text, and back: only what can be true comes in.
 
-use super::{CoRunEntry, DeviceEntry, LearnedEntry, MOST_DEVICES, Profile, SCHEMA, label_of};
+use super::contents::{CoRunEntry, DeviceEntry, MOST_DEVICES, Profile, SCHEMA, label_of};
+use super::learned::LearnedEntry;
 use crate::error::ProfileProblem;
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};

@@ -2,9 +2,10 @@
 //! taught, behind the work that the device has already.
 
 use super::Planner;
-use crate::cost::learned::{Arm, Circumstances, DeviceSet};
+use crate::cost::learned::{Arm, Circumstances};
 use crate::cost::prior::{self, Prediction};
 use crate::cost::{DeviceModel, Engine};
+use crate::device::DeviceSet;
 use crate::device::{DeviceId, DeviceKind};
 use crate::error::Result;
 use crate::plan::load::Load;
