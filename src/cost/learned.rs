@@ -43,6 +43,7 @@ use crate::device::DeviceId;
 
 /// The identity under which the speed of a kernel is learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct KernelKey<'a> {
     /// The kernel's name.
     pub name: &'a str,
@@ -118,6 +119,7 @@ impl FromIterator<DeviceId> for DeviceSet {
 
 /// A way to run a part of a kernel, of which the speed is learned by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Arm {
     /// Where it runs.
     pub device: DeviceId,

@@ -51,6 +51,7 @@ const MOST_DEVICES: usize = 8;
 
 /// A machine of tables.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SimulatedMachine {
     /// What it is called.
     pub name: String,
@@ -70,6 +71,7 @@ pub struct SimulatedMachine {
 
 /// A device of a simulated machine.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SimulatedDevice {
     /// Its name.
     pub id: DeviceId,
@@ -91,6 +93,7 @@ pub struct SimulatedDevice {
 
 /// What a machine file says that calibration measures, in place of what follows from the tables.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Calibration {
     /// The peak rate.
     pub flops_per_second: Option<f64>,
@@ -100,6 +103,7 @@ pub struct Calibration {
 
 /// A kernel of a simulated machine.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SimulatedKernel {
     /// Its name; whether there is such a kernel is not known here.
     pub name: String,
@@ -109,6 +113,7 @@ pub struct SimulatedKernel {
 
 /// How many times longer each of two devices computes while the other computes too.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SimulatedPair {
     /// The pair.
     pub devices: [DeviceId; 2],
@@ -120,6 +125,7 @@ pub struct SimulatedPair {
 
 /// How much times scatter: each is multiplied by `exp(sigma * N(0, 1))`, and now and then by a spike.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Noise {
     /// The standard deviation of the logarithm.
     pub sigma: f64,
@@ -131,6 +137,7 @@ pub struct Noise {
 
 /// A device that becomes slower or faster.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Change {
     /// The first call that it concerns, from 0, of each kernel and size.
     pub after_call: usize,

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 /// What is to be planned: the outline of a call, and where its arrays are valid.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Request<'a> {
     /// The kernel.
     pub kernel: KernelKey<'a>,
@@ -41,6 +42,7 @@ pub struct Request<'a> {
 
 /// An array of a request.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Operand {
     /// Which elements belong to a range of items.
     pub role: Role,
@@ -102,6 +104,7 @@ impl<'a> Request<'a> {
 
 /// What is known beyond the rates of the machine: what runs of the kernel taught, and what the devices are doing.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Knowledge {
     /// What runs of this kernel taught.
     pub experience: Experience,
@@ -193,6 +196,7 @@ impl Policy {
 
 /// Which part runs where, and how long it is predicted to take.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Plan {
     /// Contiguous, ascending, none empty, one per device. None at all if there are no items.
     pub parts: SmallVec<[PlannedPart; 2]>,
@@ -217,6 +221,7 @@ impl Plan {
 
 /// A part of a plan.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct PlannedPart {
     /// Where it runs.
     pub device: DeviceId,
@@ -232,6 +237,7 @@ pub struct PlannedPart {
 
 /// What a prediction rests on.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Evidence {
     /// The way of running that its measurements will be learned for.
     pub arm: Arm,

@@ -30,6 +30,7 @@ pub enum ProfileProblem {
 
 /// What a text holds.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Parsed {
     /// What of it can be used.
     pub profile: Profile,

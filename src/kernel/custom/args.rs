@@ -14,6 +14,7 @@ pub(super) type Closure = dyn Fn(PartItems, &WgslArgs<'_>) -> Result<()> + Send 
 
 /// How the copies of a partial result become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Fold {
     /// They are added; integers wrap around. Each copy starts as 0.
     Add,
@@ -50,6 +51,7 @@ impl Fold {
 
 /// Which items one call of a CPU closure computes: what the part uniform tells a shader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PartItems {
     /// The index, among all items of the call, of the first one to compute.
     pub first: usize,
