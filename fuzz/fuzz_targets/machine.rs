@@ -15,12 +15,10 @@ fuzz_target!(|text: &str| {
     if machine.devices.len() > 2 || machine.kernels.len() > 2 {
         return;
     }
-    let options = Options {
-        calls: 3,
-        sizes: vec![1000, 1 << 20],
-        residencies: vec![DataLocation::Host, DataLocation::Device],
-        ..Options::default()
-    };
+    let mut options = Options::default();
+    options.calls = 3;
+    options.sizes = vec![1000, 1 << 20];
+    options.residencies = vec![DataLocation::Host, DataLocation::Device];
     if let Ok(outcome) = simulate(&machine, &catalog::outline, &options, || {}) {
         for row in outcome.rows {
             assert!(

@@ -25,6 +25,7 @@ const LEAST_KEPT: u64 = 64 << 20;
 
 /// A step of a calibration.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Step {
     /// What is measured next.
     pub doing: String,
@@ -36,6 +37,7 @@ pub struct Step {
 
 /// What [`Runtime::calibrate`](crate::Runtime::calibrate) found.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Calibration {
     /// The machine, with guesses for devices that could not be measured.
     pub machine: Arc<Machine>,

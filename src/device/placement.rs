@@ -12,6 +12,7 @@ use std::sync::Arc;
 /// As text: `auto`, `cpu`, `gpu` (the first one), `gpu:1`, `split:0.25` (a quarter on the first GPU, the rest on
 /// the CPU) or `split:gpu0=0.5,gpu1=0.3,cpu=0.2`.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum Placement {
     /// Where the cost model predicts the shortest time.
     #[default]

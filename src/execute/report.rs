@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 /// The outcome of [`Runtime::run`](crate::Runtime::run).
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Run<T> {
     /// What the kernel returns: `()` for kernels that write arrays.
     pub value: T,
@@ -17,6 +18,7 @@ pub struct Run<T> {
 
 /// What ran where, how long it was predicted to take and how long it took.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Report {
     /// The kernel's name.
     pub kernel: String,
@@ -50,6 +52,7 @@ impl Report {
 
 /// A part of a run.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct PartReport {
     /// Where it ran.
     pub device: DeviceId,

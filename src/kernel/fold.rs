@@ -4,6 +4,7 @@ use crate::element::ElementType;
 
 /// How the copies of a partial result become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Fold {
     /// They are added; integers wrap around. Each copy starts as 0.
     Add,

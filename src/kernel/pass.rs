@@ -41,6 +41,7 @@ pub trait Pass: Send + Sync + 'static {
 
 /// How the CPU runs a part of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CpuTasks {
     /// Divvy cuts the part into ranges of items and calls [`Pass::cpu`] for each, from every thread of the pool.
     Ranges,

@@ -20,6 +20,7 @@ pub struct Shader {
 
 /// A resource that an entry point uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BindingKind {
     /// A uniform block.
     Uniform {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 /// What is known beyond the rates of the machine: what runs of the kernel taught, and what the devices are doing.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Knowledge {
     /// What runs of this kernel taught.
     pub experience: Experience,

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 /// What the parts of a plan took.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Measured {
     /// Seconds of each part, in the plan's order, from its start to its completion: without waiting for earlier work,
     /// and without what the caller read back afterwards. `None` where that is not known.

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 /// Which part runs where, and how long it is predicted to take.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Plan {
     /// Contiguous, ascending, none empty, one per device. None at all if there are no items.
     pub parts: SmallVec<[PlannedPart; 2]>,
@@ -60,6 +61,7 @@ impl Plan {
 
 /// A part of a plan.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct PlannedPart {
     /// Where it runs.
     pub device: DeviceId,
@@ -75,6 +77,7 @@ pub struct PlannedPart {
 
 /// What a prediction rests on.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Evidence {
     /// The way of running that its measurements will be learned for.
     pub arm: Arm,

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 /// What is to be planned: the outline of a call, and where its arrays are valid.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Request<'a> {
     /// The kernel.
     pub kernel: KernelKey<'a>,
@@ -31,6 +32,7 @@ pub struct Request<'a> {
 
 /// An array of a request.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Operand {
     /// Which elements belong to a range of items.
     pub role: Role,

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 /// What becomes of results that exist only on a GPU when it is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Durability {
     /// They are computed again from what the host has, which takes time: calls on GPUs are kept until what they
     /// computed is safe.

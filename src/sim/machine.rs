@@ -48,6 +48,7 @@ pub(super) const MOST_DEVICES: usize = 8;
 
 /// A machine of tables.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SimulatedMachine {
     /// What it is called.
     pub name: String,
@@ -67,6 +68,7 @@ pub struct SimulatedMachine {
 
 /// A device of a simulated machine.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SimulatedDevice {
     /// Its name.
     pub id: DeviceId,
@@ -88,6 +90,7 @@ pub struct SimulatedDevice {
 
 /// What a machine file says that calibration measures, in place of what follows from the tables.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Calibration {
     /// The peak rate.
     pub flops_per_second: Option<f64>,
@@ -97,6 +100,7 @@ pub struct Calibration {
 
 /// A kernel of a simulated machine.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SimulatedKernel {
     /// Its name; whether there is such a kernel is not known here.
     pub name: String,
@@ -106,6 +110,7 @@ pub struct SimulatedKernel {
 
 /// How many times longer each of two devices computes while the other computes too.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct SimulatedPair {
     /// The pair.
     pub devices: [DeviceId; 2],
@@ -117,6 +122,7 @@ pub struct SimulatedPair {
 
 /// How much times scatter: each is multiplied by `exp(sigma * N(0, 1))`, and now and then by a spike.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Noise {
     /// The standard deviation of the logarithm.
     pub sigma: f64,
@@ -128,6 +134,7 @@ pub struct Noise {
 
 /// A device that becomes slower or faster.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Change {
     /// The first call that it concerns, from 0, of each kernel and size.
     pub after_call: usize,

@@ -12,6 +12,7 @@ pub type Outlines<'a> = &'a dyn Fn(&str, usize) -> Option<Result<Outline>>;
 
 /// What is replayed.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Options {
     /// Calls of each kernel, size and residency.
     pub calls: usize,
@@ -40,6 +41,7 @@ impl Default for Options {
 /// Where the arrays of a simulated call are before it, and where its results are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum DataLocation {
     /// Inputs are on the host only, and outputs are wanted there.
     Host,

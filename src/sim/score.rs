@@ -12,6 +12,7 @@ const RECOVERY: [usize; 2] = [20, 40];
 
 /// What came of a simulation.
 #[derive(Clone, Debug, serde::Serialize)]
+#[non_exhaustive]
 pub struct Outcome {
     /// The machine's name.
     pub name: String,
@@ -27,6 +28,7 @@ pub struct Outcome {
 
 /// A policy and how it scored.
 #[derive(Clone, Debug, serde::Serialize)]
+#[non_exhaustive]
 pub struct Row {
     /// Its name.
     pub policy: &'static str,
@@ -64,6 +66,7 @@ impl Row {
 /// How a policy scored.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 #[serde(into = "Summary")]
+#[non_exhaustive]
 pub struct Score {
     /// The first calls of each kernel and size.
     pub cold: Sums,
@@ -77,6 +80,7 @@ pub struct Score {
 
 /// Seconds of some calls.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct Sums {
     /// Of the plans that were chosen.
     pub seconds: f64,
@@ -150,6 +154,7 @@ impl From<Score> for Summary {
 
 /// A kernel at a size.
 #[derive(Clone, Debug, serde::Serialize)]
+#[non_exhaustive]
 pub struct Case {
     /// The kernel.
     pub kernel: String,
@@ -169,6 +174,7 @@ pub struct Case {
 
 /// A part of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct PartShare {
     /// Where it ran.
     pub device: DeviceId,
@@ -178,6 +184,7 @@ pub struct PartShare {
 
 /// How the planner coped with a device that became slower.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
+#[non_exhaustive]
 pub struct Recovery {
     /// The first call that it concerned.
     pub after_call: usize,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// How thoroughly a machine is measured, which decides how long it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Thoroughness {
     /// As at the first need of a program that has better things to do: about a tenth of a second per device.
     First,

@@ -29,6 +29,7 @@ pub struct Learner {
 
 /// What may be spent on finding out whether other ways are faster.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Allowance {
     /// Seconds that it may take.
     pub seconds: f64,

@@ -5,6 +5,7 @@ use crate::element::ElementType;
 
 /// The identity under which the speed of a kernel is learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct KernelKey<'a> {
     /// The kernel's name.
     pub name: &'a str,
@@ -27,6 +28,7 @@ impl<'a> KernelKey<'a> {
 
 /// A way to run a part of a kernel, of which the speed is learned by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Arm {
     /// Where it runs.
     pub device: DeviceId,

@@ -31,6 +31,7 @@ pub struct Profile {
 
 /// What is known of one device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DeviceEntry {
     /// What the rest of the file calls it.
     pub label: String,
@@ -48,6 +49,7 @@ pub struct DeviceEntry {
 
 /// How much two devices slow each other down: see [`CoRun`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CoRunEntry {
     /// Which two, as [`reference`]s.
     pub devices: [String; 2],
@@ -60,6 +62,7 @@ pub struct CoRunEntry {
 /// What must be the same for a measurement to hold again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum DeviceKey {
     /// The CPU.
     Cpu {
@@ -290,6 +293,7 @@ impl CoRunEntry {
 
 /// What a profile took from another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Merged {
     /// The labels of the devices whose figures were taken.
     pub devices: Vec<String>,

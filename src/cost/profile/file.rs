@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the profile is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Location {
     /// Nowhere.
     Off,
@@ -31,6 +32,7 @@ pub enum Location {
 
 /// What was removed from a profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct Cleared {
     /// How many devices.
     pub devices: usize,

@@ -22,6 +22,7 @@ const IMPLEMENTATIONS: usize = 4;
 
 /// What was learned of one way to run a kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LearnedEntry {
     /// The kernel's name.
     pub kernel: String,

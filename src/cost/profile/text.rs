@@ -11,6 +11,7 @@ use std::marker::PhantomData;
 
 /// What a text holds.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Parsed {
     /// What of it can be used.
     pub profile: Profile,

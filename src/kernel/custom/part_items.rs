@@ -2,6 +2,7 @@
 
 /// Which items one call of a CPU closure computes: what the part uniform tells a shader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PartItems {
     /// The index, among all items of the call, of the first one to compute.
     pub first: usize,

@@ -93,13 +93,10 @@ pub fn runtime(threads: Option<usize>) -> Result<Runtime, Error> {
 
 /// Whether a device only seems to be a GPU: a driver that computes on the CPU's cores. Its times are no GPU's.
 pub fn is_software(rt: &Runtime, device: DeviceId) -> bool {
-    match device {
-        DeviceId::Cpu => false,
-        DeviceId::Gpu(index) => rt
-            .gpus()
-            .nth(index)
-            .is_some_and(|gpu| gpu.kind == DeviceKind::Software),
-    }
+    device
+        .gpu()
+        .and_then(|index| rt.gpus().nth(index))
+        .is_some_and(|gpu| gpu.kind == DeviceKind::Software)
 }
 
 /// A size at which a kernel takes a moment: the middle one of those that benchmarks use.

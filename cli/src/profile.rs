@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::{figures, output};
 use clap::Subcommand;
 use divvy::Error;
+use divvy::cost::Thoroughness;
 use divvy::cost::profile::{
     DeviceEntry, DeviceKey, LearnedEntry, Location, Parsed, Profile, read_from,
 };
@@ -207,7 +208,10 @@ impl fmt::Display for Shown {
         let Some(path) = &self.path else {
             return write!(f, "DIVVY_PROFILE is off: no profile is kept");
         };
-        let Some(Parsed { profile, ignored }) = &self.kept else {
+        let Some(Parsed {
+            profile, ignored, ..
+        }) = &self.kept
+        else {
             return write!(
                 f,
                 "{} is not there yet; `divvy calibrate` makes it",
@@ -254,10 +258,10 @@ impl fmt::Display for Shown {
 /// A device, when and how it was measured, and its figures.
 fn device(entry: &DeviceEntry) -> String {
     let driver = match &entry.key {
-        DeviceKey::Cpu { .. } => String::new(),
         DeviceKey::Gpu {
             driver, backend, ..
         } => format!("\n      {backend}, driver {driver}"),
+        _ => String::new(),
     };
     let busy = if entry.busy {
         ", while other processes held the cores"
@@ -265,9 +269,9 @@ fn device(entry: &DeviceEntry) -> String {
         ""
     };
     let thoroughness = match entry.thoroughness {
-        divvy::cost::Thoroughness::First => "by a program that needed it",
-        divvy::cost::Thoroughness::Quick => "by `divvy calibrate --quick`",
-        divvy::cost::Thoroughness::Full => "by `divvy calibrate`",
+        Thoroughness::Quick => "by `divvy calibrate --quick`",
+        Thoroughness::Full => "by `divvy calibrate`",
+        _ => "by a program that needed it",
     };
     format!(
         "{}: {}{driver}\n      measured {} {thoroughness}{busy}{}",

@@ -97,17 +97,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         .iter()
         .map(SimulatedMachine::load)
         .collect::<Result<_, _>>()?;
-    let options = Options {
-        calls: args.calls as usize,
-        sizes: args.sizes.clone(),
-        residencies: match args.residency {
-            Residencies::Host => vec![DataLocation::Host],
-            Residencies::Device => vec![DataLocation::Device],
-            Residencies::Both => vec![DataLocation::Host, DataLocation::Device],
-        },
-        seed: args.seed,
-        ..Options::default()
+    let mut options = Options::default();
+    options.calls = args.calls as usize;
+    options.sizes = args.sizes.clone();
+    options.residencies = match args.residency {
+        Residencies::Host => vec![DataLocation::Host],
+        Residencies::Device => vec![DataLocation::Device],
+        Residencies::Both => vec![DataLocation::Host, DataLocation::Device],
     };
+    options.seed = args.seed;
     let progress = Progress::new(machines.len() as u64 * u64::from(args.calls));
     let mut outcomes: Vec<Outcome> = Vec::new();
     for machine in &machines {
@@ -159,6 +157,7 @@ fn of_machine(outcome: &Outcome, cases: bool) -> String {
             device,
             factor,
             regret,
+            ..
         } = recovery;
         text.push_str(&format!(
             "\nfrom call {after_call} on {device} takes {factor} times as long: regret {regret:.3} from 20 to 40 calls later"
@@ -178,7 +177,7 @@ const WIDTHS: [usize; 5] = [12, 10, 10, 10, 10];
 fn table(title: &str, rows: &[Row]) -> String {
     let header = ["", "cold", "warm", "worst", "exploring"].map(String::from);
     let mut text = format!("{title}\n{}", aligned(WIDTHS, &header));
-    for Row { policy, score } in rows {
+    for Row { policy, score, .. } in rows {
         let cells = [
             (*policy).to_owned(),
             decimals(score.cold.regret()),

@@ -2,6 +2,7 @@
 
 #[path = "support/command.rs"]
 mod command;
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use assert_cmd::Command;

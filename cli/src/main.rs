@@ -1,6 +1,6 @@
-//! The command line: one file per subcommand, and what they share.
+//! The command `divvy`: one file per subcommand, and what they share.
 //!
-//! A user of the library like any other, and driven by the catalog: no kernel is named here. Arguments are turned into
+//! It uses the library's public interface only, and the catalog tells which kernels there are: none is named here. Arguments are turned into
 //! validated values before anything runs. It never prints but through `output`, so that a closed pipe ends it quietly.
 
 mod args;
@@ -66,7 +66,7 @@ enum Command {
 }
 
 /// Parses the process's arguments, does what they say, and returns the exit status.
-pub fn main() -> ExitCode {
+fn main() -> ExitCode {
     quiet_mesa();
     show_warnings();
     let done = match Cli::parse().command {

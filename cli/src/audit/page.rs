@@ -250,9 +250,9 @@ fn arrays(residency: Residency) -> &'static str {
 
 /// The class of a device, which gives it a colour. There are three for GPUs, which take turns.
 fn class(device: DeviceId) -> String {
-    match device {
-        DeviceId::Cpu => "cpu".into(),
-        DeviceId::Gpu(index) => format!("gpu{}", index % 3),
+    match device.gpu() {
+        Some(index) => format!("gpu{}", index % 3),
+        None => "cpu".into(),
     }
 }
 

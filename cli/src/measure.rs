@@ -89,18 +89,32 @@ impl Timing {
 
     /// The times in short.
     pub fn spread(&self) -> Spread {
-        let (sorted, n) = (&self.seconds, self.seconds.len());
-        Spread {
+        Spread::of(&self.seconds)
+    }
+
+    /// `amount` per second of the median.
+    pub fn rate(&self, amount: f64) -> f64 {
+        self.spread().rate(amount)
+    }
+}
+
+impl Spread {
+    /// The spread of times in ascending order, of which there is at least one.
+    fn of(sorted: &[f64]) -> Self {
+        let n = sorted.len();
+        Self {
             min: sorted[0],
             median: (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0,
             max: sorted[n - 1],
         }
     }
 
-    /// `amount` per second of the median.
-    pub fn rate(&self, amount: f64) -> f64 {
-        let seconds = self.spread().median;
-        if seconds > 0.0 { amount / seconds } else { 0.0 }
+    fn rate(&self, amount: f64) -> f64 {
+        if self.median > 0.0 {
+            amount / self.median
+        } else {
+            0.0
+        }
     }
 }
 
@@ -189,27 +203,10 @@ pub fn predicted_seconds(
 mod tests {
     use super::*;
 
-    fn timing(seconds: &[f64]) -> Timing {
-        let report = Report {
-            kernel: String::new(),
-            parts: Default::default(),
-            predicted_seconds: 0.0,
-            seconds: 0.0,
-            exploring: false,
-            moved: Default::default(),
-            verified: 0,
-        };
-        Timing {
-            seconds: seconds.to_vec(),
-            report,
-            predicted_seconds: 0.0,
-        }
-    }
-
     #[test]
     fn the_spread_is_least_middle_and_largest() {
         let spread = |seconds: &[f64]| {
-            let Spread { min, median, max } = timing(seconds).spread();
+            let Spread { min, median, max } = Spread::of(seconds);
             [min, median, max]
         };
         assert_eq!(spread(&[3.0]), [3.0, 3.0, 3.0]);
@@ -220,8 +217,8 @@ mod tests {
 
     #[test]
     fn rates_are_finite_even_if_the_clock_did_not_move() {
-        assert_eq!(timing(&[0.0]).rate(5.0), 0.0);
-        assert_eq!(timing(&[0.5]).rate(5.0), 10.0);
+        assert_eq!(Spread::of(&[0.0]).rate(5.0), 0.0);
+        assert_eq!(Spread::of(&[0.5]).rate(5.0), 10.0);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 fn shipped(name: &str) -> String {
     format!(
-        "{}/benches/machines/{name}.json",
+        "{}/../benches/machines/{name}.json",
         env!("CARGO_MANIFEST_DIR")
     )
 }

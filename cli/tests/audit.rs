@@ -2,6 +2,7 @@
 
 #[path = "support/command.rs"]
 mod command;
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use command::{divvy, json, keys, number, refusal, stdout, without_vulkan};

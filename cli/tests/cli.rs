@@ -2,6 +2,7 @@
 
 #[path = "support/command.rs"]
 mod command;
+#[path = "../../tests/support/mod.rs"]
 mod support;
 
 use command::{DIVVY, divvy, json, keys, number, process, refusal, stdout, without_vulkan};

@@ -180,6 +180,6 @@ fn kind(kind: DeviceKind) -> &'static str {
         DeviceKind::Discrete => "GPU with its own memory",
         DeviceKind::Integrated => "GPU that shares the host's memory",
         DeviceKind::Software => "SOFTWARE adapter: computes on the CPU's cores",
-        DeviceKind::Other => "GPU",
+        _ => "GPU",
     }
 }
