@@ -84,7 +84,10 @@ impl Crate {
             parent,
             ..Module::default()
         });
-        for item in items.into_iter().filter(|item| !is_for_tests(attributes(item))) {
+        for item in items
+            .into_iter()
+            .filter(|item| !is_for_tests(attributes(item)))
+        {
             match item {
                 syn::Item::Mod(module) => {
                     let name = module.ident.to_string();
@@ -132,6 +135,16 @@ impl Crate {
             }
         }
         imports
+    }
+
+    /// Where a path begins with the name of a library, as `file:line`.
+    pub fn mentions_of(&self, library: &str) -> Vec<String> {
+        let begins = |mention: &&Mention| mention.path.len() > 1 && mention.path[0] == library;
+        let mentions = self.modules.iter().flat_map(|module| {
+            let of_it = module.mentions.iter().filter(begins);
+            of_it.map(|mention| format!("{}:{}", module.file, mention.line))
+        });
+        mentions.collect()
     }
 
     /// What a path in a module leads to, if it stays in the crate.
@@ -183,12 +196,12 @@ impl Crate {
         if let Some(path) = here.aliases.get(name) {
             return through(path);
         }
-        here.globs.iter().find_map(|glob| {
-            match self.follow(module, glob, depth + 1)? {
+        here.globs
+            .iter()
+            .find_map(|glob| match self.follow(module, glob, depth + 1)? {
                 Target::Module(from) if from != module => self.lookup(from, name, depth + 1),
                 _ => None,
-            }
-        })
+            })
     }
 }
 
@@ -206,11 +219,19 @@ impl Module {
             }
             syn::UseTree::Rename(rename) => {
                 let line = rename.ident.span().start().line;
-                self.bring(rename.rename.to_string(), &rename.ident.to_string(), prefix, line);
+                self.bring(
+                    rename.rename.to_string(),
+                    &rename.ident.to_string(),
+                    prefix,
+                    line,
+                );
             }
             syn::UseTree::Glob(_) => self.globs.push(prefix.clone()),
             syn::UseTree::Group(group) => {
-                group.items.iter().for_each(|tree| self.bring_in(tree, prefix));
+                group
+                    .items
+                    .iter()
+                    .for_each(|tree| self.bring_in(tree, prefix));
             }
         }
     }
@@ -237,7 +258,10 @@ struct Mentions<'a>(&'a mut Vec<Mention>);
 impl<'ast> Visit<'ast> for Mentions<'_> {
     fn visit_path(&mut self, path: &'ast syn::Path) {
         if let Some(first) = path.segments.first() {
-            let segments = path.segments.iter().map(|segment| segment.ident.to_string());
+            let segments = path
+                .segments
+                .iter()
+                .map(|segment| segment.ident.to_string());
             self.0.push(Mention {
                 path: segments.collect(),
                 line: first.ident.span().start().line,
@@ -293,7 +317,8 @@ impl Mentions<'_> {
         }
         found.push((path, line));
         let paths = found.into_iter().filter(|(path, _)| !path.is_empty());
-        self.0.extend(paths.map(|(path, line)| Mention { path, line }));
+        self.0
+            .extend(paths.map(|(path, line)| Mention { path, line }));
     }
 }
 
