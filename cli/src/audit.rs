@@ -12,6 +12,7 @@ mod row;
 mod statistics;
 mod subject;
 mod summary;
+mod task;
 
 use super::args::{Residency, kernel, runtime, size};
 use super::failure::Failure;
@@ -22,13 +23,14 @@ use divvy::Error;
 use divvy::cost::Thoroughness;
 use divvy::kernels::catalog::{CATALOG, Entry};
 use divvy::units::{count, seconds};
-use row::{Row, Task};
+use row::Row;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use summary::{Meta, Summary, Totals};
+use task::Task;
 
 /// Compares automatic placement with the best of all placements, found by trying.
 ///

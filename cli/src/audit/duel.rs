@@ -2,9 +2,9 @@
 
 use super::super::args::Residency;
 use super::arms::{self, Arm, Part, runs_per_visit};
-use super::row::Task;
 use super::statistics::{Samples, best, mean, median};
 use super::subject::{Subject, Timed};
+use super::task::Task;
 use divvy::{DeviceId, Error, Placement, Runtime};
 use std::time::{Duration, Instant};
 

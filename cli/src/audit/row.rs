@@ -5,23 +5,10 @@ use super::arms::{Forced, Kind, Part, contenders, name};
 use super::duel::duel;
 use super::statistics::ratio;
 use super::subject::Subject;
+use super::task::Task;
 use divvy::array::ElementType;
-use divvy::kernels::catalog::Entry;
 use divvy::{DeviceId, Error, Runtime};
 use serde::Serialize;
-
-/// What is to be audited.
-#[derive(Clone, Copy)]
-pub struct Task {
-    /// The kernel.
-    pub entry: &'static Entry,
-    /// Its size.
-    pub n: usize,
-    /// Where its arrays are.
-    pub residency: Residency,
-    /// Seed of its arguments.
-    pub seed: u64,
-}
 
 /// What was measured of one kernel at one size. Times are medians in seconds unless they say otherwise.
 #[derive(Clone, Debug, Serialize)]

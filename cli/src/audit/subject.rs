@@ -2,7 +2,7 @@
 
 use super::super::args::Residency;
 use super::super::measure::{self, Repeats, Setup};
-use super::row::Task;
+use super::task::Task;
 use divvy::array::Handle;
 use divvy::kernels::catalog::Case;
 use divvy::{DeviceId, Error, Placement, Report, Runtime};
