@@ -2,14 +2,14 @@
 //! microsecond with two devices, and half of one.
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use divvy::Placement;
 use divvy::array::{Array, Handle, RangeSet};
 use divvy::cost::learned::Learner;
 use divvy::cost::{Curve, DeviceModel, Engine, Link, Machine};
 use divvy::device::DeviceId;
 use divvy::device::DeviceKind;
-use divvy::dispatch::plan::{Policy, Request, plan};
-use divvy::dispatch::{Knowledge, Measured, Placement, learn};
 use divvy::kernel::{Binding, Outline, Role, Work};
+use divvy::plan::{Knowledge, Measured, Policy, Request, learn, plan};
 use smallvec::smallvec;
 use std::hint::black_box;
 

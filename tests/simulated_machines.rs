@@ -4,9 +4,9 @@
 mod random_machine;
 
 use divvy::Error;
-use divvy::device::SimulatedMachine;
-use divvy::dispatch::replay::{Options, Outcome, Residency, Row, Score, fleet, replay};
 use divvy::kernels::catalog;
+use divvy::sim::SimulatedMachine;
+use divvy::sim::{DataLocation, Options, Outcome, Row, Score, fleet, simulate};
 use proptest::prelude::*;
 use random_machine::{random_file, random_machine};
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ fn load(path: &Path) -> SimulatedMachine {
 }
 
 fn run(machine: &SimulatedMachine, options: &Options) -> divvy::Result<Outcome> {
-    replay(machine, &catalog::outline, options, || {})
+    simulate(machine, &catalog::outline, options, || {})
 }
 
 fn few_calls(calls: usize) -> Options {
@@ -152,7 +152,7 @@ fn a_machine_of_nothing_but_the_basic_fields_is_replayed() -> divvy::Result<()> 
     assert_eq!(outcome.recovery.len(), 0);
     let mut one = few_calls(5);
     one.sizes = vec![64, 4096];
-    one.residencies = vec![Residency::Device];
+    one.residencies = vec![DataLocation::Device];
     let outcome = run(&machine, &one)?;
     assert_eq!(
         outcome.cases.iter().map(|case| case.n).collect::<Vec<_>>(),
@@ -437,7 +437,7 @@ fn table_of_random_machines() -> divvy::Result<()> {
 
 fn line(name: &str, devices: usize, score: &Score, outcome: &Outcome) {
     let worst = outcome.cases.iter().max_by(|a, b| {
-        let of = |case: &divvy::dispatch::replay::Case| auto(&case.rows).worst_warm.unwrap_or(0.0);
+        let of = |case: &divvy::sim::Case| auto(&case.rows).worst_warm.unwrap_or(0.0);
         of(a).total_cmp(&of(b))
     });
     let recovery: Vec<String> = outcome

@@ -3,7 +3,7 @@
 use super::args::{Job, Residency};
 use super::failure::Failure;
 use super::output;
-use divvy::dispatch::Explanation;
+use divvy::plan::Explanation;
 use divvy::{Error, Runtime};
 
 /// Prints how a kernel would be run, and why: every way to run it with its predicted time and what that is made of.

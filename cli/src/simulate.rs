@@ -4,11 +4,9 @@ use super::args::size;
 use super::failure::Failure;
 use super::output::{self, Reader, aligned};
 use super::progress::Progress;
-use divvy::device::SimulatedMachine;
-use divvy::dispatch::replay::{
-    Case, Options, Outcome, PartShare, Recovery, Residency, Row, fleet, replay,
-};
 use divvy::kernels::catalog;
+use divvy::sim::SimulatedMachine;
+use divvy::sim::{Case, DataLocation, Options, Outcome, PartShare, Recovery, Row, fleet, simulate};
 use divvy::units::{count, seconds};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -103,16 +101,16 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     options.calls = args.calls as usize;
     options.sizes = args.sizes.clone();
     options.residencies = match args.residency {
-        Residencies::Host => vec![Residency::Host],
-        Residencies::Device => vec![Residency::Device],
-        Residencies::Both => vec![Residency::Host, Residency::Device],
+        Residencies::Host => vec![DataLocation::Host],
+        Residencies::Device => vec![DataLocation::Device],
+        Residencies::Both => vec![DataLocation::Host, DataLocation::Device],
     };
     options.seed = args.seed;
     let progress = Progress::new(machines.len() as u64 * u64::from(args.calls));
     let mut outcomes: Vec<Outcome> = Vec::new();
     for machine in &machines {
         progress.doing(&machine.name);
-        let outcome = replay(machine, &catalog::outline, &options, || progress.step())?;
+        let outcome = simulate(machine, &catalog::outline, &options, || progress.step())?;
         if !args.json {
             let text = of_machine(&outcome, args.cases);
             if progress.hidden_while(|| output::print(text))? == Reader::Gone {

@@ -5,11 +5,11 @@
 //! so often and in the end; the thread that calls kernels never touches the file after the first call.
 
 use super::calibrate::{self, Bench, Task, Thoroughness};
-use super::learned::{DeviceSet, Learner, Record};
+use super::learned::{Learner, Record};
 use super::machine::{CoRun, DeviceModel, Machine};
 use super::profile::{Circumstances, DeviceKey, Keyed, Location, Profile, agree};
 use crate::device::gpu::Gpu;
-use crate::device::{DeviceId, Devices, Slot};
+use crate::device::{DeviceId, DeviceSet, Devices, Slot};
 use crate::error::Result;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};

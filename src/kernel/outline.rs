@@ -228,7 +228,7 @@ impl Role {
     /// The elements that `items` of `all_items` stand for in an array of `len` elements.
     pub fn elements(&self, items: &Range<usize>, all_items: usize, len: usize) -> Range<usize> {
         let range = match *self {
-            Self::Items { num, den } => super::scaled(items, num, den),
+            Self::Items { num, den } => scaled(items, num, den),
             Self::Halo { width, halo } => {
                 let lo = items.start.saturating_sub(halo);
                 let hi = (items.end + halo).min(all_items);
@@ -308,4 +308,15 @@ impl Work {
             bytes_written: self.bytes_written * fraction,
         }
     }
+}
+
+/// The elements of an array that a range of items stands for, when `num` elements belong to every `den` items. Items
+/// at the end that are fewer than `den` own `num` all the same.
+fn scaled(items: &Range<usize>, num: usize, den: usize) -> Range<usize> {
+    if den == 1 {
+        // Nearly always, and a division takes longer than all the rest.
+        return items.start * num..items.end * num;
+    }
+    let den = den.max(1);
+    items.start / den * num..items.end.div_ceil(den) * num
 }

@@ -3,9 +3,9 @@
 use super::super::args::Residency;
 use super::statistics::Samples;
 use super::subject::Subject;
+use divvy::PartReport;
 use divvy::cost::Machine;
 use divvy::device::DeviceKind;
-use divvy::dispatch::PartReport;
 use divvy::{DeviceId, Error, Placement, Runtime};
 use serde::Serialize;
 use std::fmt;

@@ -1,8 +1,8 @@
 //! What was learned, as plain data that can be kept.
 
-use super::Arm;
-use crate::array::ElementType;
+use super::variant::Arm;
 use crate::device::DeviceId;
+use crate::element::ElementType;
 use serde::{Deserialize, Serialize};
 
 /// What was learned of one arm of one kernel.

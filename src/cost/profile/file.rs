@@ -4,8 +4,9 @@
 //! writes under a lock on a file beside it, so that nothing is lost that another process wrote meanwhile. The lock is the
 //! operating system's and ends with the process that holds it; who cannot get it in time goes on without.
 
-use super::{Keyed, Parsed, Profile, ProfileProblem, SCHEMA, parse};
-use crate::error::{Error, Result};
+use super::contents::{Keyed, Profile};
+use super::text::{Parsed, parse};
+use crate::error::{Error, ProfileProblem, Result};
 use crate::files::{self, io_error};
 use std::fs::{self, TryLockError};
 use std::io::{self, Read, Write};
@@ -178,7 +179,7 @@ impl Location {
     /// the user named and that may be something else altogether.
     fn may_replace(&self, problem: &ProfileProblem) -> bool {
         match problem {
-            ProfileProblem::Schema { found } => *found < SCHEMA,
+            ProfileProblem::Schema { found, expected } => found < expected,
             ProfileProblem::Version { .. } => true,
             ProfileProblem::Shape(_) => matches!(self, Self::DataDir(_)),
         }

@@ -2,9 +2,9 @@
 
 use super::Gpu;
 use super::pool::DeviceBuffer;
-use crate::device::cpu::discard;
 use crate::error::{Error, Result};
 use crate::kernel::shader::{BindingKind, Shader};
+use crate::panics::discard;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

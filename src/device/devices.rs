@@ -1,0 +1,141 @@
+//! The devices of a runtime: the CPU, and a place for each GPU.
+
+use super::DeviceId;
+use super::cpu::Cpu;
+use super::gpu::{Gpu, Rescue};
+use super::slot::{Slot, UnusableGpu};
+use crate::error::{Error, Result};
+use std::sync::{Arc, Weak};
+
+/// The devices of a runtime.
+pub(crate) struct Devices {
+    /// The CPU, which is always there, though a runtime may be told to place nothing on it.
+    pub(crate) cpu: Cpu,
+    /// Whether calls may be placed on the CPU.
+    pub(crate) place_on_cpu: bool,
+    /// The places of the GPUs, in the order of their numbers.
+    pub(crate) gpus: Vec<Slot>,
+}
+
+impl Devices {
+    pub(crate) fn new(cpu: Cpu, place_on_cpu: bool, gpus: Vec<Arc<Gpu>>) -> Self {
+        Self {
+            cpu,
+            place_on_cpu,
+            gpus: gpus.into_iter().map(Slot::new).collect(),
+        }
+    }
+
+    /// The GPU of that number.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchDevice`] if there is none, [`Error::DeviceLost`] if it is lost.
+    pub(crate) fn gpu(&self, index: usize) -> Result<Arc<Gpu>> {
+        let slot = self.slot(index)?;
+        slot.gpu().ok_or_else(|| Error::DeviceLost {
+            device: slot.info().name.clone(),
+            message: slot.loss().unwrap_or_default(),
+        })
+    }
+
+    /// The place of the GPU of that number.
+    pub(crate) fn slot(&self, index: usize) -> Result<&Slot> {
+        self.gpus.get(index).ok_or_else(|| Error::NoSuchDevice {
+            wanted: DeviceId::Gpu(index).to_string(),
+            available: self.names(),
+        })
+    }
+
+    /// The GPUs that work, with their numbers.
+    pub(crate) fn working(&self) -> impl Iterator<Item = (usize, Arc<Gpu>)> + '_ {
+        let slots = self.gpus.iter().enumerate();
+        slots.filter_map(|(index, slot)| Some((index, slot.gpu()?)))
+    }
+
+    /// The GPUs that work and are not set aside, with their numbers.
+    pub(crate) fn trusted(&self) -> impl Iterator<Item = (usize, Arc<Gpu>)> + '_ {
+        let is_trusted = |index: usize| self.gpus[index].why_set_aside().is_none();
+        self.working().filter(move |(index, _)| is_trusted(*index))
+    }
+
+    /// The GPUs that are lost.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = UnusableGpu> + '_ {
+        self.unusable(Slot::loss)
+    }
+
+    /// The GPUs that are set aside because they compute wrongly.
+    pub(crate) fn set_aside(&self) -> impl Iterator<Item = UnusableGpu> + '_ {
+        self.unusable(|slot| slot.why_set_aside().map(str::to_owned))
+    }
+
+    fn unusable(
+        &self,
+        reason: impl Fn(&Slot) -> Option<String>,
+    ) -> impl Iterator<Item = UnusableGpu> {
+        let slots = self.gpus.iter().enumerate();
+        slots.filter_map(move |(index, slot)| {
+            Some(UnusableGpu {
+                index,
+                name: slot.info().name.clone(),
+                reason: reason(slot)?,
+            })
+        })
+    }
+
+    /// Whether every GPU may be used.
+    pub(crate) fn all_usable(&self) -> bool {
+        let is_usable = |slot: &Slot| slot.why_set_aside().is_none() && slot.gpu().is_some();
+        self.gpus.iter().all(is_usable)
+    }
+
+    /// Opens all lost GPUs again at once; whether any of them works then that did not before.
+    pub(crate) fn open_all_now(&self) -> bool {
+        let lost: Vec<&Slot> = self.gpus.iter().filter(|s| s.gpu().is_none()).collect();
+        lost.iter().filter(|slot| slot.open_now().is_ok()).count() > 0
+    }
+
+    /// Has lost GPUs opened again whose time has come.
+    pub(crate) fn look_after_gpus(&self) {
+        self.gpus.iter().for_each(Slot::look_after);
+    }
+
+    /// Opens a lost GPU again at once.
+    pub(crate) fn open_now(&self, index: usize) -> Result<Arc<Gpu>> {
+        self.slot(index)?.open_now()
+    }
+
+    /// Names who recovers what lost GPUs held.
+    pub(crate) fn set_rescue(&self, rescue: &Weak<dyn Rescue>) {
+        let slots = self.gpus.iter();
+        slots.for_each(|slot| slot.set_rescue(Weak::clone(rescue)));
+    }
+
+    /// The threads that compute what runs on a device alone: all of the pool's on the CPU, 1 on a GPU.
+    pub(crate) fn threads_of(&self, device: DeviceId) -> usize {
+        match device {
+            DeviceId::Cpu => self.cpu.threads(),
+            DeviceId::Gpu(_) => 1,
+        }
+    }
+
+    /// The devices that calls may be placed on, for messages.
+    pub(crate) fn names(&self) -> String {
+        let cpu = self.place_on_cpu.then(|| DeviceId::Cpu.to_string());
+        let gpus = (0..self.gpus.len()).map(|i| DeviceId::Gpu(i).to_string());
+        let names: Vec<String> = cpu.into_iter().chain(gpus).collect();
+        if names.is_empty() {
+            "none".into()
+        } else {
+            names.join(", ")
+        }
+    }
+}
+
+impl Drop for Devices {
+    fn drop(&mut self) {
+        for slot in &self.gpus {
+            slot.stop();
+            slot.latest().stop_compiling();
+        }
+    }
+}
