@@ -6,11 +6,11 @@ use divvy::array::{
 };
 use divvy::checkpoint::{Checkpoint, SavedArray, SavedCheckpoint};
 use divvy::cost::{self, learned, machine, prior, profile};
-use divvy::device::{self, sim};
-use divvy::dispatch::{self, plan, replay};
+use divvy::device;
 use divvy::kernel::{self, shader};
 use divvy::kernels::{self, catalog};
 use divvy::{Runtime, RuntimeBuilder};
+use divvy::{plan, sim};
 use std::path::Path;
 
 const fn is_send<T: Send + ?Sized>() {}
@@ -41,7 +41,8 @@ send_and_sync! {
     ReadGuard<'static, f32>, WriteGuard<'static, f32>,
     divvy::array::UnsupportedElementsDoNotCompile,
     Checkpoint<'static>, SavedArray<'static>, SavedCheckpoint,
-    Runtime, RuntimeBuilder, divvy::Error,
+    Runtime, RuntimeBuilder, divvy::Difference, divvy::Durability, divvy::Error, divvy::Mismatch, divvy::PartReport,
+    divvy::Placement, divvy::ProfileProblem, divvy::Report, divvy::Run<f32>,
 }
 
 send_and_sync! {
@@ -49,27 +50,23 @@ send_and_sync! {
     machine::Bound, machine::CoRun, machine::Curve, machine::DeviceModel, machine::Engine, machine::Limits, machine::Link,
     machine::LinkLine, machine::Machine,
     prior::Demand, prior::Prediction,
-    learned::Allowance, learned::Arm, learned::Circumstances, learned::ClassRecord, learned::DeviceSet, learned::Estimate,
+    learned::Allowance, learned::Arm, learned::Circumstances, learned::ClassRecord, learned::Estimate,
     learned::Experience, learned::KernelKey<'static>, learned::Learner, learned::Record, learned::Sample,
     profile::Cleared, profile::CoRunEntry, profile::DeviceEntry, profile::DeviceKey, profile::LearnedEntry,
-    profile::Location, profile::Merged, profile::Parsed, profile::Profile, profile::ProfileProblem,
+    profile::Location, profile::Merged, profile::Parsed, profile::Profile,
 }
 
 send_and_sync! {
-    device::DeviceId, device::DeviceKind, device::FaultPoint, device::Faults, device::GpuInfo, device::GpuLimits,
+    device::DeviceId, device::DeviceKind, device::DeviceSet, device::FaultPoint, device::Faults, device::GpuInfo, device::GpuLimits,
     device::GpuMemory, device::UnusableGpu,
     sim::Calibration, sim::Change, sim::Noise, sim::SimulatedDevice, sim::SimulatedKernel, sim::SimulatedMachine,
     sim::SimulatedPair, sim::Table,
+    sim::Case, sim::Options, sim::Outcome, sim::PartShare, sim::Recovery, sim::DataLocation, sim::Row, sim::Score, sim::Sums,
 }
 
 send_and_sync! {
-    dispatch::Alternative, dispatch::AlternativePart, dispatch::Difference, dispatch::Durability, dispatch::Exclusion,
-    dispatch::Explanation, dispatch::Measured, dispatch::Mismatch, dispatch::PartReport,
-    dispatch::Placement, dispatch::Report, dispatch::Run<f32>,
-    plan::Evidence, plan::Knowledge, plan::Objective, plan::Operand, plan::Plan, plan::PlannedPart, plan::Policy,
-    plan::Request<'static>,
-    replay::Case, replay::Options, replay::Outcome, replay::PartShare, replay::Recovery, replay::Residency, replay::Row,
-    replay::Score, replay::Sums,
+    plan::Alternative, plan::AlternativePart, plan::Evidence, plan::Exclusion, plan::Explanation, plan::Knowledge,
+    plan::Measured, plan::Objective, plan::Operand, plan::Plan, plan::PlannedPart, plan::Policy, plan::Request<'static>,
 }
 
 send_and_sync! {
@@ -77,7 +74,7 @@ send_and_sync! {
     kernel::CpuTasks, kernel::Fold, kernel::GpuArg, kernel::GpuPart<'static>, kernel::Outline, kernel::PartItems,
     kernel::Role, kernel::Tolerance, kernel::WgslKernel, kernel::WgslKernelBuilder, kernel::Work,
     shader::BindingKind, shader::Shader,
-    dispatch::Execution<'static>,
+    kernel::Execution<'static>,
 }
 
 send_and_sync! {
