@@ -9,7 +9,7 @@ use crate::element::Element;
 use crate::error::Result;
 
 /// Runs passes.
-pub(crate) trait Launch {
+pub(crate) trait Launch: Send + Sync {
     /// Runs a pass over the planned parts.
     fn launch(&mut self, pass: &dyn Pass) -> Result<()>;
 
