@@ -5,7 +5,7 @@ use super::{Gpu, GpuPart};
 use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, Outline, Role, Work};
+use crate::kernel::{Binding, LaunchSpec, Role, Work};
 use std::sync::{Arc, LazyLock};
 
 static SHADER: LazyLock<Shader> =
@@ -26,9 +26,9 @@ pub(super) fn run(gpu: &Arc<Gpu>) -> Result<()> {
     // What nobody writes must not be right by chance.
     let results = Array::filled(2 * GROUPS, u32::MAX)?;
     let bindings = [Binding::write(results.handle(), Role::rows(2))];
-    let outline = Outline::new(GROUPS, bindings, Work::default());
+    let spec = LaunchSpec::new(GROUPS, bindings, Work::default());
     let views = [results.handle().place_on(gpu, 0..results.len(), true)?];
-    let part = GpuPart::new(gpu, &outline, 0..GROUPS, &views);
+    let part = GpuPart::new(gpu, &spec, 0..GROUPS, &views);
     part.dispatch(&SHADER, &[part.arg(0)], &SEED, GROUPS as u32)?;
     let mut found = [[0u32; 2]; GROUPS];
     gpu.download(&views[0].buffer, 0, bytemuck::bytes_of_mut(&mut found))?;

@@ -4,13 +4,13 @@ use super::timeline::duration;
 use super::*;
 use crate::array::{Array, DeviceView};
 use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, Outline, Role, Work};
+use crate::kernel::{Binding, LaunchSpec, Role, Work};
 use std::time::Instant;
 
 /// A GPU with one shader to dispatch: y = a * x + y.
 struct Bench {
     gpu: Arc<Gpu>,
-    outline: Outline,
+    spec: LaunchSpec,
     views: [DeviceView; 2],
     shader: Shader,
 }
@@ -40,11 +40,11 @@ impl Bench {
             Binding::read(x.handle(), Role::ITEM),
             Binding::update(y.handle(), Role::ITEM),
         ];
-        let outline = Outline::new(ITEMS, bindings, Work::default());
+        let spec = LaunchSpec::new(ITEMS, bindings, Work::default());
         let shader = Shader::builtin("axpy", include_str!("../../../shaders/axpy.wgsl"));
         let bench = Self {
             gpu,
-            outline,
+            spec,
             views,
             shader,
         };
@@ -63,7 +63,7 @@ impl Bench {
     }
 
     fn dispatch(&self) -> Result<()> {
-        let part = GpuPart::new(&self.gpu, &self.outline, 0..ITEMS, &self.views);
+        let part = GpuPart::new(&self.gpu, &self.spec, 0..ITEMS, &self.views);
         let vectors = (ITEMS / 4) as u32;
         let params = [vectors, 1e-9f32.to_bits()];
         part.dispatch(
@@ -373,7 +373,7 @@ fn two_threads_that_need_a_pipeline_compile_it_once() {
         for _ in 0..2 {
             scope.spawn(|| {
                 both.wait();
-                let part = GpuPart::to_compile(&bench.gpu, &bench.outline, 0..ITEMS, u64::MAX);
+                let part = GpuPart::to_compile(&bench.gpu, &bench.spec, 0..ITEMS, u64::MAX);
                 let args = [part.arg(0), part.arg(1)];
                 part.dispatch(&bench.shader, &args, &[0u32, 0], 1)
                     .expect("compiled");
