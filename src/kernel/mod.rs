@@ -14,7 +14,6 @@
 
 mod custom;
 mod outline;
-pub mod shader;
 mod tolerance;
 mod wgsl;
 
@@ -30,7 +29,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use crate::device::cpu::CpuPart;
-pub use crate::device::gpu::{GpuArg, GpuPart};
+pub use crate::device::gpu::{BindingKind, GpuArg, GpuPart, Shader};
 
 /// An operation bound to its arguments: what [`Runtime::run`](crate::Runtime::run) runs.
 ///
@@ -97,7 +96,7 @@ pub trait Pass: Send + Sync + 'static {
     /// The name for reports.
     fn name(&self) -> &str;
 
-    /// A hash of the implementation, as [`Kernel::implementation`]: for a shader [`Shader::hash`](shader::Shader::hash).
+    /// A hash of the implementation, as [`Kernel::implementation`]: for a shader [`Shader::hash`].
     fn implementation(&self) -> u64 {
         0
     }

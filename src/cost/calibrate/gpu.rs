@@ -6,7 +6,7 @@ use crate::array::{Array, DeviceView};
 use crate::cost::machine::Link;
 use crate::device::gpu::{Gpu, GpuPart};
 use crate::error::Result;
-use crate::kernel::shader::Shader;
+use crate::kernel::Shader;
 use crate::kernel::{Binding, Outline, Role, Work};
 use bytemuck::{Pod, Zeroable};
 use std::sync::{Arc, LazyLock};

@@ -14,6 +14,7 @@ mod pool;
 mod readiness;
 mod recorder;
 mod self_test;
+mod shader;
 mod stamps;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub use part::{GpuArg, GpuPart};
 pub(crate) use part::{Views, window_buffer};
 pub(crate) use pool::{DeviceBuffer, buffer_class};
 pub(crate) use readiness::Readiness;
+pub use shader::{BindingKind, Shader};
 
 use crate::array::Handle;
 use crate::device::DeviceKind;

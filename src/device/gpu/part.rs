@@ -2,11 +2,11 @@
 
 use super::pipelines::Window;
 use super::recorder::Groups;
+use super::shader::Shader;
 use super::{Gate, Gpu, GpuLimits};
 use crate::array::{DeviceView, Fit};
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
-use crate::kernel::shader::Shader;
 use crate::kernel::{Outline, Role};
 use bytemuck::Pod;
 use smallvec::SmallVec;

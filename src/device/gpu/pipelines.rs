@@ -2,9 +2,9 @@
 
 use super::Gpu;
 use super::pool::DeviceBuffer;
+use super::shader::{BindingKind, Shader};
 use crate::device::cpu::discard;
 use crate::error::{Error, Result};
-use crate::kernel::shader::{BindingKind, Shader};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

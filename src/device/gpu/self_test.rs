@@ -1,10 +1,10 @@
 //! Whether an adapter computes what it should: a small dispatch whose results are known to the bit. A driver that gets
 //! this wrong may get anything wrong, so the device is not used.
 
+use super::shader::Shader;
 use super::{Gpu, GpuPart};
 use crate::array::Array;
 use crate::error::{Error, Result};
-use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Outline, Role, Work};
 use std::sync::{Arc, LazyLock};
 

@@ -1,9 +1,9 @@
 //! Clocks, the backlog and the cache of pipelines, on a real adapter: the first there is.
 
+use super::shader::Shader;
 use super::timeline::duration;
 use super::*;
 use crate::array::{Array, DeviceView};
-use crate::kernel::shader::Shader;
 use crate::kernel::{Binding, Outline, Role, Work};
 use std::time::Instant;
 

@@ -7,7 +7,7 @@
 use super::args::Fold;
 use crate::array::{Array, Element, ElementType, Handle};
 use crate::error::Result;
-use crate::kernel::shader::Shader;
+use crate::kernel::Shader;
 use crate::kernel::{Binding, CpuPart, GpuPart, Outline, Pass, Role, Tolerance, Work};
 use bytemuck::{Pod, Zeroable};
 use std::ops::Range;

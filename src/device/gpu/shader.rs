@@ -1,4 +1,4 @@
-//! WGSL sources as values: what `device/gpu` compiles and caches, without knowing any kernel by name.
+//! WGSL sources as values, compiled and cached by `pipelines`. A shader knows no kernel by name and no adapter.
 
 use crate::error::{Error, Result};
 use crate::hash::mixed;
