@@ -3,6 +3,7 @@
 //! `cpu` owns the rayon pool, `gpu` owns everything of wgpu, [`sim`] makes machines up from tables. None of them knows a
 //! kernel by name, or decides anything: that is the planner's, in `dispatch`.
 
+pub(crate) mod buffer_size;
 pub(crate) mod cpu;
 pub(crate) mod gpu;
 mod id;

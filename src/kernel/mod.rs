@@ -13,11 +13,14 @@
 //! This module must never know a device's API: `device/gpu` knows wgpu, `dispatch` knows plans.
 
 mod custom;
+mod gpu_part;
 mod outline;
 mod tolerance;
 mod wgsl;
 
 pub use custom::{BoundWgsl, Fold, PartItems, WgslArgs, WgslKernel, WgslKernelBuilder};
+pub(crate) use gpu_part::Views;
+pub use gpu_part::{GpuArg, GpuPart};
 pub use outline::{Access, Binding, Bindings, Outline, Role, Work};
 pub use tolerance::Tolerance;
 
@@ -29,7 +32,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use crate::device::cpu::CpuPart;
-pub use crate::device::gpu::{BindingKind, GpuArg, GpuPart, Shader};
+pub use crate::device::gpu::{BindingKind, Shader};
 
 /// An operation bound to its arguments: what [`Runtime::run`](crate::Runtime::run) runs.
 ///

@@ -4,10 +4,9 @@ use super::corun::Unit;
 use super::{Effort, LEAST_SHARE, Rates, TRAFFIC, link, time};
 use crate::array::{Array, DeviceView};
 use crate::cost::machine::Link;
-use crate::device::gpu::{Gpu, GpuPart};
+use crate::device::gpu::Gpu;
 use crate::error::Result;
-use crate::kernel::Shader;
-use crate::kernel::{Binding, Outline, Role, Work};
+use crate::kernel::{Binding, GpuPart, Outline, Role, Shader, Work};
 use bytemuck::{Pod, Zeroable};
 use std::sync::{Arc, LazyLock};
 

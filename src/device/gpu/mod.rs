@@ -6,9 +6,9 @@
 
 mod adapter;
 mod clock;
+mod dispatch;
 mod faults;
 mod memory;
-mod part;
 mod pipelines;
 mod pool;
 mod readiness;
@@ -23,21 +23,21 @@ mod transfer;
 
 pub(crate) use adapter::{Discovery, Opener, discover};
 pub(crate) use clock::{Clock, Reading};
+pub(crate) use dispatch::{Arity, Dispatch, EntryPoint, Window};
 pub use faults::{FaultPoint, Faults};
 pub use memory::GpuMemory;
 pub(crate) use memory::{Evict, Evicted, ExtentId, Gate, LEAST_BUDGET, Registration, Victims};
-pub use part::{GpuArg, GpuPart};
-pub(crate) use part::{Views, window_buffer};
-pub(crate) use pool::{DeviceBuffer, buffer_class};
+pub(crate) use pool::DeviceBuffer;
 pub(crate) use readiness::Readiness;
 pub use shader::{BindingKind, Shader};
 
 use crate::array::Handle;
 use crate::device::DeviceKind;
+use crate::device::buffer_size::{BUFFER_GRAIN, buffer_class};
 use crate::error::{Error, Result};
 use memory::{Allocation, Memory, Purpose, Refusal};
-use pipelines::Pipelines;
-use pool::{BUFFER_GRAIN, BufferPool};
+use pipelines::{Pipeline, Pipelines};
+use pool::BufferPool;
 use readiness::KnownImplementations;
 use recorder::{Recorder, Waiting};
 use stamps::Stamps;
@@ -466,6 +466,44 @@ impl Gpu {
     #[cfg(test)]
     pub(crate) fn compiled(&self) -> u64 {
         self.pipelines.compiled()
+    }
+
+    /// Records a dispatch, whose pipeline is compiled at the first use.
+    ///
+    /// # Errors
+    /// [`Error::Wgsl`] or [`Error::Gpu`] if the shader cannot be compiled or does not take these arguments,
+    /// [`Error::TooLarge`] if it needs more than the adapter has.
+    pub(crate) fn dispatch(&self, dispatch: &Dispatch<'_>) -> Result<()> {
+        let given = Arity {
+            arrays: dispatch.windows.len(),
+            uniforms: dispatch.uniforms.len(),
+        };
+        let pipeline = self.pipeline(&dispatch.entry_point, given)?;
+        self.recorder().dispatch(self, &pipeline, dispatch)
+    }
+
+    /// Compiles the pipeline of a dispatch that would give so many arguments, and records nothing.
+    ///
+    /// # Errors
+    /// As [`Gpu::dispatch`].
+    pub(crate) fn compile(&self, entry_point: &EntryPoint<'_>, given: Arity) -> Result<()> {
+        self.pipeline(entry_point, given).map(drop)
+    }
+
+    fn pipeline(&self, entry_point: &EntryPoint<'_>, given: Arity) -> Result<Arc<Pipeline>> {
+        let pipeline = self.pipelines.get(self, entry_point)?;
+        let used = pipeline.arity();
+        if used != given {
+            return Err(self.error(format!(
+                "shader `{}` uses {} arrays and {} uniforms, but {} and {} were given",
+                entry_point.shader.label(),
+                used.arrays,
+                used.uniforms,
+                given.arrays,
+                given.uniforms
+            )));
+        }
+        Ok(pipeline)
     }
 
     /// Submits everything recorded.

@@ -1,7 +1,7 @@
 //! Compiled pipelines and bind groups of a GPU, each made once.
 
 use super::Gpu;
-use super::pool::DeviceBuffer;
+use super::dispatch::{Arity, EntryPoint, Window};
 use super::shader::{BindingKind, Shader};
 use crate::device::cpu::discard;
 use crate::error::{Error, Result};
@@ -46,26 +46,17 @@ pub(super) struct Pipelines {
     next_id: AtomicU64,
 }
 
-/// A window of a buffer, as a binding.
-#[derive(Clone, Debug)]
-pub(super) struct Window {
-    pub(super) buffer: Arc<DeviceBuffer>,
-    pub(super) offset: u64,
-    pub(super) bytes: u64,
-}
-
 impl Pipelines {
     /// The pipeline of a shader's entry point, compiled at the first use.
-    pub(super) fn get(
-        &self,
-        gpu: &Gpu,
-        shader: &Shader,
-        entry: &str,
-        constants: &[(&'static str, f64)],
-    ) -> Result<Arc<Pipeline>> {
+    pub(super) fn get(&self, gpu: &Gpu, entry_point: &EntryPoint<'_>) -> Result<Arc<Pipeline>> {
+        let EntryPoint {
+            shader,
+            name,
+            constants,
+        } = *entry_point;
         let key = PipelineKey {
             shader: shader.hash(),
-            entry: entry.as_bytes().into(),
+            entry: name.as_bytes().into(),
             constants: constants.iter().map(|(n, v)| (*n, v.to_bits())).collect(),
         };
         let find = || {
@@ -81,9 +72,7 @@ impl Pipelines {
             return Ok(pipeline);
         }
         // Nothing else is locked meanwhile, for it may take long.
-        let compiled = without_panic(gpu.name(), shader, || {
-            self.compile(gpu, shader, entry, constants)
-        });
+        let compiled = without_panic(gpu.name(), shader, || self.compile(gpu, entry_point));
         let made = compiled.map(|pipeline| {
             let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(made.entry(key.clone()).or_insert(Arc::new(pipeline)))
@@ -104,13 +93,12 @@ impl Pipelines {
         self.next_id.load(Ordering::Relaxed)
     }
 
-    fn compile(
-        &self,
-        gpu: &Gpu,
-        shader: &Shader,
-        entry: &str,
-        constants: &[(&'static str, f64)],
-    ) -> Result<Pipeline> {
+    fn compile(&self, gpu: &Gpu, entry_point: &EntryPoint<'_>) -> Result<Pipeline> {
+        let EntryPoint {
+            shader,
+            name: entry,
+            constants,
+        } = *entry_point;
         let started = std::time::Instant::now();
         let (device, checked) = (&gpu.device, gpu.checked);
         let label = Some(shader.label());
@@ -327,13 +315,16 @@ impl Pipeline {
     }
 
     /// How many arrays and how many uniforms a dispatch must give.
-    pub(super) fn arity(&self) -> (usize, usize) {
+    pub(super) fn arity(&self) -> Arity {
         let uniforms = self
             .bindings
             .iter()
             .filter(|k| matches!(k, BindingKind::Uniform { .. }))
             .count();
-        (self.bindings.len() - uniforms, uniforms)
+        Arity {
+            arrays: self.bindings.len() - uniforms,
+            uniforms,
+        }
     }
 }
 

@@ -11,8 +11,6 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
-/// Buffers are a multiple of this: the coarsest binding alignment, so that vec4 tails stay inside.
-pub(super) const BUFFER_GRAIN: u64 = 256;
 /// Idle buffers are kept up to this many bytes in all; beyond it the largest class goes first.
 const IDLE_BYTES: u64 = 512 << 20;
 
@@ -56,14 +54,6 @@ impl Drop for DeviceBuffer {
             gpu.forget_bind_groups(&let_go);
         }
     }
-}
-
-/// Bytes of the buffer that an array of `bytes` is given: the next of 256 * {4, 5, 6, 7} * 2^k, so at most a quarter is
-/// wasted.
-pub(crate) fn buffer_class(bytes: u64) -> u64 {
-    let grains = bytes.div_ceil(BUFFER_GRAIN).max(4);
-    let step = 1u64 << (grains.ilog2() - 2);
-    grains.next_multiple_of(step).saturating_mul(BUFFER_GRAIN)
 }
 
 /// The idle buffers of a GPU.
@@ -145,29 +135,5 @@ impl BufferPool {
         let mut idle = self.idle();
         let rest = idle.bytes.saturating_sub(bytes);
         idle.shrink_to(rest)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::buffer_class;
-
-    #[test]
-    fn classes_hold_what_is_asked_and_waste_at_most_a_quarter() {
-        for bytes in (0..100_000)
-            .step_by(7)
-            .chain([1 << 20, (1 << 30) + 4, u64::from(u32::MAX)])
-        {
-            let class = buffer_class(bytes);
-            assert!(
-                class >= bytes && class.is_multiple_of(256),
-                "{bytes} in {class}"
-            );
-            assert!(
-                bytes < 1024 || class as f64 <= bytes as f64 * 1.25 + 256.0,
-                "{bytes} in {class}"
-            );
-            assert_eq!(buffer_class(class), class);
-        }
     }
 }

@@ -5,7 +5,8 @@
 //! reach the GPU in a copy ahead of the recorded commands.
 
 use super::clock::Clock;
-use super::pipelines::{Pipeline, Window};
+use super::dispatch::Dispatch;
+use super::pipelines::Pipeline;
 use super::stamps::StampSet;
 use super::timeline::{Batch, Timeline, duration};
 use super::transfer::StagingBuffer;
@@ -66,10 +67,6 @@ pub(super) enum Waiting {
     NotYet,
 }
 
-/// How many workgroups to dispatch.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Groups(pub(super) [u32; 3]);
-
 impl Recorder {
     pub(super) fn new(timeline: &Timeline) -> Self {
         Self {
@@ -90,10 +87,14 @@ impl Recorder {
         &mut self,
         gpu: &Gpu,
         pipeline: &Arc<Pipeline>,
-        uniforms: &[&[u8]],
-        windows: &[Window],
-        groups: Groups,
+        dispatch: &Dispatch<'_>,
     ) -> Result<()> {
+        let Dispatch {
+            uniforms,
+            windows,
+            grid,
+            ..
+        } = *dispatch;
         gpu.meets_fault(FaultPoint::Device);
         let room = uniforms
             .iter()
@@ -140,7 +141,7 @@ impl Recorder {
             self.bound = Some(Arc::clone(pipeline));
         }
         pass.set_bind_group(0, &group, &offsets);
-        let [x, y, z] = groups.0;
+        let [x, y, z] = grid;
         pass.dispatch_workgroups(x, y, z);
         self.dispatches += 1;
         Ok(())

@@ -3,15 +3,13 @@
 use super::shader::Shader;
 use super::timeline::duration;
 use super::*;
-use crate::array::{Array, DeviceView};
-use crate::kernel::{Binding, Outline, Role, Work};
 use std::time::Instant;
 
 /// A GPU with one shader to dispatch: y = a * x + y.
 struct Bench {
     gpu: Arc<Gpu>,
-    outline: Outline,
-    views: [DeviceView; 2],
+    x: Window,
+    y: Window,
     shader: Shader,
 }
 
@@ -30,24 +28,20 @@ impl Bench {
             eprintln!("SKIPPED: no GPU: {problems:?}");
             return None;
         };
-        let [x, y] = [0; 2].map(|_| Array::filled(ITEMS, 1.0f32).expect("memory"));
-        let view = |array: &Array<f32>| {
-            let view = array.handle().place_on(&gpu, 0..ITEMS, true);
-            view.expect("memory of the GPU")
-        };
-        let views = [view(&x), view(&y)];
-        let bindings = [
-            Binding::read(x.handle(), Role::ITEM),
-            Binding::update(y.handle(), Role::ITEM),
-        ];
-        let outline = Outline::new(ITEMS, bindings, Work::default());
+        let ones = vec![1.0f32; ITEMS];
+        let ones: &[u8] = bytemuck::cast_slice(&ones);
+        let [x, y] = [0; 2].map(|_| {
+            let bytes = ones.len() as u64;
+            let buffer = gpu.allocate(bytes).expect("memory of the GPU");
+            gpu.upload(&buffer, 0, ones).expect("uploaded");
+            Window {
+                buffer,
+                offset: 0,
+                bytes,
+            }
+        });
         let shader = Shader::builtin("axpy", include_str!("../../../shaders/axpy.wgsl"));
-        let bench = Self {
-            gpu,
-            outline,
-            views,
-            shader,
-        };
+        let bench = Self { gpu, x, y, shader };
         Some(bench)
     }
 
@@ -63,15 +57,22 @@ impl Bench {
     }
 
     fn dispatch(&self) -> Result<()> {
-        let part = GpuPart::new(&self.gpu, &self.outline, 0..ITEMS, &self.views);
         let vectors = (ITEMS / 4) as u32;
         let params = [vectors, 1e-9f32.to_bits()];
-        part.dispatch(
-            &self.shader,
-            &[part.arg(0), part.arg(1)],
-            &params,
-            vectors.div_ceil(64),
-        )
+        self.gpu.dispatch(&Dispatch {
+            entry_point: self.entry_point(),
+            uniforms: &[bytemuck::bytes_of(&params)],
+            windows: &[self.x.clone(), self.y.clone()],
+            grid: [vectors.div_ceil(64), 1, 1],
+        })
+    }
+
+    fn entry_point(&self) -> EntryPoint<'_> {
+        EntryPoint {
+            shader: &self.shader,
+            name: "main",
+            constants: &[],
+        }
     }
 
     /// Records one call of one dispatch.
@@ -232,8 +233,7 @@ fn a_transfer_for_the_reader_is_taken_off_the_calls_time() {
     let Some(bench) = Bench::warm() else { return };
     let mut bytes = vec![0u8; 4 * ITEMS];
     let mut read = |bench: &Bench| {
-        let view = &bench.views[1];
-        let read = bench.gpu.download(&view.buffer, 0, &mut bytes);
+        let read = bench.gpu.download(&bench.y.buffer, 0, &mut bytes);
         read.expect("read");
     };
     // A disturbed copy tells nothing, and others may be at it all the time.
@@ -373,10 +373,12 @@ fn two_threads_that_need_a_pipeline_compile_it_once() {
         for _ in 0..2 {
             scope.spawn(|| {
                 both.wait();
-                let part = GpuPart::to_compile(&bench.gpu, &bench.outline, 0..ITEMS, u64::MAX);
-                let args = [part.arg(0), part.arg(1)];
-                part.dispatch(&bench.shader, &args, &[0u32, 0], 1)
-                    .expect("compiled");
+                let given = Arity {
+                    arrays: 2,
+                    uniforms: 1,
+                };
+                let compiled = bench.gpu.compile(&bench.entry_point(), given);
+                compiled.expect("compiled");
             });
         }
     });
