@@ -417,6 +417,8 @@ impl Handle {
         (reads, writes): (bool, bool),
         uses: Option<&Arc<Uses>>,
     ) -> Result<()> {
+        // Whoever asks for what the call made itself has everything else recovered too.
+        let rescuer = uses.map(|uses| uses.rescuer());
         let uses = uses.filter(|uses| self.storage.born < uses.version);
         let written = view.filter(|_| writes);
         if uses.is_none() && written.is_none() {
@@ -427,7 +429,7 @@ impl Handle {
             residency.begin_history();
         }
         if let Some(view) = written {
-            residency.written_on_device(view, range)?;
+            residency.written_on_device(view, range, rescuer)?;
         }
         match uses {
             Some(uses) => {

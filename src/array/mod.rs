@@ -23,7 +23,7 @@ pub use matrix::{Matrix, MatrixMut};
 pub use range_set::RangeSet;
 pub(crate) use rehearsal::Rehearsal;
 pub(crate) use replay::ReplayTurn;
-pub(crate) use residency::{DeviceCopy, DeviceView, Elements, Fit, Moved, Uses, Version};
+pub(crate) use residency::{DeviceCopy, DeviceView, Elements, Fit, Moved, Rescue, Uses, Version};
 
 use crate::error::{Error, Result};
 pub(crate) use host::HostBuffer;

@@ -24,8 +24,8 @@ pub use slot::UnusableGpu;
 
 use crate::error::{Error, Result};
 use cpu::Cpu;
-use gpu::{Gpu, Rescue};
-use std::sync::{Arc, Weak};
+use gpu::Gpu;
+use std::sync::Arc;
 
 /// The devices of a runtime.
 pub(crate) struct Devices {
@@ -122,12 +122,6 @@ impl Devices {
     /// Opens a lost GPU again at once.
     pub(crate) fn open_now(&self, index: usize) -> Result<Arc<Gpu>> {
         self.slot(index)?.open_now()
-    }
-
-    /// Names who recovers what lost GPUs held.
-    pub(crate) fn set_rescue(&self, rescue: &Weak<dyn Rescue>) {
-        let slots = self.gpus.iter();
-        slots.for_each(|slot| slot.set_rescue(Weak::clone(rescue)));
     }
 
     /// The devices that calls may be placed on, for messages.

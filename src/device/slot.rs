@@ -4,10 +4,10 @@
 //! A GPU that is lost never comes back itself; a new device is opened on its adapter, by a thread of its own, and takes
 //! its place and number.
 
-use super::gpu::{Faults, Gpu, GpuInfo, Rescue};
+use super::gpu::{Faults, Gpu, GpuInfo};
 use crate::error::Result;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -179,11 +179,6 @@ impl Slot {
         }
     }
 
-    /// Names who recovers what only this GPU held, once it is lost.
-    pub(super) fn set_rescue(&self, rescue: Weak<dyn Rescue>) {
-        self.shared.latest().set_rescue(rescue);
-    }
-
     /// The faults that tests have happen on it.
     pub(crate) fn with_faults<T>(&self, see: impl FnOnce(&Faults) -> T) -> T {
         see(self.shared.latest().opener().faults())
@@ -230,9 +225,6 @@ impl Shared {
         loss.postpone(pause);
         match &opened {
             Ok(gpu) => {
-                if let Some(rescue) = before.rescue() {
-                    gpu.set_rescue(Arc::downgrade(&rescue));
-                }
                 tracing::info!(gpu = gpu.name(), "a lost GPU works again");
                 *self.gpu.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(gpu);
                 self.is_lost.store(false, Ordering::Release);

@@ -11,7 +11,6 @@ use super::Execution;
 use super::plan::Plan;
 use super::snapshot::Snapshots;
 use crate::array::{Elements, Handle, Uses, Version, WeakHandle};
-use crate::device::gpu::Rescue;
 use crate::device::{DeviceId, Devices};
 use crate::error::Result;
 use crate::kernel::{Kernel, Outline};
@@ -163,18 +162,14 @@ impl Journal {
             prune_at: FEW,
             written_bytes: 0,
         };
-        let journal = Arc::new_cyclic(|this: &Weak<Self>| Self {
+        Arc::new_cyclic(|this: &Weak<Self>| Self {
             this: Weak::clone(this),
             devices: Arc::downgrade(devices),
             durability,
             bounds,
             state: Mutex::new(state),
             snapshots: Snapshots::default(),
-        });
-        let this: Weak<Self> = Arc::downgrade(&journal);
-        let rescue: Weak<dyn Rescue> = this;
-        devices.set_rescue(&rescue);
-        journal
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -199,7 +194,7 @@ impl Journal {
         }
         let entry = |items: Option<Range<usize>>, gpu: usize, seconds: f64| {
             Arc::new(Entry {
-                uses: Arc::new(Uses::new()),
+                uses: Arc::new(Uses::new(self.this.clone())),
                 kernel: Arc::clone(kernel) as Arc<dyn Replayable>,
                 items,
                 gpu,

@@ -7,11 +7,10 @@
 use super::Execution;
 use super::journal::{Entry, Journal};
 use super::plan::{Evidence, Plan, PlannedPart};
-use crate::array::{Elements, Handle, ReplayTurn, Version};
+use crate::array::{Elements, Handle, ReplayTurn, Rescue, Version};
 use crate::cost::Prediction;
 use crate::cost::learned::{Arm, DeviceSet};
 use crate::device::cpu::catch_panic;
-use crate::device::gpu::Rescue;
 use crate::device::{DeviceId, DeviceKind, Devices};
 use crate::error::{Error, Result};
 use crate::kernel::Outline;

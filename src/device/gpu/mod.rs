@@ -31,7 +31,6 @@ pub(crate) use pool::DeviceBuffer;
 pub(crate) use readiness::Readiness;
 pub use shader::{BindingKind, Shader};
 
-use crate::array::Handle;
 use crate::device::DeviceKind;
 use crate::device::buffer_size::{BUFFER_GRAIN, buffer_class};
 use crate::error::{Error, Result};
@@ -42,7 +41,7 @@ use readiness::KnownImplementations;
 use recorder::{Recorder, Waiting};
 use stamps::Stamps;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use timeline::Timeline;
 use transfer::Staging;
@@ -130,15 +129,6 @@ pub(crate) struct GpuOptions {
     pub(crate) hang_limit: Option<Duration>,
 }
 
-/// Who recovers what only a lost GPU held.
-pub(crate) trait Rescue: Send + Sync {
-    /// Makes valid on the host what was valid on lost GPUs alone, of `asked` and whatever else it keeps a record of.
-    ///
-    /// # Errors
-    /// Why that is not possible for some of it.
-    fn rescue(&self, asked: &Handle) -> Result<()>;
-}
-
 /// An opened GPU.
 pub(crate) struct Gpu {
     id: GpuId,
@@ -146,8 +136,6 @@ pub(crate) struct Gpu {
     info: GpuInfo,
     checked: bool,
     opener: Arc<Opener>,
-    /// Who recovers what only this GPU held, once it is lost.
-    rescue: OnceLock<Weak<dyn Rescue>>,
     condition: Arc<Condition>,
     // Declared before the device: what is recorded goes before what it is recorded for.
     recorder: Mutex<Recorder>,
@@ -228,7 +216,6 @@ impl Gpu {
             info,
             checked: options.checked_shaders,
             opener: Arc::clone(opener),
-            rescue: OnceLock::new(),
             condition,
             recorder: Mutex::new(Recorder::new(&timeline)),
             timeline,
@@ -303,17 +290,6 @@ impl Gpu {
     /// Why it is lost, if it is.
     pub(crate) fn loss(&self) -> Option<String> {
         self.condition.fault().lost.clone()
-    }
-
-    /// Names who recovers what only this GPU held, once it is lost.
-    pub(crate) fn set_rescue(&self, rescue: Weak<dyn Rescue>) {
-        // Whoever was named first stays.
-        let _ = self.rescue.set(rescue);
-    }
-
-    /// Who recovers what only this GPU held.
-    pub(crate) fn rescue(&self) -> Option<Arc<dyn Rescue>> {
-        self.rescue.get()?.upgrade()
     }
 
     /// Counts an operation, for tests that have one fail; destroys the device if one of them wants that now.
