@@ -24,7 +24,7 @@ pub use slot::UnusableGpu;
 
 use crate::error::{Error, Result};
 use cpu::Cpu;
-use gpu::Gpu;
+use gpu::{Gpu, OpenGpu};
 use std::sync::Arc;
 
 /// The devices of a runtime.
@@ -38,7 +38,7 @@ pub(crate) struct Devices {
 }
 
 impl Devices {
-    pub(crate) fn new(cpu: Cpu, place_on_cpu: bool, gpus: Vec<Arc<Gpu>>) -> Self {
+    pub(crate) fn new(cpu: Cpu, place_on_cpu: bool, gpus: Vec<OpenGpu>) -> Self {
         Self {
             cpu,
             place_on_cpu,

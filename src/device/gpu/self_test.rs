@@ -1,8 +1,8 @@
 //! Whether an adapter computes what it should: a small dispatch whose results are known to the bit. A driver that gets
 //! this wrong may get anything wrong, so the device is not used.
 
-use super::Gpu;
 use super::dispatch::{Dispatch, EntryPoint, Window};
+use super::gpu::Gpu;
 use super::shader::Shader;
 use crate::error::{Error, Result};
 use std::sync::LazyLock;

@@ -3,7 +3,9 @@
 use super::shader::Shader;
 use super::timeline::duration;
 use super::*;
-use std::time::Instant;
+use crate::error::{Error, Result};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A GPU with one shader to dispatch: y = a * x + y.
 struct Bench {
@@ -24,7 +26,7 @@ impl Bench {
             !(gpus.is_empty() && required),
             "DIVVY_REQUIRE_GPU=1, but {problems:?}"
         );
-        let Some(gpu) = gpus.into_iter().next() else {
+        let Some(OpenGpu { gpu, .. }) = gpus.into_iter().next() else {
             eprintln!("SKIPPED: no GPU: {problems:?}");
             return None;
         };
@@ -190,7 +192,13 @@ fn unlike_calls_share_as_predicted() {
 #[test]
 fn the_gpu_times_what_nobody_waits_for_much_as_one_who_waits() {
     let Some(bench) = Bench::warm() else { return };
-    if !bench.gpu.device.features().contains(stamps::FEATURES) {
+    if !bench
+        .gpu
+        .connection
+        .device()
+        .features()
+        .contains(stamps::FEATURES)
+    {
         eprintln!("SKIPPED: no timestamps");
         return;
     }
@@ -215,7 +223,7 @@ fn the_gpu_times_what_nobody_waits_for_much_as_one_who_waits() {
 fn without_timestamps_what_ended_unseen_is_known_if_it_was_faster_than_predicted() {
     let Some(bench) = Bench::warm() else { return };
     // No set is free.
-    let taken: Vec<_> = std::iter::from_fn(|| bench.gpu.stamps.take(&bench.gpu)).collect();
+    let taken: Vec<_> = std::iter::from_fn(|| bench.gpu.recorder().stamps().take()).collect();
     let unseen = |predicted_seconds| {
         let clock = bench.whole_call(predicted_seconds);
         bench.gpu.flush().expect("submitted");
@@ -239,7 +247,7 @@ fn a_transfer_for_the_reader_is_taken_off_the_calls_time() {
     // A disturbed copy tells nothing, and others may be at it all the time.
     let learned = (0..50).any(|_| {
         read(&bench);
-        bench.gpu.timeline.knows_copies()
+        bench.gpu.connection.timeline().knows_copies()
     });
     if !learned {
         return;
@@ -328,11 +336,27 @@ fn clocks_are_settled_and_the_backlog_is_gone_however_it_ends() {
 }
 
 #[test]
+fn a_buffer_that_outlives_its_gpu_does_not_keep_the_device_open() {
+    let Some(bench) = Bench::warm() else { return };
+    // Recorded and not submitted, submitted and not waited for: whatever is under way.
+    bench.whole_call(1e-4);
+    bench.gpu.flush().expect("submitted");
+    bench.whole_call(1e-4);
+    let buffer = bench.y.buffer.clone();
+    let connection = Arc::downgrade(&bench.gpu.connection);
+    let pool = Arc::downgrade(&bench.gpu.pool);
+    drop(bench);
+    assert!(connection.upgrade().is_none(), "the connection is closed");
+    assert!(pool.upgrade().is_none(), "the pool is gone");
+    drop(buffer);
+}
+
+#[test]
 fn a_lost_gpu_leaves_no_clock_pending() {
     let Some(bench) = Bench::warm() else { return };
     let submitted = bench.whole_call(1.0);
     let recorded = bench.whole_call(1e-4);
-    bench.gpu.device.destroy();
+    bench.gpu.connection.device().destroy();
     let error = bench.gpu.wait_for_all().expect_err("it is lost");
     assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
     assert_ne!(submitted.reading(), Reading::Pending);
@@ -356,12 +380,17 @@ fn nothing_is_left_of_many_calls() {
             drop(bench.whole_call(1e-7));
         }
         bench.gpu.flush().expect("submitted");
-        let under_way = bench.gpu.timeline.oldest().map_or(0, |(_, count)| count);
+        let under_way = bench
+            .gpu
+            .connection
+            .timeline()
+            .oldest()
+            .map_or(0, |(_, count)| count);
         assert!(under_way <= 4, "{under_way}");
     }
     bench.wait();
     assert_eq!(Arc::strong_count(&first), 1);
-    assert_eq!(bench.gpu.timeline.oldest(), None);
+    assert_eq!(bench.gpu.connection.timeline().oldest(), None);
 }
 
 #[test]
