@@ -9,7 +9,7 @@ use crate::array::{Array, Element, Handle};
 use crate::cost::learned::Learner;
 use crate::cost::{Calibration, Machine, Step, Survey, Thoroughness};
 use crate::device::gpu::{GpuInfo, GpuMemory, Readiness};
-use crate::device::{DeviceId, Devices, Faults, Slot, UnusableGpu};
+use crate::device::{DeviceId, Devices, Faults, ManagedGpu, UnusableGpu};
 use crate::dispatch::plan::{Request, Residency};
 use crate::dispatch::{
     Draw, Durability, Explanation, Journal, Knowledge, Outstanding, Placement, Plan, Policy,
@@ -372,7 +372,7 @@ impl Runtime {
 
     /// The GPUs, in the order of their numbers.
     pub fn gpus(&self) -> impl ExactSizeIterator<Item = &GpuInfo> {
-        self.inner.devices.gpus.iter().map(Slot::info)
+        self.inner.devices.gpus.iter().map(ManagedGpu::info)
     }
 
     /// The GPUs that are lost for now. They are opened again after a while; everything runs elsewhere meanwhile.

@@ -9,7 +9,7 @@ use super::learned::{DeviceSet, Learner, Record};
 use super::machine::{CoRun, DeviceModel, Machine};
 use super::profile::{Circumstances, DeviceKey, Keyed, Location, Profile, agree};
 use crate::device::gpu::Gpu;
-use crate::device::{DeviceId, Devices, Slot};
+use crate::device::{DeviceId, Devices, ManagedGpu};
 use crate::error::Result;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -317,14 +317,14 @@ impl Shared {
 
     fn guess(&self, id: DeviceId) -> DeviceModel {
         let cpu = &self.devices.cpu;
-        let guess = match self.slot(id).map(Slot::info) {
+        let guess = match self.slot(id).map(ManagedGpu::info) {
             Some(info) => DeviceModel::unmeasured(id, info.kind, info.name.clone()),
             None => DeviceModel::unmeasured_cpu(cpu.name().to_owned(), cpu.threads()),
         };
         self.adapted(id, guess)
     }
 
-    fn slot(&self, id: DeviceId) -> Option<&Slot> {
+    fn slot(&self, id: DeviceId) -> Option<&ManagedGpu> {
         match id {
             DeviceId::Cpu => None,
             DeviceId::Gpu(index) => self.devices.gpus.get(index),

@@ -8,9 +8,9 @@ pub(crate) mod cpu;
 pub(crate) mod gpu;
 mod id;
 mod kind;
+mod managed_gpu;
 mod region;
 pub mod sim;
-mod slot;
 
 pub(crate) use gpu::{Clock, Reading};
 #[doc(hidden)]
@@ -18,9 +18,9 @@ pub use gpu::{FaultPoint, Faults};
 pub use gpu::{GpuInfo, GpuLimits, GpuMemory};
 pub use id::DeviceId;
 pub use kind::DeviceKind;
+pub(crate) use managed_gpu::ManagedGpu;
+pub use managed_gpu::UnusableGpu;
 pub use sim::SimulatedMachine;
-pub(crate) use slot::Slot;
-pub use slot::UnusableGpu;
 
 use crate::error::{Error, Result};
 use cpu::Cpu;
@@ -34,7 +34,7 @@ pub(crate) struct Devices {
     /// Whether calls may be placed on the CPU.
     pub(crate) place_on_cpu: bool,
     /// The places of the GPUs, in the order of their numbers.
-    pub(crate) gpus: Vec<Slot>,
+    pub(crate) gpus: Vec<ManagedGpu>,
 }
 
 impl Devices {
@@ -42,7 +42,7 @@ impl Devices {
         Self {
             cpu,
             place_on_cpu,
-            gpus: gpus.into_iter().map(Slot::new).collect(),
+            gpus: gpus.into_iter().map(ManagedGpu::new).collect(),
         }
     }
 
@@ -59,7 +59,7 @@ impl Devices {
     }
 
     /// The place of the GPU of that number.
-    pub(crate) fn slot(&self, index: usize) -> Result<&Slot> {
+    pub(crate) fn slot(&self, index: usize) -> Result<&ManagedGpu> {
         self.gpus.get(index).ok_or_else(|| Error::NoSuchDevice {
             wanted: DeviceId::Gpu(index).to_string(),
             available: self.names(),
@@ -80,7 +80,7 @@ impl Devices {
 
     /// The GPUs that are lost.
     pub(crate) fn lost(&self) -> impl Iterator<Item = UnusableGpu> + '_ {
-        self.unusable(Slot::loss)
+        self.unusable(ManagedGpu::loss)
     }
 
     /// The GPUs that are set aside because they compute wrongly.
@@ -90,7 +90,7 @@ impl Devices {
 
     fn unusable(
         &self,
-        reason: impl Fn(&Slot) -> Option<String>,
+        reason: impl Fn(&ManagedGpu) -> Option<String>,
     ) -> impl Iterator<Item = UnusableGpu> {
         let slots = self.gpus.iter().enumerate();
         slots.filter_map(move |(index, slot)| {
@@ -104,19 +104,19 @@ impl Devices {
 
     /// Whether every GPU may be used.
     pub(crate) fn all_usable(&self) -> bool {
-        let is_usable = |slot: &Slot| slot.why_set_aside().is_none() && slot.gpu().is_some();
+        let is_usable = |slot: &ManagedGpu| slot.why_set_aside().is_none() && slot.gpu().is_some();
         self.gpus.iter().all(is_usable)
     }
 
     /// Opens all lost GPUs again at once; whether any of them works then that did not before.
     pub(crate) fn open_all_now(&self) -> bool {
-        let lost: Vec<&Slot> = self.gpus.iter().filter(|s| s.gpu().is_none()).collect();
+        let lost: Vec<&ManagedGpu> = self.gpus.iter().filter(|s| s.gpu().is_none()).collect();
         lost.iter().filter(|slot| slot.open_now().is_ok()).count() > 0
     }
 
     /// Has lost GPUs opened again whose time has come.
     pub(crate) fn look_after_gpus(&self) {
-        self.gpus.iter().for_each(Slot::look_after);
+        self.gpus.iter().for_each(ManagedGpu::look_after);
     }
 
     /// Opens a lost GPU again at once.

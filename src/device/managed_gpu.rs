@@ -1,8 +1,8 @@
-//! The place of a GPU among the devices of a runtime: in use, lost and tried again after a while, or set aside because
-//! it computed wrongly.
+//! A GPU among the devices of a runtime: in use, lost and opened again after a while, or set aside because it computed
+//! wrongly.
 //!
-//! A GPU that is lost never comes back itself; a new device is opened on its adapter, by a thread of its own, and takes
-//! its place and number.
+//! A GPU that is lost never comes back itself; a new one is opened on its adapter, by a thread of its own, and takes its
+//! place and number.
 
 use super::gpu::{Adapter, Faults, Gpu, GpuInfo, OpenGpu};
 use crate::error::Result;
@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The place of one GPU.
-pub(crate) struct Slot {
+/// One GPU of a runtime, whichever device is open on its adapter now.
+pub(crate) struct ManagedGpu {
     shared: Arc<Shared>,
     /// The thread that opens it again.
     opening: Mutex<Option<JoinHandle<()>>>,
@@ -24,9 +24,9 @@ pub(crate) struct Slot {
 
 struct Shared {
     adapter: Adapter,
-    /// What is, or was, opened last.
+    /// The one that was opened last.
     gpu: RwLock<Arc<Gpu>>,
-    /// Whether that is known to be lost, so that calls need no lock to see that all is well.
+    /// Whether it is known to be lost, so that calls need no lock to see that all is well.
     is_lost: AtomicBool,
     loss: Mutex<Loss>,
 }
@@ -51,7 +51,7 @@ pub struct UnusableGpu {
     pub reason: String,
 }
 
-impl Slot {
+impl ManagedGpu {
     pub(super) fn new(OpenGpu { adapter, gpu }: OpenGpu) -> Self {
         let loss = Loss {
             reason: String::new(),
@@ -73,12 +73,12 @@ impl Slot {
         }
     }
 
-    /// What its adapter says of itself.
+    /// What the adapter says of itself.
     pub(crate) fn info(&self) -> &GpuInfo {
         self.shared.adapter.info()
     }
 
-    /// What is opened, unless it is lost.
+    /// The GPU that is open, unless it is lost.
     pub(crate) fn gpu(&self) -> Option<Arc<Gpu>> {
         if self.shared.is_lost.load(Ordering::Acquire) {
             return None;
@@ -91,7 +91,7 @@ impl Slot {
         Some(gpu)
     }
 
-    /// What was opened last, lost or not.
+    /// The GPU that was opened last, lost or not.
     pub(crate) fn latest(&self) -> Arc<Gpu> {
         self.shared.latest()
     }
@@ -103,12 +103,13 @@ impl Slot {
             .then(|| self.shared.loss().reason.clone())
     }
 
-    /// A verification found that it computes rightly.
+    /// Records that a verification found no error.
     pub(crate) fn agreed(&self) {
         self.mismatches.store(0, Ordering::Relaxed);
     }
 
-    /// A verification spoke against it. After three in a row nothing is placed on it any more; what it holds can be read.
+    /// Records that a verification found an error. After several in a row nothing is placed on it any more; what it holds
+    /// can still be read.
     pub(crate) fn disagreed(&self, mismatch: &str) {
         let count = self.mismatches.fetch_add(1, Ordering::Relaxed) + 1;
         if count >= self.shared.adapter.tuning().most_mismatches {
@@ -238,7 +239,7 @@ impl Loss {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ManagedGpu {
     fn drop(&mut self) {
         self.stop();
     }
