@@ -41,7 +41,7 @@ pub(super) struct Pipelines {
     /// Whether built-in shaders are compiled with run-time checks too.
     checked: bool,
     bind_groups: Arc<BindGroups>,
-    /// What every uniform is a block of.
+    /// Holds every uniform.
     arena: Arc<Allocation>,
     connection: Arc<Connection>,
 }

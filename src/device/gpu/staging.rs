@@ -25,7 +25,7 @@ pub(super) enum Direction {
 pub(super) struct StagingBuffer {
     buffer: Allocation,
     direction: Direction,
-    /// Whether it is the one that is kept for parameters.
+    /// Whether it is one that is always there.
     reserved: bool,
 }
 
