@@ -2,14 +2,14 @@
 //! microsecond with two devices, and half of one.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use divvy::array::RangeSet;
-use divvy::cost::learned::{KernelKey, Learner};
-use divvy::cost::{Curve, DeviceModel, Engine, Limits, Link, Machine};
+use divvy::Placement;
+use divvy::array::{Array, Handle, RangeSet};
+use divvy::cost::learned::Learner;
+use divvy::cost::{Curve, DeviceModel, Engine, Link, Machine};
 use divvy::device::DeviceId;
 use divvy::device::DeviceKind;
-use divvy::dispatch::plan::{Operand, Policy, Request, plan};
-use divvy::dispatch::{Knowledge, Measured, Placement, learn};
-use divvy::kernel::{Access, Role, Work};
+use divvy::kernel::{Binding, Outline, Role, Work};
+use divvy::plan::{Knowledge, Measured, Policy, Request, learn, plan};
 use smallvec::smallvec;
 use std::hint::black_box;
 
@@ -19,31 +19,20 @@ fn engine(threads: usize, launch_seconds: f64, speed: f64) -> Engine {
         .iter()
         .zip([8.0, 4.0, 2.0, 1.0])
         .map(|(size, cache)| [*size, cache * speed * 2e10]);
-    Engine {
-        threads,
-        launch_seconds,
-        flops_per_second: speed * 1e11,
-        bandwidth: Curve::new(points.collect()).expect("ascending"),
-    }
+    let bandwidth = Curve::new(points.collect()).expect("ascending");
+    Engine::new(threads, launch_seconds, speed * 1e11, bandwidth)
 }
 
 fn device(id: DeviceId, kind: DeviceKind, engines: Vec<Engine>) -> DeviceModel {
     let link = Link::from_rate(1e-5, 1e10).filter(|_| kind != DeviceKind::Cpu);
-    DeviceModel {
-        id,
-        kind,
-        name: id.to_string(),
-        engines,
-        queued_seconds: 2e-6,
-        upload: link.clone(),
-        download: link,
-        limits: Limits {
-            max_binding_bytes: Some(1 << 31),
-            max_buffer_bytes: Some(1 << 31),
-            budget_bytes: Some(8 << 30),
-            ..Limits::default()
-        },
-    }
+    let mut model = DeviceModel::new(id, kind, id.to_string(), engines);
+    model.queued_seconds = 2e-6;
+    model.upload = link.clone();
+    model.download = link;
+    model.limits.max_binding_bytes = Some(1 << 31);
+    model.limits.max_buffer_bytes = Some(1 << 31);
+    model.limits.budget_bytes = Some(8 << 30);
+    model
 }
 
 /// A CPU and `gpus` GPUs of about its speed, so that sharing is always worth a thought.
@@ -60,49 +49,41 @@ fn machine(gpus: usize, kind: DeviceKind) -> Machine {
             vec![engine(1, 2e-5, 6.0 + i as f64)],
         )
     };
-    Machine {
-        corun: Vec::new(),
-        devices: std::iter::once(cpu).chain((0..gpus).map(gpu)).collect(),
-    }
+    let mut machine = Machine::default();
+    machine.devices = std::iter::once(cpu).chain((0..gpus).map(gpu)).collect();
+    machine
 }
 
 /// `axpy`, of which both arrays are on the host and the first half on the first GPU too.
 fn axpy(n: usize) -> Request<'static> {
-    let array = |access| Operand {
-        role: Role::ITEM,
-        access,
-        len: n,
-        element_bytes: 4,
-        read_back: 0.0,
-        residency: smallvec![
+    let array = || Array::<f32>::uninit(n).expect("what nobody uses takes no memory");
+    let (x, y) = (array(), array());
+    let bytes = 4.0 * n as f64;
+    let work = Work::default()
+        .with_flops(2.0 * n as f64)
+        .with_bytes_read(2.0 * bytes)
+        .with_bytes_written(bytes);
+    let bindings = [
+        Binding::read(x.handle(), Role::ITEM),
+        Binding::update(y.handle(), Role::ITEM),
+    ];
+    let residency = |_: &Handle| {
+        smallvec![
             (DeviceId::Cpu, RangeSet::from(0..n)),
             (DeviceId::Gpu(0), RangeSet::from(0..n / 2))
-        ],
+        ]
     };
-    let bytes = 4.0 * n as f64;
-    Request {
-        kernel: KernelKey::named("axpy"),
-        items: n,
-        border_grain: 64,
-        work: Work {
-            flops: 2.0 * n as f64,
-            bytes_read: 2.0 * bytes,
-            bytes_written: bytes,
-        },
-        has_cpu: true,
-        has_gpu: true,
-        returned_bytes: 0,
-        uniform_bytes: 0,
-        operands: smallvec![array(Access::Read), array(Access::ReadWrite)],
-    }
+    let outline = Outline::new(n, bindings, work);
+    Request::new("axpy", 0, &outline, residency, |_| 0.0)
 }
 
 /// What is known after some calls, which took what was predicted.
 fn learned(request: &Request<'_>, machine: &Machine) -> Knowledge {
     let learner = Learner::new();
-    let knowledge = || Knowledge {
-        experience: learner.experience(&request.kernel),
-        ..Knowledge::default()
+    let knowledge = || {
+        let mut knowledge = Knowledge::default();
+        knowledge.experience = learner.experience(&request.kernel);
+        knowledge
     };
     for _ in 0..40 {
         let planned = plan(
@@ -117,10 +98,9 @@ fn learned(request: &Request<'_>, machine: &Machine) -> Knowledge {
             .parts
             .iter()
             .map(|part| Some(part.predicted.seconds()));
-        let measured = Measured {
-            part_seconds: seconds.collect(),
-            seconds: planned.predicted_seconds,
-        };
+        let mut measured = Measured::default();
+        measured.part_seconds = seconds.collect();
+        measured.seconds = planned.predicted_seconds;
         learn(&learner, &request.kernel, &planned, &measured);
     }
     knowledge()
@@ -206,10 +186,9 @@ fn learning(c: &mut Criterion) {
         b.iter(|| {
             call += 1;
             let seconds = 1e-4 * (1.0 + 0.001 * f64::from(call % 97));
-            let measured = Measured {
-                part_seconds: smallvec![Some(seconds)],
-                seconds,
-            };
+            let mut measured = Measured::default();
+            measured.part_seconds = smallvec![Some(seconds)];
+            measured.seconds = seconds;
             learn(&learner, &request.kernel, black_box(&planned), &measured);
         });
     });

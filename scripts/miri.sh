@@ -19,5 +19,5 @@ fi
 # Files and the clock are the host's; where pointers come from is checked as strictly as it can be.
 export MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-strict-provenance ${MIRIFLAGS:-}"
 export PROPTEST_CASES=${PROPTEST_CASES:-8} PROPTEST_FAILURE_PERSISTENCE=off
-cargo +nightly miri test --no-default-features --lib -- "${rooms[@]}" --skip absurd_sizes --skip memory_is_zeroed \
+cargo +nightly miri test --package divvy --lib -- "${rooms[@]}" --skip absurd_sizes --skip memory_is_zeroed \
   --skip what_cannot_be_saved_is_told

@@ -6,6 +6,6 @@ cd "$(dirname "$0")/.."
 
 scripts/setup.sh
 export DIVVY_REQUIRE_GPU=${DIVVY_REQUIRE_GPU-1} DIVVY_PROFILE=off
-cargo test --locked --release --test memory_large -- --include-ignored --nocapture --test-threads 1
+cargo test --locked --release --package divvy --test memory_large -- --include-ignored --nocapture --test-threads 1
 DIVVY_TEST_CALLS=${DIVVY_TEST_CALLS-100000} \
-  cargo test --locked --release --test many_calls -- --nocapture
+  cargo test --locked --release --package divvy --test many_calls -- --nocapture

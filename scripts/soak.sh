@@ -6,4 +6,4 @@ cd "$(dirname "$0")/.."
 
 scripts/setup.sh
 export DIVVY_REQUIRE_GPU=${DIVVY_REQUIRE_GPU-1} DIVVY_PROFILE=off DIVVY_SOAK_SECONDS=${1:-600}
-cargo test --locked --release --test concurrency -- --ignored --exact soak --nocapture
+cargo test --locked --release --package divvy --test concurrency -- --ignored --exact soak --nocapture

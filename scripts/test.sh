@@ -11,4 +11,4 @@ export DIVVY_REQUIRE_GPU=${DIVVY_REQUIRE_GPU-1}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export DIVVY_PROFILE=$scratch/profile.json
-cargo test --locked "$@"
+cargo test --locked --workspace "$@"

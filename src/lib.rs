@@ -21,12 +21,12 @@
 //! | hold data where they are used | [`Array`], [`array`](mod@array) |
 //! | find a kernel, or write one | [`kernels`], [`kernel::WgslKernel`] |
 //! | say where a call runs | [`Placement`], [`kernel::Call::on`] |
-//! | know why it runs there | [`Runtime::explain`], [`dispatch::plan`](mod@dispatch::plan) |
+//! | know why it runs there | [`Runtime::explain`], [`plan`](mod@plan) |
 //! | know what ran where and for how long | [`Report`] |
 //! | know what is measured, learned and kept | [`cost`], [`cost::learned`], [`cost::profile`], [`Runtime::calibrate`] |
 //! | let a long run survive being killed | [`Checkpoint`] |
-//! | try placement on machines that are not here | [`device::sim`], [`dispatch::replay`] |
-#![deny(missing_docs)]
+//! | print numbers as people read them | [`units`] |
+//! | try placement on machines that are not here | [`sim`] |
 // Whether an array may be sent to another thread depends on all that wgpu is made of.
 #![recursion_limit = "256"]
 
@@ -34,29 +34,43 @@ pub mod array;
 pub mod checkpoint;
 pub mod cost;
 pub mod device;
-pub mod dispatch;
+mod dispatch {
+    pub(crate) use crate::device::Placement;
+    pub(crate) use crate::execute::Report;
+    pub(crate) use crate::kernel::Execution;
+    pub(crate) use crate::plan::{Explanation, Plan};
+}
+mod element;
 mod error;
+mod execute;
 mod files;
 mod hash;
 pub mod kernel;
 pub mod kernels;
+mod panics;
+pub mod plan;
+mod recovery;
 mod runtime;
+pub mod sim;
 mod simd;
-#[doc(hidden)]
 pub mod units;
+mod verify;
 
 pub use array::Array;
 pub use checkpoint::Checkpoint;
-pub use device::DeviceId;
-pub use dispatch::{Durability, Placement, Policy, Report, Run};
-pub use error::{Error, Result};
+pub use device::{DeviceId, Placement};
+pub use element::{Element, ElementType};
+pub use error::{Difference, Error, Mismatch, ProfileProblem, Result};
+pub use execute::{PartReport, Report, Run};
+pub use plan::Policy;
+pub use recovery::Durability;
 pub use runtime::{Runtime, RuntimeBuilder};
 
 /// What most programs use.
 pub mod prelude {
     pub use crate::array::Array;
     pub use crate::checkpoint::Checkpoint;
-    pub use crate::dispatch::Placement;
+    pub use crate::device::Placement;
     pub use crate::kernel::{Fold, WgslKernel};
     pub use crate::kernels::*;
     pub use crate::runtime::Runtime;

@@ -1,4 +1,15 @@
 //! Numbers as people read them: three digits and an SI prefix, digits in groups.
+//!
+//! Explanations, messages and the command `divvy` write them in this one way.
+//!
+//! ```
+//! use divvy::units::{bytes, count, quantity, seconds};
+//!
+//! assert_eq!(seconds(8.614e-5), "86.1 µs");
+//! assert_eq!(quantity(4.71e10, "B/s"), "47.1 GB/s");
+//! assert_eq!(bytes(128 << 20), "128 MiB");
+//! assert_eq!(count(1_048_576), "1,048,576");
+//! ```
 
 /// Seconds, as in `86.1 µs`.
 pub fn seconds(value: f64) -> String {
@@ -45,7 +56,7 @@ pub fn bytes(value: u64) -> String {
 
 /// A number of bytes as people write it: digits, perhaps with a binary or decimal prefix and a B, as in `64 MiB`, `64Mi` or
 /// `2G`. `None` if it is none, or too large.
-pub fn parse_bytes(text: &str) -> Option<u64> {
+pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     const PREFIXES: [(&str, u64); 6] = [
         ("Ki", 1 << 10),
         ("Mi", 1 << 20),

@@ -46,6 +46,7 @@ fn exact(op: Unary, x: f64) -> f64 {
         Unary::Tanh => x.tanh(),
         Unary::Square => x * x,
         Unary::Reciprocal => x.recip(),
+        _ => panic!("{op:?} needs its exact values here"),
     }
 }
 
@@ -255,6 +256,7 @@ fn integer_operations_wrap_and_divide_the_same_everywhere() {
                     ),
                     Binary::Min => (a.min(b), c.min(d)),
                     Binary::Max => (a.max(b), c.max(d)),
+                    _ => panic!("{op:?} needs its exact values here"),
                 };
                 assert_eq!(
                     (signed[i], unsigned[i]),

@@ -153,7 +153,7 @@ impl divvy::kernel::Kernel for Careless {
         Ok(Outline::new(self.0.len(), bindings, Work::default()))
     }
 
-    fn execute(&self, cx: &mut divvy::dispatch::Execution<'_>) -> divvy::Result<()> {
+    fn execute(&self, cx: &mut divvy::kernel::Execution<'_>) -> divvy::Result<()> {
         cx.launch(&Blocks(self.0.clone(), self.1.clone()))
     }
 }

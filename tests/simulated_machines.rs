@@ -4,9 +4,9 @@
 mod random_machine;
 
 use divvy::Error;
-use divvy::device::SimulatedMachine;
-use divvy::dispatch::replay::{Options, Outcome, Residency, Row, Score, fleet, replay};
 use divvy::kernels::catalog;
+use divvy::sim::SimulatedMachine;
+use divvy::sim::{DataLocation, Options, Outcome, Row, Score, fleet, simulate};
 use proptest::prelude::*;
 use random_machine::{random_file, random_machine};
 use serde_json::{Value, json};
@@ -31,14 +31,13 @@ fn load(path: &Path) -> SimulatedMachine {
 }
 
 fn run(machine: &SimulatedMachine, options: &Options) -> divvy::Result<Outcome> {
-    replay(machine, &catalog::outline, options, || {})
+    simulate(machine, &catalog::outline, options, || {})
 }
 
 fn few_calls(calls: usize) -> Options {
-    Options {
-        calls,
-        ..Options::default()
-    }
+    let mut options = Options::default();
+    options.calls = calls;
+    options
 }
 
 fn auto(rows: &[Row]) -> &Score {
@@ -131,10 +130,8 @@ fn every_shipped_machine_says_where_its_figures_come_from_and_is_noisy() {
 fn the_same_seed_gives_the_same_replay_and_another_seed_another() {
     let machine = random_machine(5);
     let text = |seed| {
-        let options = Options {
-            seed,
-            ..few_calls(30)
-        };
+        let mut options = few_calls(30);
+        options.seed = seed;
         serde_json::to_string(&run(&machine, &options).expect("it runs")).expect("JSON")
     };
     assert_eq!(text(1), text(1));
@@ -153,11 +150,9 @@ fn a_machine_of_nothing_but_the_basic_fields_is_replayed() -> divvy::Result<()> 
     assert_sound(&outcome);
     assert_eq!(outcome.cases.len(), 2, "its one size, both residencies");
     assert_eq!(outcome.recovery.len(), 0);
-    let one = Options {
-        sizes: vec![64, 4096],
-        residencies: vec![Residency::Device],
-        ..few_calls(5)
-    };
+    let mut one = few_calls(5);
+    one.sizes = vec![64, 4096];
+    one.residencies = vec![DataLocation::Device];
     let outcome = run(&machine, &one)?;
     assert_eq!(
         outcome.cases.iter().map(|case| case.n).collect::<Vec<_>>(),
@@ -248,10 +243,8 @@ fn what_a_device_cannot_hold_is_not_asked_of_it() -> divvy::Result<()> {
 #[test]
 fn sizes_that_no_array_can_have_are_refused() {
     let machine = random_machine(1);
-    let options = Options {
-        sizes: vec![usize::MAX / 2],
-        ..few_calls(1)
-    };
+    let mut options = few_calls(1);
+    options.sizes = vec![usize::MAX / 2];
     assert!(matches!(
         run(&machine, &options),
         Err(Error::TooLarge { .. })
@@ -444,7 +437,7 @@ fn table_of_random_machines() -> divvy::Result<()> {
 
 fn line(name: &str, devices: usize, score: &Score, outcome: &Outcome) {
     let worst = outcome.cases.iter().max_by(|a, b| {
-        let of = |case: &divvy::dispatch::replay::Case| auto(&case.rows).worst_warm.unwrap_or(0.0);
+        let of = |case: &divvy::sim::Case| auto(&case.rows).worst_warm.unwrap_or(0.0);
         of(a).total_cmp(&of(b))
     });
     let recovery: Vec<String> = outcome

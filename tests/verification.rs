@@ -2,8 +2,8 @@
 
 mod support;
 
+use divvy::Mismatch;
 use divvy::device::FaultPoint;
-use divvy::dispatch::Mismatch;
 use divvy::kernel::{Tolerance, WgslArgs};
 use divvy::kernels::catalog::{CATALOG, Entry, Size};
 use divvy::prelude::*;

@@ -1,8 +1,8 @@
 //! Any text is refused as a machine, or calls can be placed on that machine and take finite times.
 #![no_main]
 
-use divvy::device::SimulatedMachine;
-use divvy::dispatch::replay::{Options, Residency, replay};
+use divvy::sim::SimulatedMachine;
+use divvy::sim::{Options, DataLocation, simulate};
 use divvy::kernels::catalog;
 use libfuzzer_sys::fuzz_target;
 
@@ -15,13 +15,11 @@ fuzz_target!(|text: &str| {
     if machine.devices.len() > 2 || machine.kernels.len() > 2 {
         return;
     }
-    let options = Options {
-        calls: 3,
-        sizes: vec![1000, 1 << 20],
-        residencies: vec![Residency::Host, Residency::Device],
-        ..Options::default()
-    };
-    if let Ok(outcome) = replay(&machine, &catalog::outline, &options, || {}) {
+    let mut options = Options::default();
+    options.calls = 3;
+    options.sizes = vec![1000, 1 << 20];
+    options.residencies = vec![DataLocation::Host, DataLocation::Device];
+    if let Ok(outcome) = simulate(&machine, &catalog::outline, &options, || {}) {
         for row in outcome.rows {
             assert!(
                 row.score.seconds().is_finite() && row.score.seconds() >= 0.0,

@@ -3,7 +3,9 @@
 //! A view owns nothing and moves nothing. It holds the caller's borrow, so that kernels which take views keep the rule
 //! that what is written cannot be read by another argument.
 
-use super::{Array, Element, Handle};
+use super::handle::Handle;
+use super::typed::Array;
+use crate::element::Element;
 use crate::error::{Error, Result};
 
 /// A row-major matrix that an array is read as.

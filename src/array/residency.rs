@@ -35,6 +35,7 @@ const EXTENT_GRAIN: usize = 64;
 
 /// Bytes that crossed between the host and devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct Moved {
     /// From the host to devices.
     pub to_device: u64,

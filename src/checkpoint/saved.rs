@@ -27,6 +27,7 @@ pub struct SavedCheckpoint {
 
 /// An array in a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SavedArray<'a> {
     /// Its name.
     pub name: &'a str,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// The devices that calls may be placed on. At most one of them is the CPU.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Machine {
     /// In any order; each [`DeviceId`] at most once.
     pub devices: Vec<DeviceModel>,
@@ -36,6 +37,7 @@ impl Machine {
 
 /// How many times longer each of two devices takes while the other computes too.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CoRun {
     /// The pair.
     pub devices: [DeviceId; 2],
@@ -45,8 +47,20 @@ pub struct CoRun {
     pub memory: [f64; 2],
 }
 
+impl CoRun {
+    /// Two devices that do not slow each other down.
+    pub fn new(devices: [DeviceId; 2]) -> Self {
+        Self {
+            devices,
+            compute: [1.0; 2],
+            memory: [1.0; 2],
+        }
+    }
+}
+
 /// What limits the speed of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Bound {
     /// Arithmetic.
     Compute,
@@ -56,6 +70,7 @@ pub enum Bound {
 
 /// What is known of one device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DeviceModel {
     /// Its name within the runtime.
     pub id: DeviceId,
@@ -77,6 +92,20 @@ pub struct DeviceModel {
 }
 
 impl DeviceModel {
+    /// A device that nothing limits and that bytes reach in no time; what else is known of it goes into the fields.
+    pub fn new(id: DeviceId, kind: DeviceKind, name: String, engines: Vec<Engine>) -> Self {
+        Self {
+            id,
+            kind,
+            name,
+            engines,
+            queued_seconds: 0.0,
+            upload: None,
+            download: None,
+            limits: Limits::default(),
+        }
+    }
+
     /// A GPU of which nothing is measured: figures so low that nobody chooses it of their own accord.
     pub(crate) fn unmeasured(id: DeviceId, kind: DeviceKind, name: String) -> Self {
         let link = Link::from_rate(1.0, 1e6);
@@ -115,6 +144,7 @@ impl DeviceModel {
 
 /// One way in which a device runs a kernel, and how fast it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Engine {
     /// CPU threads that compute; 1 on a GPU.
     pub threads: usize,
@@ -128,6 +158,21 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// An engine with that many threads, seconds to launch, f32 operations per second and bytes per second.
+    pub fn new(
+        threads: usize,
+        launch_seconds: f64,
+        flops_per_second: f64,
+        bandwidth: Curve,
+    ) -> Self {
+        Self {
+            threads,
+            launch_seconds,
+            flops_per_second,
+            bandwidth,
+        }
+    }
+
     /// One of which nothing is measured.
     fn guessed(threads: usize, launch_seconds: f64, flops: f64, bytes_per_second: f64) -> Self {
         Self {
@@ -253,6 +298,7 @@ impl TryFrom<Vec<[f64; 2]>> for Link {
 
 /// What a device can hold. `None` where it is unknown or unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Limits {
     /// The largest range of an array that one dispatch can see.
     pub max_binding_bytes: Option<u64>,

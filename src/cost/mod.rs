@@ -2,29 +2,19 @@
 //!
 //! The figures of a machine ([`Machine`]), how they are measured ([`Runtime::calibrate`](crate::Runtime::calibrate)) and
 //! kept ([`profile`]), how seconds follow from them ([`prior`]), and what runs teach on top of that ([`learned`]). It
-//! decides nothing: that is the planner's, in [`dispatch`](crate::dispatch).
+//! decides nothing: that is the planner's, in [`plan`](mod@crate::plan).
 
+mod bounds;
 mod calibrate;
 pub mod learned;
 pub mod machine;
 pub mod prior;
 pub mod profile;
-mod simulated;
 mod survey;
 
 pub use calibrate::Thoroughness;
 pub use machine::{Bound, CoRun, Curve, DeviceModel, Engine, Limits, Link, LinkLine, Machine};
 pub use prior::Prediction;
-pub use simulated::calibrate_simulated;
 pub use survey::{Calibration, Step};
 
 pub(crate) use survey::Survey;
-
-use std::ops::RangeInclusive;
-
-/// Seconds that something fixed may take.
-const SECONDS: RangeInclusive<f64> = 0.0..=1e3;
-/// Operations or bytes per second.
-const RATE: RangeInclusive<f64> = 1.0..=1e18;
-/// Bytes of anything that is measured.
-const BYTES: RangeInclusive<f64> = 1.0..=1e18;

@@ -35,6 +35,7 @@ pub fn bound(engine: &Engine, demand: &Demand) -> Bound {
 
 /// What the seconds of a part are made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
 pub struct Prediction {
     /// Until the device is done with earlier work.
     pub wait: f64,

@@ -5,11 +5,11 @@
 //! so often and in the end; the thread that calls kernels never touches the file after the first call.
 
 use super::calibrate::{self, Bench, Task, Thoroughness};
-use super::learned::{DeviceSet, Learner, Record};
+use super::learned::{Learner, Record};
 use super::machine::{CoRun, DeviceModel, Machine};
 use super::profile::{Circumstances, DeviceKey, Keyed, Location, Profile, agree};
 use crate::device::gpu::Gpu;
-use crate::device::{DeviceId, Devices, ManagedGpu};
+use crate::device::{DeviceId, DeviceSet, Devices, ManagedGpu};
 use crate::error::Result;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -25,6 +25,7 @@ const LEAST_KEPT: u64 = 64 << 20;
 
 /// A step of a calibration.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Step {
     /// What is measured next.
     pub doing: String,
@@ -36,6 +37,7 @@ pub struct Step {
 
 /// What [`Runtime::calibrate`](crate::Runtime::calibrate) found.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Calibration {
     /// The machine, with guesses for devices that could not be measured.
     pub machine: Arc<Machine>,

@@ -11,6 +11,7 @@ use std::str::FromStr;
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 #[serde(into = "String", try_from = "String")]
+#[non_exhaustive]
 pub enum DeviceId {
     /// The CPU and the host's memory.
     Cpu,

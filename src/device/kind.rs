@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What sort of device it is, which decides whether it may share work with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum DeviceKind {
     /// The CPU and its rayon pool.
     Cpu,

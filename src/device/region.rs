@@ -6,8 +6,8 @@
 //! nothing. Helpers that are done stand by for a moment, since the next region often follows at once, and then it need
 //! not wake anybody.
 
-use super::cpu::discard;
 use crate::error::{Error, Result};
+use crate::panics::discard;
 use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};

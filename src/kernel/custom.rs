@@ -8,15 +8,18 @@ mod args;
 mod bound;
 mod definition;
 mod fold;
+mod part_items;
 mod pass;
+mod uniform;
 
-pub use args::{Fold, PartItems, WgslArgs};
+pub use args::WgslArgs;
 pub use bound::BoundWgsl;
+pub use part_items::PartItems;
 
 use super::Call;
 use crate::array::{Array, Element};
 use crate::error::Result;
-use crate::kernel::Tolerance;
+use crate::kernel::{Fold, Tolerance};
 use definition::{Definition, Description, GroupItems, Use};
 use std::sync::Arc;
 

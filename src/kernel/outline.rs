@@ -7,6 +7,7 @@ use std::ops::Range;
 
 /// The items of a pass, the arrays they touch, and what they cost.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Outline {
     /// How many items there are: the length of the outermost axis.
     pub items: usize,
@@ -108,6 +109,7 @@ impl Outline {
 
 /// One array of a pass: which elements belong to which items, and what happens to them.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Binding {
     /// The array.
     pub array: Handle,
@@ -153,6 +155,7 @@ impl Binding {
 
 /// Which elements of an array belong to a range of items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Role {
     /// Every `den` items own the next `num` elements: item `i` has `num * i / den ..`. `Role::ITEM` is one each.
     Items {
@@ -225,7 +228,7 @@ impl Role {
     /// The elements that `items` of `all_items` stand for in an array of `len` elements.
     pub fn elements(&self, items: &Range<usize>, all_items: usize, len: usize) -> Range<usize> {
         let range = match *self {
-            Self::Items { num, den } => super::scaled(items, num, den),
+            Self::Items { num, den } => scaled(items, num, den),
             Self::Halo { width, halo } => {
                 let lo = items.start.saturating_sub(halo);
                 let hi = (items.end + halo).min(all_items);
@@ -239,6 +242,7 @@ impl Role {
 
 /// What a pass does with an array's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Access {
     /// Only reads them.
     Read,
@@ -262,6 +266,7 @@ impl Access {
 
 /// What items cost in the abstract, whichever device computes them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Work {
     /// Floating-point (or, for integer kernels, integer) operations.
     pub flops: f64,
@@ -272,6 +277,24 @@ pub struct Work {
 }
 
 impl Work {
+    /// The same with so many operations.
+    pub fn with_flops(self, flops: f64) -> Self {
+        Self { flops, ..self }
+    }
+
+    /// The same with so many bytes read.
+    pub fn with_bytes_read(self, bytes_read: f64) -> Self {
+        Self { bytes_read, ..self }
+    }
+
+    /// The same with so many bytes written.
+    pub fn with_bytes_written(self, bytes_written: f64) -> Self {
+        Self {
+            bytes_written,
+            ..self
+        }
+    }
+
     /// Bytes read and written.
     pub fn bytes(&self) -> f64 {
         self.bytes_read + self.bytes_written
@@ -285,4 +308,15 @@ impl Work {
             bytes_written: self.bytes_written * fraction,
         }
     }
+}
+
+/// The elements of an array that a range of items stands for, when `num` elements belong to every `den` items. Items
+/// at the end that are fewer than `den` own `num` all the same.
+fn scaled(items: &Range<usize>, num: usize, den: usize) -> Range<usize> {
+    if den == 1 {
+        // Nearly always, and a division takes longer than all the rest.
+        return items.start * num..items.end * num;
+    }
+    let den = den.max(1);
+    items.start / den * num..items.end.div_ceil(den) * num
 }

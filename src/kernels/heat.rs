@@ -15,6 +15,7 @@ use std::sync::LazyLock;
 
 /// What happens at the border of a grid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Border {
     /// No heat flows through the border: beyond it the grid is as warm as at it. The sum of all cells is kept.
     #[default]

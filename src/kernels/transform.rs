@@ -17,6 +17,7 @@ use std::sync::LazyLock;
 /// NaN gives NaN everywhere, and the functions have the values of IEEE 754 at zeros and infinities. Arguments and
 /// results that are subnormal may be flushed to 0 by a GPU. How exact the rest is: [`Unary::max_ulps`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Unary {
     /// -x.
     Neg,

@@ -15,6 +15,7 @@ use std::sync::LazyLock;
 
 /// What [`zip()`] does to each pair of elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Binary {
     /// a + b; integers wrap.
     Add,

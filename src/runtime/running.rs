@@ -2,15 +2,17 @@
 
 use super::{Runtime, Unusable};
 use crate::array::Moved;
-use crate::cost::learned::{DeviceSet, KernelKey};
+use crate::cost::learned::KernelKey;
 use crate::device::DeviceId;
+use crate::device::DeviceSet;
 use crate::device::gpu::Gpu;
-use crate::dispatch::{
-    Execution, Lesson, PartReport, PartTiming, Plan, PlannedPart, Recording, Report, Run,
-    Situation, teach, warm_up,
-};
 use crate::error::{Error, Result};
-use crate::kernel::{Call, Kernel, Outline, Shared, identity};
+use crate::execute::{
+    Executor, Lesson, PartReport, PartTiming, Report, Run, Verify, teach, warm_up,
+};
+use crate::kernel::{Call, Execution, Kernel, Outline, Shared, identity};
+use crate::plan::{Plan, PlannedPart, Situation};
+use crate::recovery::Recording;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Instant;
@@ -142,21 +144,22 @@ impl Runtime {
         let on_cpu = |part: &&PlannedPart| part.device == DeviceId::Cpu;
         let parts = plan.parts.iter().filter(on_cpu);
         let _busy = self.inner.work.begin(parts.map(|p| p.predicted.compute));
-        let mut execution = Execution::new(&self.inner.devices, plan)
-            .recorded(recording)
-            .verified(self.inner.draw.as_ref());
-        let outcome = kernel.execute(&mut execution);
-        let outcome = outcome.and_then(|value| execution.secure_what_was_made().map(|()| value));
+        let sampler = self.inner.sampler.as_ref();
+        let mut executor = Executor::new(&self.inner.devices, plan)
+            .recorded(recording.map(Recording::uses))
+            .verified(sampler.map(|sampler| sampler as &dyn Verify));
+        let outcome = kernel.execute(&mut Execution::through(&mut executor));
+        let outcome = outcome.and_then(|value| executor.secure_what_was_made().map(|()| value));
         match outcome {
             Ok(value) => Ok(Done {
                 value,
-                moved: execution.moved(),
-                verified: execution.parts_verified(),
-                timings: execution.finish(identity),
+                moved: executor.moved(),
+                verified: executor.parts_verified(),
+                timings: executor.finish(identity),
             }),
             Err(error) => Err(Failed {
                 error,
-                has_begun: execution.has_begun(),
+                has_begun: executor.has_begun(),
             }),
         }
     }
@@ -222,7 +225,7 @@ impl Runtime {
         let parts = plan.parts.iter();
         parts
             .filter_map(|part| {
-                let slot = self.inner.devices.slot(part.device.gpu()?).ok()?;
+                let slot = self.inner.devices.managed_gpu(part.device.gpu()?).ok()?;
                 Some((part.device, slot.latest()))
             })
             .collect()

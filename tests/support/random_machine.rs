@@ -1,8 +1,8 @@
 //! Machines that nobody has: files for the simulator with any number of devices, odd tables and changes over time.
 
-use divvy::device::SimulatedMachine;
 use divvy::kernel::Work;
 use divvy::kernels::catalog::{self, CATALOG, Size};
+use divvy::sim::SimulatedMachine;
 use serde_json::{Map, Value, json};
 
 /// The machine of a seed, always the same.

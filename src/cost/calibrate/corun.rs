@@ -4,17 +4,15 @@
 //! counts. What both need slows them down: cores, if one is a software adapter, memory channels, power.
 
 use super::cpu::CpuBench;
+use super::effort::{Effort, KI, MI, Thoroughness};
 use super::gpu::GpuBench;
-use super::{Effort, KI, MI, Thoroughness, now, quantile, rounded, seconds_since};
+use super::sampling::{WorkUnit, now, quantile, rounded, seconds_since};
 use crate::cost::machine::{Bound, CoRun};
 use crate::device::cpu::Cpu;
 use crate::device::gpu::Gpu;
 use crate::device::{DeviceId, DeviceKind};
 use crate::error::Result;
 use std::sync::{Arc, Barrier};
-
-/// Work of a device that is done again and again.
-pub(super) type Unit<'a> = Box<dyn FnMut() -> Result<()> + Send + 'a>;
 
 /// How often measuring a pair says what comes next.
 pub(in crate::cost) const PAIR_STEPS: usize = 2;
@@ -35,7 +33,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Work that takes about so long.
-    fn unit(self, bound: Bound, seconds: f64) -> Result<Unit<'a>> {
+    fn unit(self, bound: Bound, seconds: f64) -> Result<WorkUnit<'a>> {
         // Memory is what lies behind the caches: little suffices for a software adapter, which is slow.
         let kind = match self {
             Self::Cpu(_) => DeviceKind::Cpu,

@@ -1,7 +1,8 @@
 //! The CPU under measurement: arithmetic, memory, and what entering the pool costs.
 
-use super::corun::Unit;
-use super::{Effort, LEAST_SHARE, Rates, TRAFFIC, now, seconds_since, time};
+use super::effort::{Effort, Thoroughness};
+use super::model::Rates;
+use super::sampling::{LEAST_SHARE, TRAFFIC, WorkUnit, now, seconds_since, time};
 use crate::array::Array;
 use crate::device::cpu::Cpu;
 use crate::error::Result;
@@ -17,7 +18,7 @@ pub(in crate::cost) fn is_undisturbed(cpu: &Cpu) -> Result<bool> {
     const SECONDS: f64 = 6e-3;
     const LEAST_SHARE_OF_CORES: f64 = 0.8;
     let threads = cpu.threads();
-    let bench = CpuBench::new(cpu, Effort::of_cpu(super::Thoroughness::First));
+    let bench = CpuBench::new(cpu, Effort::of_cpu(Thoroughness::First));
     let rounds = bench.rounds_for(SECONDS / PIECES as f64)?;
     let before = cpu_seconds();
     let wall = bench.chains(threads * PIECES, threads, rounds)?;
@@ -195,7 +196,7 @@ impl<'a> CpuBench<'a> {
     }
 
     /// Arithmetic on all threads that takes about so long.
-    pub(super) fn arithmetic(self, seconds: f64) -> Result<Unit<'a>> {
+    pub(super) fn arithmetic(self, seconds: f64) -> Result<WorkUnit<'a>> {
         let rounds = self.rounds_for(seconds / PIECES as f64)?;
         Ok(Box::new(move || {
             self.chains(self.threads * PIECES, self.threads, rounds)
@@ -204,7 +205,7 @@ impl<'a> CpuBench<'a> {
     }
 
     /// Passes of all threads over the largest footprint, that take about so long.
-    pub(super) fn memory(self, seconds: f64) -> Result<Unit<'a>> {
+    pub(super) fn memory(self, seconds: f64) -> Result<WorkUnit<'a>> {
         const MOST: f64 = 100.0;
         let (mut x, mut y, _) = arrays(self.effort.footprints)?;
         let mut pass = move |passes: usize| -> Result<f64> {

@@ -1,7 +1,8 @@
 //! A GPU under measurement: launches, memory, arithmetic, and transfers along the real staging path.
 
-use super::corun::Unit;
-use super::{Effort, LEAST_SHARE, Rates, TRAFFIC, link, time};
+use super::effort::Effort;
+use super::model::{Rates, link};
+use super::sampling::{LEAST_SHARE, TRAFFIC, WorkUnit, time};
 use crate::array::{Array, DeviceView};
 use crate::cost::machine::Link;
 use crate::device::gpu::Gpu;
@@ -138,7 +139,7 @@ impl<'a> GpuBench<'a> {
     }
 
     /// Arithmetic that takes about so long.
-    pub(super) fn arithmetic(self, seconds: f64) -> Result<Unit<'a>> {
+    pub(super) fn arithmetic(self, seconds: f64) -> Result<WorkUnit<'a>> {
         const MOST: f64 = 100.0;
         let launch = self.run(1, 0, 0)?;
         // Of at least half that time, if the adapter computes that much at all: the last step may be four times too long.
@@ -148,7 +149,7 @@ impl<'a> GpuBench<'a> {
     }
 
     /// Passes over the largest footprint, that take about so long.
-    pub(super) fn memory(self, seconds: f64) -> Result<Unit<'a>> {
+    pub(super) fn memory(self, seconds: f64) -> Result<WorkUnit<'a>> {
         const MOST: f64 = 1000.0;
         let items = self.outline.items;
         let times = (seconds / self.run(1, items, 0)?).clamp(1.0, MOST) as usize;

@@ -2,8 +2,8 @@
 
 use super::class::{Summary, class_of};
 use super::process::{self, Estimate};
-use super::{Arm, DeviceSet};
-use crate::device::DeviceId;
+use super::variant::Arm;
+use crate::device::{DeviceId, DeviceSet};
 use smallvec::SmallVec;
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ use super::class::{RING, Summary};
 
 /// What is believed of a log factor.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Estimate {
     /// The most likely log factor: predicted seconds are `exp` of it times the prior's.
     pub log_factor: f64,

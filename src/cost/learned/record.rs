@@ -1,12 +1,13 @@
 //! What was learned, as plain data that can be kept.
 
-use super::Arm;
-use crate::array::ElementType;
+use super::variant::Arm;
 use crate::device::DeviceId;
+use crate::element::ElementType;
 use serde::{Deserialize, Serialize};
 
 /// What was learned of one arm of one kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Record {
     /// The kernel's name.
     pub kernel: String,
@@ -28,6 +29,7 @@ pub struct Record {
 
 /// What was measured of sizes within half an octave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ClassRecord {
     /// log2 of the sum of operations, bytes and items, the mean of those measured.
     pub size: f64,

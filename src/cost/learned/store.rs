@@ -2,8 +2,9 @@
 
 use super::class::{Class, class_of};
 use super::experience::{ArmPicture, Experience, Picture, Shares, Split, visits_near};
-use super::{Arm, ClassRecord, KernelKey, Record, Sample};
-use crate::array::ElementType;
+use super::record::{ClassRecord, Record};
+use super::variant::{Arm, KernelKey, Sample};
+use crate::element::ElementType;
 use crate::hash::fnv1a;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -28,6 +29,7 @@ pub struct Learner {
 
 /// What may be spent on finding out whether other ways are faster.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Allowance {
     /// Seconds that it may take.
     pub seconds: f64,
@@ -358,9 +360,9 @@ impl Kernel {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Circumstances, DeviceSet};
+    use super::super::Circumstances;
     use super::*;
-    use crate::device::DeviceId;
+    use crate::device::{DeviceId, DeviceSet};
 
     const CPU: Arm = Arm {
         device: DeviceId::Cpu,

@@ -4,8 +4,9 @@
 //! writes under a lock on a file beside it, so that nothing is lost that another process wrote meanwhile. The lock is the
 //! operating system's and ends with the process that holds it; who cannot get it in time goes on without.
 
-use super::{Keyed, Parsed, Profile, ProfileProblem, SCHEMA, parse};
-use crate::error::{Error, Result};
+use super::contents::{Keyed, Profile};
+use super::text::{Parsed, parse};
+use crate::error::{Error, ProfileProblem, Result};
 use crate::files::{self, io_error};
 use std::fs::{self, TryLockError};
 use std::io::{self, Read, Write};
@@ -19,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the profile is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Location {
     /// Nowhere.
     Off,
@@ -30,6 +32,7 @@ pub enum Location {
 
 /// What was removed from a profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct Cleared {
     /// How many devices.
     pub devices: usize,
@@ -176,7 +179,7 @@ impl Location {
     /// the user named and that may be something else altogether.
     fn may_replace(&self, problem: &ProfileProblem) -> bool {
         match problem {
-            ProfileProblem::Schema { found } => *found < SCHEMA,
+            ProfileProblem::Schema { found, expected } => found < expected,
             ProfileProblem::Version { .. } => true,
             ProfileProblem::Shape(_) => matches!(self, Self::DataDir(_)),
         }

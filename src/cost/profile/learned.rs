@@ -1,9 +1,9 @@
 //! What was learned of kernels, as the file keeps it: the measurements of every way to run them, the losing ones too.
 
-use super::{Keyed, Profile, label_of};
-use crate::array::ElementType;
+use super::contents::{Keyed, Profile, label_of};
 use crate::cost::learned::{ClassRecord, Record};
 use crate::device::DeviceId;
+use crate::element::ElementType;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// More entries than this are not kept: the oldest of those with the fewest samples go.
@@ -22,6 +22,7 @@ const IMPLEMENTATIONS: usize = 4;
 
 /// What was learned of one way to run a kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LearnedEntry {
     /// The kernel's name.
     pub kernel: String,
@@ -121,7 +122,7 @@ impl LearnedEntry {
             && self.threads > 0
             && !sizes.is_empty()
             && sizes.len() <= MOST_SIZES
-            && self.beside.len() <= super::MOST_DEVICES
+            && self.beside.len() <= super::contents::MOST_DEVICES
             && sizes.iter().all(|size| size.recent.len() <= MOST_RECENT)
             && sizes.is_sorted_by(|a, b| a.size < b.size)
     }

@@ -1,9 +1,12 @@
 //! What must hold of profiles and their file.
 
+use super::contents::{DeviceEntry, DeviceKey, seconds_since_1970};
 use super::*;
-use crate::array::ElementType;
+use crate::cost::calibrate::Thoroughness;
 use crate::cost::learned::{ClassRecord, Record};
-use crate::cost::machine::{Curve, Limits};
+use crate::cost::machine::{CoRun, Curve, DeviceModel, Engine, Limits, Link};
+use crate::device::{DeviceId, DeviceKind};
+use crate::element::ElementType;
 use proptest::prelude::*;
 use std::fs;
 

@@ -1,35 +1,17 @@
 //! A profile as text, and back: only what can be true comes in.
 
-use super::{CoRunEntry, DeviceEntry, LearnedEntry, MOST_DEVICES, Profile, SCHEMA, label_of};
+use super::contents::{CoRunEntry, DeviceEntry, MOST_DEVICES, Profile, SCHEMA, label_of};
+use super::learned::LearnedEntry;
+use crate::error::ProfileProblem;
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::marker::PhantomData;
 
-/// Why a text is not a profile that can be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProfileProblem {
-    /// It is no JSON, or not of this shape.
-    #[error("it is not a profile: {0}")]
-    Shape(#[from] serde_json::Error),
-    /// It was written by a version that has another layout.
-    #[error("it has the schema version {found}, this version of Divvy uses {SCHEMA}")]
-    Schema {
-        /// The version it has.
-        found: u32,
-    },
-    /// It was measured by another version.
-    #[error("it was measured by Divvy {found}, this is {}", env!("CARGO_PKG_VERSION"))]
-    Version {
-        /// The version that measured it.
-        found: String,
-    },
-}
-
 /// What a text holds.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Parsed {
     /// What of it can be used.
     pub profile: Profile,
@@ -58,7 +40,10 @@ pub fn parse(text: &str) -> Result<Parsed, ProfileProblem> {
 
 fn check_versions(schema: u32, divvy: &str) -> Result<(), ProfileProblem> {
     if schema != SCHEMA {
-        return Err(ProfileProblem::Schema { found: schema });
+        return Err(ProfileProblem::Schema {
+            found: schema,
+            expected: SCHEMA,
+        });
     }
     if divvy != env!("CARGO_PKG_VERSION") {
         let found = divvy.to_owned();

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// What a fault hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FaultPoint {
     /// An allocation of a buffer fails, as if the GPU were full.
     Allocation,

@@ -10,6 +10,7 @@ pub(crate) struct GpuId(pub(crate) u64);
 
 /// What an adapter says of itself.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct GpuInfo {
     /// The adapter's name.
     pub name: String,
@@ -48,6 +49,7 @@ impl GpuInfo {
 
 /// What an adapter can bind, allocate and dispatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GpuLimits {
     /// The largest window of a buffer that a dispatch can see, in bytes.
     pub max_binding_bytes: u64,

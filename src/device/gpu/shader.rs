@@ -20,6 +20,7 @@ pub struct Shader {
 
 /// A resource that an entry point uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BindingKind {
     /// A uniform block.
     Uniform {
@@ -68,7 +69,7 @@ impl Shader {
     pub(crate) fn typed(
         label: &'static str,
         source: &'static str,
-        ty: crate::array::ElementType,
+        ty: crate::element::ElementType,
     ) -> Self {
         let line = format!("alias T = {ty};");
         Self::builtin(label, source.replacen("alias T = f32;", &line, 1))
@@ -225,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_typed_shader_differs_in_its_alias_only() {
-        let ty = crate::array::ElementType::U32;
+        let ty = crate::element::ElementType::U32;
         let shader = Shader::typed("test", "alias T = f32;\nvar<private> x: T;", ty);
         assert_eq!(shader.source(), "alias T = u32;\nvar<private> x: T;");
     }

@@ -2,65 +2,16 @@
 //!
 //! Nothing here panics on a wrong name or type: the closure gets an error that it hands on with `?`.
 
-use super::bound::UniformValue;
 use super::definition::Definition;
-use crate::array::{Element, ElementType};
+use super::part_items::PartItems;
+use super::uniform::UniformValue;
+use crate::element::Element;
 use crate::error::{Error, Result};
 use bytemuck::Pod;
 use std::cell::Cell;
 
 /// A user's CPU implementation.
 pub(super) type Closure = dyn Fn(PartItems, &WgslArgs<'_>) -> Result<()> + Send + Sync;
-
-/// How the copies of a partial result become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fold {
-    /// They are added; integers wrap around. Each copy starts as 0.
-    Add,
-    /// The least. Each copy starts as the greatest value of the type, infinity for f32.
-    Min,
-    /// The greatest. Each copy starts as the least value of the type, minus infinity for f32.
-    Max,
-}
-
-impl Fold {
-    /// The fold of two values, of which that of floats is the earlier one where neither is less or greater.
-    pub(crate) fn combine<T: PartialOrd>(self, a: T, b: T, add: impl Fn(T, T) -> T) -> T {
-        match self {
-            Self::Add => add(a, b),
-            Self::Min if b < a => b,
-            Self::Max if b > a => b,
-            Self::Min | Self::Max => a,
-        }
-    }
-
-    /// The bits of the value that changes nothing.
-    pub(super) fn identity(self, ty: ElementType) -> u32 {
-        match (self, ty) {
-            (Self::Add, _) => 0,
-            (Self::Min, ElementType::F32) => f32::INFINITY.to_bits(),
-            (Self::Min, ElementType::U32) => u32::MAX,
-            (Self::Min, ElementType::I32) => i32::MAX as u32,
-            (Self::Max, ElementType::F32) => f32::NEG_INFINITY.to_bits(),
-            (Self::Max, ElementType::U32) => u32::MIN,
-            (Self::Max, ElementType::I32) => i32::MIN as u32,
-        }
-    }
-}
-
-/// Which items one call of a CPU closure computes: what the part uniform tells a shader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PartItems {
-    /// The index, among all items of the call, of the first one to compute.
-    pub first: usize,
-    /// How many to compute.
-    pub len: usize,
-    /// How many items the call has in all.
-    pub total: usize,
-    /// How many items precede the first one in every `input_halo` slice: the first own item is at this index.
-    /// At least the smaller of `first` and the halo asked for; it may be more.
-    pub lead: usize,
-}
 
 /// The arrays and uniforms of one call of a CPU closure, by their names in the WGSL source.
 ///

@@ -5,10 +5,10 @@
 use super::definition::{ArrayBinding, Definition, Use};
 use super::fold::{Copies, FoldPass};
 use super::pass::ItemsPass;
+use super::uniform::UniformValue;
 use crate::array::{Array, Element, ElementType, Handle};
-use crate::dispatch::Execution;
 use crate::error::{Error, Result};
-use crate::kernel::{Binding, Call, Kernel, Outline, Role, Work};
+use crate::kernel::{Binding, Call, Execution, Kernel, Outline, Role, Work};
 use bytemuck::Pod;
 use std::any::TypeId;
 use std::sync::Arc;
@@ -24,16 +24,6 @@ pub struct BoundWgsl {
     uniforms: Vec<Option<UniformValue>>,
     items: Option<usize>,
     mistake: Option<Mistake>,
-}
-
-/// The bytes of a uniform.
-#[derive(Clone)]
-pub(super) struct UniformValue(Arc<[u8]>);
-
-impl UniformValue {
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 /// What was wrong with a binding.

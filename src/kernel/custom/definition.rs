@@ -1,12 +1,13 @@
 //! A user's kernel after building: every binding of the source with its role, checked against what the shader does.
 
-use super::args::{Closure, Fold, PartItems};
-use crate::array::ElementType;
+use super::args::Closure;
+use super::part_items::PartItems;
+use crate::element::ElementType;
 use crate::error::{Error, Result};
 use crate::hash::mixed;
 use crate::kernel::Shader;
-use crate::kernel::Tolerance;
 use crate::kernel::wgsl::{self, ArrayType, Kind, Layout, Reflection, Variable};
+use crate::kernel::{Fold, Tolerance};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 

@@ -4,11 +4,10 @@
 //! Parts consist of whole blocks. Where the order of folding matters, every block is accumulated on its own, and the
 //! result is the same however the items were split; elsewhere a part uses the copy of its first block only.
 
-use super::args::Fold;
 use crate::array::{Array, Element, ElementType, Handle};
 use crate::error::Result;
 use crate::kernel::Shader;
-use crate::kernel::{Binding, CpuPart, GpuPart, Outline, Pass, Role, Tolerance, Work};
+use crate::kernel::{Binding, CpuPart, Fold, GpuPart, Outline, Pass, Role, Tolerance, Work};
 use bytemuck::{Pod, Zeroable};
 use std::ops::Range;
 use std::sync::LazyLock;

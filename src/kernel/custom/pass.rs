@@ -1,9 +1,10 @@
 //! The pass that runs a user's code: for a range of items on the CPU, the closure; on a GPU, the shader.
 
-use super::args::{PartItems, Slot, WgslArgs};
-use super::bound::UniformValue;
+use super::args::{Slot, WgslArgs};
 use super::definition::{ArrayBinding, Definition, Use};
 use super::fold::Copies;
+use super::part_items::PartItems;
+use super::uniform::UniformValue;
 use crate::array::ElementType;
 use crate::error::{Error, Result};
 use crate::kernel::{Binding, CpuPart, GpuArg, GpuPart, Outline, Pass, Tolerance};

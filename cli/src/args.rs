@@ -1,0 +1,217 @@
+//! Arguments that several subcommands share, as validated values.
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use divvy::array::ElementType;
+use divvy::device::DeviceKind;
+use divvy::kernels::catalog::{self, CATALOG, Case, Entry, Size};
+use divvy::{DeviceId, Error, Placement, Runtime};
+
+/// A kernel on random input, and where it runs.
+#[derive(clap::Args)]
+pub struct Job {
+    /// The kernel
+    #[arg(value_parser = kernel())]
+    pub kernel: &'static Entry,
+
+    /// Its size: items, bodies for all-pairs kernels, the side for matrices and grids; 65536, 64Ki, 1M and 2^20 are
+    /// understood. Without it, a size that benchmarks use
+    #[arg(long, value_parser = size)]
+    n: Option<usize>,
+
+    /// The element type; without it, the kernel's first
+    #[arg(long, value_parser = dtype())]
+    dtype: Option<ElementType>,
+
+    /// Where it runs: auto, cpu, gpu (the first), gpu:1, split:0.25 (that share on the first GPU, the rest on the CPU)
+    /// or split:gpu0=0.5,gpu1=0.3,cpu=0.2
+    #[arg(long, default_value = "auto", value_name = "WHERE")]
+    pub placement: Placement,
+
+    /// Where its arrays are
+    #[arg(long, value_enum, default_value_t)]
+    pub residency: Residency,
+
+    /// CPU threads; without it, DIVVY_THREADS or one per core
+    #[arg(long)]
+    threads: Option<usize>,
+
+    /// Seed of the random input
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// Where the arrays of a kernel are before it runs, and its results are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Residency {
+    /// Inputs start on the host and outputs are wanted there: all transfers count
+    #[default]
+    Host,
+    /// Arrays are already where the kernel runs, and stay there
+    Device,
+}
+
+impl Residency {
+    /// Its name as an argument.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Device => "device",
+        }
+    }
+}
+
+impl Job {
+    /// The size.
+    pub fn n(&self) -> usize {
+        self.n.unwrap_or_else(|| default_size(self.kernel))
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> ElementType {
+        self.dtype.unwrap_or(self.kernel.dtypes[0])
+    }
+
+    /// A runtime with the threads asked for.
+    pub fn runtime(&self) -> Result<Runtime, Error> {
+        runtime(self.threads)
+    }
+
+    /// The kernel with its random arguments.
+    pub fn bind(&self) -> Result<Box<dyn Case>, Error> {
+        self.kernel.bind(self.n(), self.dtype(), self.seed)
+    }
+}
+
+/// A runtime as the environment says, with another number of threads if one is given.
+pub fn runtime(threads: Option<usize>) -> Result<Runtime, Error> {
+    match threads {
+        Some(threads) => Runtime::builder().threads(threads).build(),
+        None => Runtime::new(),
+    }
+}
+
+/// Whether a device only seems to be a GPU: a driver that computes on the CPU's cores. Its times are no GPU's.
+pub fn is_software(rt: &Runtime, device: DeviceId) -> bool {
+    device
+        .gpu()
+        .and_then(|index| rt.gpus().nth(index))
+        .is_some_and(|gpu| gpu.kind == DeviceKind::Software)
+}
+
+/// A size at which a kernel takes a moment: the middle one of those that benchmarks use.
+fn default_size(kernel: &Entry) -> usize {
+    let sizes = kernel.bench_sizes;
+    sizes.get(sizes.len() / 2).copied().unwrap_or(1024)
+}
+
+/// Takes the name of a kernel of the catalog.
+pub fn kernel() -> impl TypedValueParser<Value = &'static Entry> {
+    let names = CATALOG
+        .iter()
+        .map(|entry| PossibleValue::new(entry.name).help(entry.about));
+    PossibleValuesParser::new(names)
+        .map(|name| catalog::find(&name).expect("only names of the catalog are accepted"))
+}
+
+/// Takes the name of an element type that some kernel has.
+fn dtype() -> impl TypedValueParser<Value = ElementType> {
+    let mut types: Vec<ElementType> = Vec::new();
+    for dtype in CATALOG.iter().flat_map(|entry| entry.dtypes) {
+        if !types.contains(dtype) {
+            types.push(*dtype);
+        }
+    }
+    PossibleValuesParser::new(types.iter().map(|dtype| dtype.name())).map(move |name| {
+        let named = |dtype: &&ElementType| dtype.name() == name;
+        *types
+            .iter()
+            .find(named)
+            .expect("only these names are accepted")
+    })
+}
+
+/// What `n` counts, in words.
+pub fn unit(size: Size) -> &'static str {
+    match size {
+        Size::Items => "items",
+        Size::Side => "to a side",
+        Size::Bodies => "bodies",
+    }
+}
+
+/// Reads a size: digits, perhaps with a suffix, or a power.
+pub fn size(text: &str) -> Result<usize, String> {
+    const SUFFIXES: [(&str, usize); 6] = [
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+        ("k", 1_000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+    ];
+    let number = |digits: &str| {
+        let digits = digits.replace('_', "");
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err("expected a number such as 65536, 64Ki, 1M or 2^20".to_owned());
+        }
+        // Only digits, so that nothing but the size can be wrong.
+        digits.parse::<usize>().map_err(|_| too_large())
+    };
+    if let Some((base, exponent)) = text.split_once('^') {
+        let exponent = u32::try_from(number(exponent)?).map_err(|_| too_large())?;
+        return number(base)?.checked_pow(exponent).ok_or_else(too_large);
+    }
+    let suffixed = SUFFIXES
+        .iter()
+        .find_map(|(suffix, scale)| Some((text.strip_suffix(suffix)?, *scale)));
+    let (digits, scale) = suffixed.unwrap_or((text, 1));
+    number(digits)?.checked_mul(scale).ok_or_else(too_large)
+}
+
+fn too_large() -> String {
+    format!("it is too large; the limit is {}", usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_every_form() {
+        for (text, n) in [
+            ("0", 0),
+            ("65536", 65536),
+            ("1_000_003", 1_000_003),
+            ("64Ki", 65536),
+            ("16Mi", 1 << 24),
+            ("1Gi", 1 << 30),
+            ("3k", 3000),
+            ("2M", 2_000_000),
+            ("1G", 1_000_000_000),
+            ("2^20", 1 << 20),
+            ("10^0", 1),
+        ] {
+            assert_eq!(size(text), Ok(n), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size_is_told_from_what_is_too_large() {
+        for text in [
+            "", "-1", "+1", "1.5", "1e6", "Ki", "1KiB", "2^", "^2", "2^2^2", " 1", "0x10",
+        ] {
+            let error = size(text).expect_err(text);
+            assert!(error.contains("expected a number"), "{text}: {error}");
+        }
+        for text in [
+            "18446744073709551616",
+            "18446744073709551615k",
+            "2^64",
+            "2^9999999999",
+        ] {
+            let error = size(text).expect_err(text);
+            assert!(error.contains("too large"), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! `divvy explain`: what running a kernel would do, and why.
+
+use super::args::{Job, Residency};
+use super::failure::Failure;
+use super::output;
+use divvy::plan::Explanation;
+use divvy::{Error, Runtime};
+
+/// Prints how a kernel would be run, and why: every way to run it with its predicted time and what that is made of.
+///
+/// `*` marks what is chosen, `-` what may not be. With `--residency host` all arrays are on the host, and the call is the
+/// first of its process: where a GPU would have to compile the kernel first, another device is chosen meanwhile. With
+/// `--residency device` the kernel is run once before, at the same placement, so that its arrays are where that left
+/// them. What earlier runs taught counts, as far as the profile has it.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  divvy explain axpy --n 64Ki
+  divvy explain gemm --n 2048 --residency device --placement gpu
+  divvy explain sum --n 16Mi --json | jq '.candidates[.choice].name'
+
+With --json one object is printed:
+  {\"kernel\", \"items\", \"placement\",
+   \"candidates\": [{\"name\", \"predicted_seconds\", \"combine_seconds\", \"samples\", \"uncertainty\", \"eligible\",
+     \"parts\": [{\"device\", \"threads\", \"range\": [lo, hi], \"samples\", \"uncertainty\", \"extrapolated\",
+       \"predicted\": {\"wait\", \"launch\", \"upload\", \"compute\", \"download\"}}]}],
+   \"choice\", \"reason\", \"advantage\", \"ruled_out\": [{\"device\", \"name\", \"reason\"}]}
+Times are in seconds. `choice` is the index of the candidate that is chosen, `advantage` how many times as long the best of
+the others would take (null if there is none). `uncertainty` is the standard deviation of a time's natural logarithm: 0.1
+means about 10 %. `samples` are the measurements behind a time, at the nearest size that was measured, the fewest of any
+part; without any, a time is predicted from the rates of the device alone.")]
+pub struct Args {
+    #[command(flatten)]
+    job: Job,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the explanation.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let rt = args.job.runtime()?;
+    let explanation = explain(&args.job, &rt).map_err(|error| Failure::with_gpus(error, &rt))?;
+    if args.json {
+        output::finish(output::json(&explanation)?)
+    } else {
+        output::finish(explanation)
+    }
+}
+
+fn explain(job: &Job, rt: &Runtime) -> Result<Explanation, Error> {
+    let mut case = job.bind()?;
+    case.reset()?;
+    if job.residency == Residency::Device {
+        case.run(rt, job.placement.clone())?;
+        rt.synchronize()?;
+    }
+    case.explain(rt, job.placement.clone())
+}

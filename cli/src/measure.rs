@@ -1,0 +1,238 @@
+//! Times a kernel of the catalog on its random arguments.
+//!
+//! What is timed is the call until its results are where they are wanted. Everything else, such as putting arrays back to
+//! where and what they were, happens between the timings.
+
+use super::args::Residency;
+use super::progress::Progress;
+use divvy::array::Handle;
+use divvy::kernels::catalog::Case;
+use divvy::{DeviceId, Error, Placement, Report, Runtime};
+use serde::Serialize;
+use std::time::Instant;
+
+/// A kernel that updates an array in place drifts from its input: it is put back to that after so many runs, long before
+/// values leave the range of f32.
+const RUNS_BETWEEN_RESETS: usize = 16;
+
+/// How often a kernel is timed.
+#[derive(Clone, Copy, Debug)]
+pub enum Repeats {
+    /// So often.
+    Exactly(usize),
+    /// As benchmarks need it: until the median can be trusted, but not for ever.
+    Enough,
+}
+
+impl Repeats {
+    /// Kernels are timed for this long in sum, in seconds,
+    const LONG: f64 = 0.3;
+    /// at least so often
+    const LEAST: usize = 3;
+    /// unless that takes longer than this, in seconds,
+    const TOO_LONG: f64 = 2.0;
+    /// and at most so often.
+    const MOST: usize = 1000;
+
+    fn are_done(self, done: &[f64]) -> bool {
+        match self {
+            Self::Exactly(repeats) => done.len() >= repeats,
+            Self::Enough => {
+                let spent: f64 = done.iter().sum();
+                done.len() >= Self::MOST
+                    || spent >= Self::TOO_LONG
+                    || spent >= Self::LONG && done.len() >= Self::LEAST
+            }
+        }
+    }
+}
+
+/// What to time.
+pub struct Setup<'a> {
+    /// The devices.
+    pub rt: &'a Runtime,
+    /// Where the kernel runs.
+    pub placement: &'a Placement,
+    /// Where its arrays are.
+    pub residency: Residency,
+    /// How often it is timed.
+    pub repeats: Repeats,
+}
+
+/// How long a kernel took.
+#[derive(Debug)]
+pub struct Timing {
+    /// Seconds of each run, ascending. At least one.
+    seconds: Vec<f64>,
+    /// What the last run did.
+    pub report: Report,
+    /// Seconds predicted for the last run, until its results are where they are wanted.
+    pub predicted_seconds: f64,
+}
+
+/// The least, the middle and the largest of several times, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// The least.
+    pub min: f64,
+    /// The middle one, or the mean of the two in the middle.
+    pub median: f64,
+    /// The largest.
+    pub max: f64,
+}
+
+impl Timing {
+    /// How often the kernel was timed.
+    pub fn repeats(&self) -> usize {
+        self.seconds.len()
+    }
+
+    /// The times in short.
+    pub fn spread(&self) -> Spread {
+        Spread::of(&self.seconds)
+    }
+
+    /// `amount` per second of the median.
+    pub fn rate(&self, amount: f64) -> f64 {
+        self.spread().rate(amount)
+    }
+}
+
+impl Spread {
+    /// The spread of times in ascending order, of which there is at least one.
+    fn of(sorted: &[f64]) -> Self {
+        let n = sorted.len();
+        Self {
+            min: sorted[0],
+            median: (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0,
+            max: sorted[n - 1],
+        }
+    }
+
+    fn rate(&self, amount: f64) -> f64 {
+        if self.median > 0.0 {
+            amount / self.median
+        } else {
+            0.0
+        }
+    }
+}
+
+/// Times the kernel after one run to warm up, which also compiles its shaders and leaves its arrays where it runs.
+pub fn time(setup: &Setup<'_>, case: &mut dyn Case, progress: &Progress) -> Result<Timing, Error> {
+    let (read, written) = case.arrays();
+    let in_place = written
+        .iter()
+        .any(|array| read.iter().any(|other| other.same_array(array)));
+    let all = case.distinct_arrays();
+
+    progress.doing("warming up");
+    case.reset()?;
+    run_once(setup, case, &written)?;
+    progress.step();
+
+    progress.doing("timing");
+    let mut seconds = Vec::new();
+    loop {
+        if in_place && seconds.len() % RUNS_BETWEEN_RESETS == RUNS_BETWEEN_RESETS - 1 {
+            case.reset()?;
+            run_once(setup, case, &written)?;
+        }
+        if setup.residency == Residency::Host {
+            all.iter().try_for_each(Handle::move_to_host)?;
+        }
+        let (elapsed, report) = run_once(setup, case, &written)?;
+        seconds.push(elapsed);
+        progress.step();
+        if setup.repeats.are_done(&seconds) {
+            seconds.sort_by(f64::total_cmp);
+            return Ok(Timing {
+                seconds,
+                predicted_seconds: predicted_seconds(setup, &report, &written)?,
+                report,
+            });
+        }
+    }
+}
+
+/// Runs the kernel until its results are where they are wanted, and returns the seconds that took.
+pub fn run_once(
+    setup: &Setup<'_>,
+    case: &mut dyn Case,
+    written: &[Handle],
+) -> Result<(f64, Report), Error> {
+    let placement = setup.placement.clone();
+    let started = Instant::now();
+    let report = case.run(setup.rt, placement)?;
+    match setup.residency {
+        Residency::Host => written.iter().try_for_each(Handle::fetch)?,
+        // The CPU is done when the call returns.
+        Residency::Device if report.parts.iter().all(|p| p.device == DeviceId::Cpu) => {}
+        Residency::Device => setup.rt.synchronize()?,
+    }
+    Ok((started.elapsed().as_secs_f64(), report))
+}
+
+/// What was predicted for the call and, if its outputs are wanted on the host, for fetching them, which is no part of
+/// the call.
+pub fn predicted_seconds(
+    setup: &Setup<'_>,
+    report: &Report,
+    written: &[Handle],
+) -> Result<f64, Error> {
+    let mut seconds = report.predicted_seconds;
+    if setup.residency == Residency::Host {
+        let machine = setup.rt.machine()?;
+        let items = report.parts.last().map_or(0, |part| part.range.end);
+        for part in &report.parts {
+            let model = machine.device(part.device);
+            if let Some(link) = model.and_then(|model| model.download.as_ref()) {
+                let share = part.range.len() as f64 / items as f64;
+                let bytes = |array: &Handle| (array.len() * array.element_type().size()) as f64;
+                seconds += written
+                    .iter()
+                    .map(|array| link.seconds(share * bytes(array)))
+                    .sum::<f64>();
+            }
+        }
+    }
+    Ok(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spread_is_least_middle_and_largest() {
+        let spread = |seconds: &[f64]| {
+            let Spread { min, median, max } = Spread::of(seconds);
+            [min, median, max]
+        };
+        assert_eq!(spread(&[3.0]), [3.0, 3.0, 3.0]);
+        assert_eq!(spread(&[1.0, 2.0]), [1.0, 1.5, 2.0]);
+        assert_eq!(spread(&[1.0, 2.0, 9.0]), [1.0, 2.0, 9.0]);
+        assert_eq!(spread(&[1.0, 2.0, 4.0, 9.0]), [1.0, 3.0, 9.0]);
+    }
+
+    #[test]
+    fn rates_are_finite_even_if_the_clock_did_not_move() {
+        assert_eq!(Spread::of(&[0.0]).rate(5.0), 0.0);
+        assert_eq!(Spread::of(&[0.5]).rate(5.0), 10.0);
+    }
+
+    #[test]
+    fn benchmarks_repeat_short_kernels_often_and_long_ones_once() {
+        let count = |seconds: f64| {
+            let mut done = Vec::new();
+            while !Repeats::Enough.are_done(&done) {
+                done.push(seconds);
+            }
+            done.len()
+        };
+        assert_eq!(count(1e-6), Repeats::MOST);
+        assert_eq!(count(0.01), 30);
+        assert_eq!(count(0.2), Repeats::LEAST);
+        assert_eq!(count(10.0), 1);
+    }
+}

@@ -1,0 +1,209 @@
+//! How much is measured of a device, which decides how long it takes.
+
+use super::sampling::{decile, now, seconds_since};
+use crate::device::DeviceKind;
+use crate::error::Result;
+use serde::{Deserialize, Serialize};
+
+/// How thoroughly a machine is measured, which decides how long it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Thoroughness {
+    /// As at the first need of a program that has better things to do: about a tenth of a second per device.
+    First,
+    /// In less than three seconds altogether, with how much devices slow each other down.
+    Quick,
+    /// In less than a minute altogether, with more samples of everything, at more sizes.
+    Full,
+}
+
+/// How much is measured of a device.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effort {
+    /// Samples of which the decile is taken.
+    pub(super) samples: usize,
+    /// Seconds after which no more of them are taken.
+    pub(super) budget_seconds: f64,
+    /// Seconds that a sample should last, so that the clock and a wake-up do not matter.
+    pub(super) sample_seconds: f64,
+    /// Footprints at which bandwidth is measured.
+    pub(super) footprints: &'static [usize],
+    /// Bytes of the transfers that are timed.
+    pub(super) transfers: &'static [usize],
+}
+
+pub(super) const KI: usize = 1 << 10;
+
+pub(super) const MI: usize = 1 << 20;
+
+/// Few sizes that end at a transfer of several pieces.
+pub(super) const TRANSFERS: &[usize] = &[256, 4 * KI, 64 * KI, MI, 8 * MI, 32 * MI];
+
+/// More sizes.
+pub(super) const ALL_TRANSFERS: &[usize] = &[
+    256,
+    4 * KI,
+    16 * KI,
+    64 * KI,
+    256 * KI,
+    MI,
+    4 * MI,
+    8 * MI,
+    32 * MI,
+    64 * MI,
+];
+
+impl Effort {
+    pub(super) fn of(kind: DeviceKind, thoroughness: Thoroughness) -> Self {
+        match kind {
+            DeviceKind::Cpu => Self::of_cpu(thoroughness),
+            DeviceKind::Software => Self::of_software(thoroughness),
+            DeviceKind::Discrete | DeviceKind::Integrated | DeviceKind::Other => {
+                Self::of_hardware(thoroughness)
+            }
+        }
+    }
+
+    /// On the CPU: from inside the first-level cache to far outside the last.
+    pub(super) fn of_cpu(thoroughness: Thoroughness) -> Self {
+        /// About 100 ms on two cores.
+        const FIRST: Effort = Effort {
+            samples: 9,
+            budget_seconds: 25e-3,
+            sample_seconds: 2e-4,
+            footprints: &[32 * KI, 256 * KI, MI, 4 * MI, 16 * MI, 128 * MI],
+            transfers: &[],
+        };
+        match thoroughness {
+            Thoroughness::First => FIRST,
+            Thoroughness::Quick => Effort {
+                samples: 31,
+                budget_seconds: 60e-3,
+                ..FIRST
+            },
+            Thoroughness::Full => Effort {
+                samples: 301,
+                budget_seconds: 0.4,
+                sample_seconds: 5e-4,
+                footprints: &[
+                    16 * KI,
+                    64 * KI,
+                    256 * KI,
+                    MI,
+                    2 * MI,
+                    4 * MI,
+                    8 * MI,
+                    16 * MI,
+                    32 * MI,
+                    64 * MI,
+                    128 * MI,
+                    512 * MI,
+                ],
+                ..FIRST
+            },
+        }
+    }
+
+    /// On a GPU with hardware, which is fast enough for large sizes.
+    pub(super) fn of_hardware(thoroughness: Thoroughness) -> Self {
+        const FIRST: Effort = Effort {
+            samples: 5,
+            budget_seconds: 8e-3,
+            sample_seconds: 1e-3,
+            footprints: &[64 * KI, MI, 16 * MI, 128 * MI],
+            transfers: TRANSFERS,
+        };
+        match thoroughness {
+            Thoroughness::First => FIRST,
+            Thoroughness::Quick => Effort {
+                samples: 25,
+                budget_seconds: 25e-3,
+                footprints: &[64 * KI, 256 * KI, MI, 4 * MI, 16 * MI, 64 * MI, 256 * MI],
+                ..FIRST
+            },
+            Thoroughness::Full => Effort {
+                samples: 201,
+                budget_seconds: 0.25,
+                sample_seconds: 2e-3,
+                footprints: &[
+                    64 * KI,
+                    256 * KI,
+                    MI,
+                    4 * MI,
+                    16 * MI,
+                    64 * MI,
+                    256 * MI,
+                    1024 * MI,
+                ],
+                transfers: ALL_TRANSFERS,
+            },
+        }
+    }
+
+    /// On a software adapter, which is slow, and of which little needs to be known.
+    pub(super) fn of_software(thoroughness: Thoroughness) -> Self {
+        const FIRST: Effort = Effort {
+            samples: 3,
+            budget_seconds: 4e-3,
+            sample_seconds: 1e-3,
+            footprints: &[64 * KI, MI, 8 * MI],
+            transfers: &[256, 4 * KI, 32 * KI, 256 * KI, MI, 4 * MI],
+        };
+        match thoroughness {
+            Thoroughness::First => FIRST,
+            Thoroughness::Quick => Effort {
+                samples: 15,
+                budget_seconds: 20e-3,
+                footprints: &[64 * KI, 256 * KI, MI, 4 * MI, 16 * MI, 64 * MI],
+                transfers: TRANSFERS,
+                ..FIRST
+            },
+            Thoroughness::Full => Effort {
+                samples: 101,
+                budget_seconds: 0.25,
+                sample_seconds: 2e-3,
+                footprints: &[64 * KI, 256 * KI, MI, 4 * MI, 16 * MI, 64 * MI, 128 * MI],
+                transfers: ALL_TRANSFERS,
+            },
+        }
+    }
+
+    /// With the time that `devices` of them may take together, if more than two would take too long.
+    pub(super) fn shared_by(self, devices: usize) -> Self {
+        Self {
+            budget_seconds: self.budget_seconds * (2.0 / devices.max(2) as f64),
+            ..self
+        }
+    }
+
+    /// The decile of so many times the usual number of samples.
+    pub(super) fn measure(
+        &self,
+        times: usize,
+        mut sample: impl FnMut() -> Result<f64>,
+    ) -> Result<f64> {
+        let (decile, _) = self.compare(times, || Ok((sample()?, 0.0)))?;
+        Ok(decile)
+    }
+
+    /// The deciles of two quantities that are sampled in turn.
+    pub(super) fn compare(
+        &self,
+        times: usize,
+        mut sample: impl FnMut() -> Result<(f64, f64)>,
+    ) -> Result<(f64, f64)> {
+        const LEAST_SAMPLES: usize = 3;
+        let started = now();
+        let (mut firsts, mut seconds) = (Vec::new(), Vec::new());
+        for taken in 0..times * self.samples {
+            if taken >= LEAST_SAMPLES && seconds_since(started) > self.budget_seconds {
+                break;
+            }
+            let (first, second) = sample()?;
+            firsts.push(first);
+            seconds.push(second);
+        }
+        Ok((decile(firsts), decile(seconds)))
+    }
+}

@@ -1,0 +1,55 @@
+//! What is measured: a way to run a kernel, and one measurement of it.
+
+use crate::device::{DeviceId, DeviceSet};
+use crate::element::ElementType;
+
+/// The identity under which the speed of a kernel is learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct KernelKey<'a> {
+    /// The kernel's name.
+    pub name: &'a str,
+    /// The type of its elements: that of its first array.
+    pub element_type: Option<ElementType>,
+    /// A hash of its implementation, so that what was learned of another is not believed.
+    pub implementation: u64,
+}
+
+impl<'a> KernelKey<'a> {
+    /// The key of a kernel of which only the name is known.
+    pub fn named(name: &'a str) -> Self {
+        Self {
+            name,
+            element_type: None,
+            implementation: 0,
+        }
+    }
+}
+
+/// A way to run a part of a kernel, of which the speed is learned by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Arm {
+    /// Where it runs.
+    pub device: DeviceId,
+    /// CPU threads that compute it; 1 on a GPU.
+    pub threads: usize,
+    /// The devices that compute other parts of the same call meanwhile.
+    pub beside: DeviceSet,
+    /// Whether some of its input had to be moved to the device first.
+    pub moved: bool,
+}
+
+/// One measurement of a part.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// How it was run.
+    pub arm: Arm,
+    /// How large it was: log2 of the sum of its operations, bytes and items.
+    pub size: f64,
+    /// Seconds that the prior gives it, from its start to its completion, without waiting for earlier work and without
+    /// what the caller reads back afterwards.
+    pub prior_seconds: f64,
+    /// Seconds that it took, likewise.
+    pub seconds: f64,
+}

@@ -1,0 +1,644 @@
+//! Making a plan happen: the only place that moves bytes and changes residency on behalf of kernels.
+//!
+//! Each launch of a pass goes in this order: fetch to the host what the CPU's part needs (that waits for GPUs, so it
+//! comes before giving them more to do), encode and submit the GPUs' parts, compute the CPU's part meanwhile.
+
+use super::cutting::{Pieces, need, needs};
+use super::recorder::PartUses;
+use super::report::{PartTiming, Timing};
+use super::second_opinion::{SecondOpinion, Verify};
+use crate::array::{Fit, Handle, Moved, Rehearsal, Uses, WeakHandle};
+use crate::device::buffer_size::window_buffer;
+use crate::device::cpu::Cpu;
+use crate::device::gpu::{Clock, Gate, Gpu, Victims};
+use crate::device::{DeviceId, Devices};
+use crate::error::{Error, Result};
+use crate::kernel::{
+    CpuPart, CpuTasks, Execution, GpuPart, HostView, Kernel, Launch, Outline, Pass, Role, Views,
+};
+use crate::panics::catch_panic;
+use crate::plan::pieces::Cut;
+use crate::plan::{Plan, PlannedPart};
+use smallvec::SmallVec;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Runs the passes that a kernel launches, as planned.
+pub(crate) struct Executor<'r> {
+    task: Task<'r>,
+    moved: Moved,
+    timers: SmallVec<[Timer; 2]>,
+    /// Passes that were compiled and not run.
+    compiled: usize,
+    /// The arrays that passes used.
+    used: SmallVec<[Handle; 4]>,
+    /// Keeps a record of what is done on GPUs, if it may have to be done again.
+    recording: Option<&'r PartUses>,
+    /// Has parts computed a second time, if any are.
+    verifier: Option<&'r dyn Verify>,
+    /// Parts that were verified.
+    verified: usize,
+    /// Whether anything was computed or queued.
+    has_begun: bool,
+    /// Only some of the items are computed, again.
+    is_partial: bool,
+    /// Arrays that the kernel made itself and wrote on a GPU.
+    made: SmallVec<[WeakHandle; 2]>,
+}
+
+/// What is to be done with the passes that are launched.
+#[derive(Clone, Copy)]
+enum Task<'r> {
+    /// They run as planned.
+    Run {
+        devices: &'r Devices,
+        plan: &'r Plan,
+    },
+    /// Their pipelines are compiled for a GPU that is to run these items.
+    Compile {
+        gpu: &'r Arc<Gpu>,
+        items: &'r Range<usize>,
+    },
+}
+
+/// What a part has taken so far.
+#[derive(Debug, Default)]
+struct Timer {
+    seconds: f64,
+    waited_seconds: f64,
+    clock: Option<Arc<Clock>>,
+}
+
+/// What some items took on the CPU.
+#[derive(Clone, Copy, Debug)]
+struct Timed {
+    seconds: f64,
+    waited_seconds: f64,
+}
+
+impl Timer {
+    fn add(&mut self, timed: Timed) {
+        self.seconds += timed.seconds;
+        self.waited_seconds += timed.waited_seconds;
+    }
+}
+
+/// Passes that a kernel may launch when it is only to be compiled: one that launches until its values suit it would
+/// never end on values that are not computed.
+const MOST_COMPILED: usize = 64;
+
+impl<'r> Executor<'r> {
+    pub(crate) fn new(devices: &'r Devices, plan: &'r Plan) -> Self {
+        Self::of(Task::Run { devices, plan }, plan.parts.len())
+    }
+
+    /// An execution of so many parts.
+    fn of(task: Task<'r>, parts: usize) -> Self {
+        Self {
+            task,
+            moved: Moved::default(),
+            timers: (0..parts).map(|_| Timer::default()).collect(),
+            compiled: 0,
+            used: SmallVec::new(),
+            recording: None,
+            verifier: None,
+            verified: 0,
+            has_begun: false,
+            is_partial: false,
+            made: SmallVec::new(),
+        }
+    }
+
+    /// The same, of which a record is kept.
+    pub(crate) fn recorded(self, recording: Option<&'r PartUses>) -> Self {
+        Self { recording, ..self }
+    }
+
+    /// The same, of which those parts are verified that `verifier` picks.
+    pub(crate) fn verified(self, verifier: Option<&'r dyn Verify>) -> Self {
+        Self { verifier, ..self }
+    }
+
+    /// An execution of only those items of a kernel that the plan has parts for.
+    pub(crate) fn again(devices: &'r Devices, plan: &'r Plan) -> Self {
+        Self {
+            is_partial: true,
+            ..Self::new(devices, plan)
+        }
+    }
+
+    /// Brings the arrays that the kernel made and gave to the caller to the host: no record says how to make them again.
+    pub(crate) fn secure_what_was_made(&mut self) -> Result<()> {
+        for array in std::mem::take(&mut self.made) {
+            if let Some(array) = array.upgrade().filter(Handle::is_owned) {
+                self.moved += array.fetch_range(0..array.len())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An execution that moves nothing, computes nothing and changes no array that was there before: it only compiles
+    /// what `gpu` needs to run `items` of the kernel.
+    fn compiling(gpu: &'r Arc<Gpu>, items: &'r Range<usize>) -> Self {
+        Self::of(Task::Compile { gpu, items }, 0)
+    }
+
+    /// Whether anything was computed or queued, so that elements may have changed.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// What has been moved so far.
+    pub(crate) fn moved(&self) -> Moved {
+        self.moved
+    }
+
+    /// How many parts of its passes were verified.
+    pub(crate) fn parts_verified(&self) -> usize {
+        self.verified
+    }
+
+    /// How long each part of the plan took, in the plan's order: all launches of the kernel together, except for small
+    /// follow-up passes of a split, which are nobody's part. Nothing can be launched afterwards. Its GPUs are ready for the
+    /// kernel, of which this is the [`identity`](crate::kernel::identity), from now on.
+    pub(crate) fn finish(self, identity: u64) -> SmallVec<[PartTiming; 2]> {
+        if let Task::Run { devices, plan } = self.task {
+            for part in &plan.parts {
+                if let DeviceId::Gpu(index) = part.device
+                    && let Ok(gpu) = devices.gpu(index)
+                {
+                    gpu.set_ready(identity);
+                }
+            }
+        }
+        let finish = |timer: Timer| PartTiming {
+            timing: match timer.clock {
+                Some(clock) => {
+                    clock.seal();
+                    Timing::Clock(clock)
+                }
+                None => Timing::Seconds(timer.seconds),
+            },
+            waited_seconds: timer.waited_seconds,
+        };
+        self.timers.into_iter().map(finish).collect()
+    }
+
+    /// Copies what those parts read that are to be verified, before anything runs.
+    fn pick<'p>(
+        &self,
+        pass: &dyn Pass,
+        outline: &Outline,
+        parts: impl IntoIterator<Item = (DeviceId, &'p Range<usize>)>,
+        devices: &Devices,
+    ) -> SmallVec<[Box<dyn SecondOpinion>; 1]> {
+        let Some(verifier) = self.verifier else {
+            return SmallVec::new();
+        };
+        let parts = parts.into_iter();
+        let picked = parts.filter_map(|part| verifier.pick(pass, outline, part, devices));
+        picked.collect()
+    }
+
+    /// Verifies the parts that were picked.
+    fn verify(
+        &mut self,
+        pass: &dyn Pass,
+        outline: &Outline,
+        opinions: &[Box<dyn SecondOpinion>],
+        devices: &Devices,
+    ) -> Result<()> {
+        for opinion in opinions {
+            let verified = opinion.verify(pass, outline, devices);
+            let verified = verified.inspect_err(|_| undefine_outputs(outline, opinion.items()))?;
+            self.verified += usize::from(verified);
+        }
+        Ok(())
+    }
+
+    fn fetch_to_host(&mut self, outline: &Outline, items: &Range<usize>) -> Result<()> {
+        for binding in outline
+            .bindings
+            .iter()
+            .filter(|binding| binding.access.reads())
+        {
+            let elements = binding.elements(items, outline.items);
+            self.moved += binding.array.fetch_range(elements)?;
+        }
+        Ok(())
+    }
+
+    /// Computes items on the CPU, with so many threads of it.
+    fn run_on_cpu(
+        &mut self,
+        pass: &dyn Pass,
+        outline: &Outline,
+        items: &Range<usize>,
+        (cpu, threads): (&Cpu, usize),
+    ) -> Result<Timed> {
+        let started = Instant::now();
+        let mut views = SmallVec::<[HostView; 4]>::new();
+        let mut borrows = SmallVec::<[_; 4]>::new();
+        let mut fetched = 0;
+        for binding in &outline.bindings {
+            let elements = binding.elements(items, outline.items);
+            let access = binding.access;
+            let uses = self.recording.and_then(PartUses::of_cpu);
+            let (start, borrow) =
+                binding
+                    .array
+                    .borrow_for(uses, elements, access.reads(), access.writes())?;
+            let moved = binding.array.residency().take_moved();
+            fetched += moved.to_host;
+            self.moved += moved;
+            views.push(HostView {
+                start,
+                ty: binding.array.element_type(),
+            });
+            borrows.push(borrow);
+        }
+        // The clock is read once less where nothing had to be waited for: small calls are that short.
+        let ready = if fetched > 0 { Instant::now() } else { started };
+        let run = |range: Range<usize>, threads| {
+            // SAFETY: the borrows held here keep everybody else from writing what is read and from touching what is
+            // written, and made it present. Calls get disjoint ranges whose borders are multiples of the grain, so
+            // by `checked_outline` the elements they write are disjoint too.
+            pass.cpu(&mut unsafe { CpuPart::new(range, outline, &views, threads) })
+        };
+        self.has_begun = true;
+        catch_panic(pass.name(), || match pass.cpu_tasks() {
+            CpuTasks::Ranges => {
+                cpu.for_ranges(items.clone(), outline.grain.max(1), threads, &|range| {
+                    run(range, 1)
+                })
+            }
+            CpuTasks::Own if threads > 1 => cpu.install(|| run(items.clone(), threads)),
+            CpuTasks::Own => run(items.clone(), 1),
+        })
+        .inspect_err(|_| undefine_outputs(outline, items))?;
+        Ok(Timed {
+            seconds: ready.elapsed().as_secs_f64(),
+            waited_seconds: ready.saturating_duration_since(started).as_secs_f64(),
+        })
+    }
+
+    /// Encodes items of the part `index` for a GPU, which are predicted to keep it busy for so many seconds, as far as no
+    /// launch before has counted them.
+    fn run_part_on_gpu(
+        &mut self,
+        pass: &dyn Pass,
+        outline: &Outline,
+        (index, items, seconds): (usize, &Range<usize>, f64),
+        gpu: &Arc<Gpu>,
+    ) -> Result<()> {
+        let (clock, predicted) = match &self.timers[index].clock {
+            Some(clock) => (Arc::clone(clock), 0.0),
+            None => (Clock::new(), seconds),
+        };
+        self.timers[index].clock = Some(Arc::clone(&clock));
+        gpu.begin(&clock, predicted);
+        let ran = self.run_on_gpu(pass, outline, (Some(index), items), gpu);
+        // Whatever came of it, what is recorded next belongs to another call.
+        let announced = gpu.announce(&clock);
+        ran.and(announced)
+    }
+
+    fn run_on_gpu(
+        &mut self,
+        pass: &dyn Pass,
+        outline: &Outline,
+        (part, items): (Option<usize>, &Range<usize>),
+        gpu: &Arc<Gpu>,
+    ) -> Result<()> {
+        let uses = self.recording.and_then(|recording| recording.of_part(part));
+        let mut pieces = Pieces::new(pass.name(), outline, items, gpu)?;
+        while let Some(piece) = pieces.next() {
+            let held = self.hold(outline, &piece, &pieces.cut, gpu);
+            // Nothing is encoded yet and no array has changed, so that the piece can be cut smaller.
+            let views = match held {
+                Err(error @ Error::DeviceMemory { .. }) => {
+                    pieces.did_not_fit(piece, error)?;
+                    continue;
+                }
+                held => held?,
+            };
+            self.has_begun = true;
+            self.note_used(outline, &piece, &views, uses)?;
+            let window = pieces.cut.window;
+            pass.gpu(&mut GpuPart::of_piece(gpu, outline, piece, &views, window))?;
+            self.collect_moved(outline);
+        }
+        Ok(())
+    }
+
+    /// Makes present on a GPU what a piece reads of its arrays, or what it can hold of them, and room for what it writes.
+    ///
+    /// # Errors
+    /// [`Error::DeviceMemory`] if there is no room for all of it at once, whatever gives way.
+    fn hold<'g>(
+        &mut self,
+        outline: &Outline,
+        piece: &Range<usize>,
+        cut: &Cut,
+        gpu: &'g Arc<Gpu>,
+    ) -> Result<Views<'g>> {
+        // Once it is being encoded, a piece that moves windows cannot begin again, so that nobody may be in its way.
+        let moves_windows = needs(outline).any(|need| !need.is_held_whole(cut));
+        if !moves_windows {
+            match self.hold_behind(gpu.share(), outline, piece, cut, gpu) {
+                Err(Error::DeviceMemory { .. }) => {}
+                held => return held,
+            }
+        }
+        self.hold_behind(gpu.be_alone(), outline, piece, cut, gpu)
+    }
+
+    fn hold_behind<'g>(
+        &mut self,
+        gate: Gate<'g>,
+        outline: &Outline,
+        piece: &Range<usize>,
+        cut: &Cut,
+        gpu: &Arc<Gpu>,
+    ) -> Result<Views<'g>> {
+        let mut views = Views {
+            arrays: SmallVec::new(),
+            gate,
+        };
+        // What is there already is held first: it must not give way to the rest.
+        let mut complete = true;
+        for binding in &outline.bindings {
+            let elements = binding.elements(piece, outline.items);
+            let resident = binding.array.residency().resident(gpu.id(), &elements);
+            complete &= resident
+                .as_ref()
+                .is_some_and(|(_, valid)| *valid || !binding.access.reads());
+            views.arrays.push(resident.map(|(view, _)| view));
+        }
+        if complete {
+            return Ok(views);
+        }
+        let new: SmallVec<[bool; 4]> = views.arrays.iter().map(Option::is_none).collect();
+        if let Err(error) = self.hold_the_rest(&mut views, outline, piece, cut, gpu) {
+            // A smaller piece would find these in its way.
+            for (at, view) in views.arrays.into_iter().enumerate() {
+                if let Some(extent) = view.filter(|_| new[at]).map(|view| view.extent) {
+                    let mut residency = outline.bindings[at].array.residency();
+                    residency.evict(extent, Victims::Any)?;
+                }
+            }
+            return Err(error);
+        }
+        Ok(views)
+    }
+
+    /// Makes room for the arrays that are not on the GPU, and moves there what a piece reads of them.
+    fn hold_the_rest(
+        &mut self,
+        views: &mut Views<'_>,
+        outline: &Outline,
+        piece: &Range<usize>,
+        cut: &Cut,
+        gpu: &Arc<Gpu>,
+    ) -> Result<()> {
+        let mut windows = SmallVec::<[_; 2]>::new();
+        for (at, binding) in outline.bindings.iter().enumerate() {
+            let elements = binding.elements(piece, outline.items);
+            let (array, reads) = (&binding.array, binding.access.reads());
+            match &views.arrays[at] {
+                Some(view) if reads => {
+                    array.fetch_to_device(gpu, view, &elements, &views.gate)?;
+                }
+                Some(_) => continue,
+                None if !need(binding).is_held_whole(cut) => {
+                    windows.push(window_buffer(cut.window));
+                    continue;
+                }
+                None => {
+                    let fit = if cut.whole {
+                        Fit::Whole
+                    } else {
+                        Fit::Window { at_least: 0 }
+                    };
+                    let view = array.admit(gpu, elements, reads, fit, &views.gate)?;
+                    views.arrays[at] = Some(view);
+                }
+            }
+            self.moved += array.residency().take_moved();
+        }
+        self.moved.to_host += gpu.reserve(&windows, &views.gate)?.to_host;
+        Ok(())
+    }
+
+    /// Notes what a piece that is about to be encoded reads and writes.
+    fn note_used(
+        &mut self,
+        outline: &Outline,
+        piece: &Range<usize>,
+        views: &Views<'_>,
+        uses: Option<&Arc<Uses>>,
+    ) -> Result<()> {
+        for (binding, view) in outline.bindings.iter().zip(&views.arrays) {
+            let elements = binding.elements(piece, outline.items);
+            let access = (binding.access.reads(), binding.access.writes());
+            let array = &binding.array;
+            array.used_on_device(view.as_ref(), &elements, access, uses)?;
+            if access.1 && uses.is_some_and(|uses| array.is_born_since(uses.version)) {
+                self.note_made(array);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of an array that the kernel made.
+    fn note_made(&mut self, array: &Handle) {
+        if !self.made.iter().any(|made| made.is_of(array)) {
+            self.made.push(array.downgrade());
+        }
+    }
+
+    /// Takes note of what was moved for the arrays of a pass.
+    fn collect_moved(&mut self, outline: &Outline) {
+        for binding in &outline.bindings {
+            if binding.role == Role::WholeWindowed {
+                self.moved += binding.array.residency().take_moved();
+            }
+        }
+    }
+
+    /// Compiles what a GPU needs to run `items` of a pass.
+    fn compile(
+        &mut self,
+        pass: &dyn Pass,
+        outline: &Outline,
+        items: Range<usize>,
+        gpu: &Arc<Gpu>,
+    ) -> Result<()> {
+        self.compiled += 1;
+        if self.compiled > MOST_COMPILED {
+            let problem = format!("more than {MOST_COMPILED} passes, when nothing was computed");
+            return Err(Error::argument(pass.name(), problem));
+        }
+        if !outline.has_gpu {
+            return Ok(());
+        }
+        let items = items.start..items.end.min(outline.items);
+        let pieces = Pieces::new(pass.name(), outline, &items, gpu)?;
+        let window = pieces.cut.window;
+        for piece in pieces {
+            pass.gpu(&mut GpuPart::to_compile(gpu, outline, piece, window))?;
+        }
+        Ok(())
+    }
+}
+
+impl Launch for Executor<'_> {
+    fn launch(&mut self, pass: &dyn Pass) -> Result<()> {
+        let outline = checked_outline(pass)?;
+        let (devices, plan) = match self.task {
+            Task::Run { devices, plan } => (devices, plan),
+            Task::Compile { gpu, items } => {
+                return self.compile(pass, &outline, items.clone(), gpu);
+            }
+        };
+        let planned = plan.parts.last().map_or(0, |part| part.range.end);
+        if planned != outline.items && !self.is_partial {
+            return Err(Error::argument(
+                pass.name(),
+                format!(
+                    "a pass of {} items was launched, {planned} were planned",
+                    outline.items
+                ),
+            ));
+        }
+        let parts = &plan.parts;
+        let at_border = |part: &PlannedPart| part.range.start.is_multiple_of(outline.grain.max(1));
+        if !parts.iter().all(at_border) {
+            return Err(Error::argument(
+                pass.name(),
+                "its parts were cut for a kernel of another grain; give that kernel's outline the grain of its passes",
+            ));
+        }
+        for binding in &outline.bindings {
+            let again = self.used.iter().any(|used| used.same_array(&binding.array));
+            let mut residency = binding.array.residency();
+            if again {
+                residency.read_back().used_again(binding.access.writes());
+            } else {
+                residency
+                    .read_back()
+                    .used_by_kernel(binding.access.writes());
+                self.used.push(binding.array.clone());
+            }
+        }
+        let sampled = parts.iter().map(|part| (part.device, &part.range));
+        let opinions = self.pick(pass, &outline, sampled, devices);
+        if parts.len() > 1 {
+            for (index, part) in on(parts, true) {
+                let started = Instant::now();
+                self.fetch_to_host(&outline, &part.range)?;
+                self.timers[index].waited_seconds += started.elapsed().as_secs_f64();
+            }
+        }
+        for (index, part) in on(parts, false) {
+            if let DeviceId::Gpu(number) = part.device {
+                let gpu = devices.gpu(number)?;
+                let predicted = &part.predicted;
+                let seconds = predicted.upload + predicted.compute;
+                self.run_part_on_gpu(pass, &outline, (index, &part.range, seconds), &gpu)?;
+                if parts.len() > 1 {
+                    gpu.flush()?;
+                }
+            }
+        }
+        for (index, part) in on(parts, true) {
+            let cpu = &devices.cpu;
+            let timed = self.run_on_cpu(pass, &outline, &part.range, (cpu, part.threads))?;
+            self.timers[index].add(timed);
+        }
+        self.verify(pass, &outline, &opinions, devices)
+    }
+
+    fn launch_small(&mut self, pass: &dyn Pass) -> Result<()> {
+        let outline = checked_outline(pass)?;
+        if outline.items == 0 {
+            return Ok(());
+        }
+        let all = 0..outline.items;
+        let (devices, plan) = match self.task {
+            Task::Run { devices, plan } => (devices, plan),
+            Task::Compile { gpu, .. } => return self.compile(pass, &outline, all, gpu),
+        };
+        let is_split = plan.parts.len() != 1;
+        let first_gpu = plan.parts.iter().find_map(|part| part.device.gpu());
+        let device = match first_gpu {
+            Some(index) if !is_split || !outline.has_cpu => DeviceId::Gpu(index),
+            None if !outline.has_cpu => DeviceId::Gpu(0),
+            _ => DeviceId::Cpu,
+        };
+        let opinions = self.pick(pass, &outline, [(device, &all)], devices);
+        match device {
+            DeviceId::Gpu(index) if is_split || first_gpu.is_none() => {
+                self.run_on_gpu(pass, &outline, (None, &all), &devices.gpu(index)?)?;
+            }
+            DeviceId::Gpu(index) => {
+                let gpu = devices.gpu(index)?;
+                self.run_part_on_gpu(pass, &outline, (0, &all, 0.0), &gpu)?;
+            }
+            DeviceId::Cpu => {
+                let timed = self.run_on_cpu(pass, &outline, &all, (&devices.cpu, 1))?;
+                if let [timer] = self.timers.as_mut_slice() {
+                    timer.add(timed);
+                }
+            }
+        }
+        self.verify(pass, &outline, &opinions, devices)
+    }
+}
+
+/// Takes note that items were not all computed: what their outputs hold is not specified.
+fn undefine_outputs(outline: &Outline, items: &Range<usize>) {
+    let outputs = outline.bindings.iter().filter(|b| b.access.writes());
+    for binding in outputs {
+        let elements = binding.elements(items, outline.items);
+        binding.array.residency().undefine(elements);
+    }
+}
+
+/// The parts on the CPU, or those on GPUs, with their places in the plan.
+fn on(parts: &[PlannedPart], cpu: bool) -> impl Iterator<Item = (usize, &PlannedPart)> {
+    let wanted = move |part: &PlannedPart| (part.device == DeviceId::Cpu) == cpu;
+    parts
+        .iter()
+        .enumerate()
+        .filter(move |(_, part)| wanted(part))
+}
+
+/// Compiles in the background what `gpu` needs to run `items` of a kernel, unless it is compiled or being compiled.
+/// [`Gpu::readiness`] of the kernel's [`identity`](crate::kernel::identity) is `Ready` afterwards, whatever came of it:
+/// if the kernel cannot run, its run will say so.
+pub(crate) fn warm_up<K: Kernel>(kernel: Arc<K>, items: Range<usize>, gpu: &Arc<Gpu>) {
+    let identity = crate::kernel::identity(&*kernel);
+    gpu.compile_ahead(identity, move |gpu| {
+        let rehearsal = Rehearsal::begin();
+        let outcome = catch_panic(kernel.name(), || {
+            let mut compiler = Executor::compiling(gpu, &items);
+            kernel
+                .execute(&mut Execution::through(&mut compiler))
+                .map(drop)
+        });
+        drop(rehearsal);
+        if let Err(error) = outcome {
+            tracing::debug!(kernel = kernel.name(), %error, "could not be compiled ahead");
+        }
+    });
+}
+
+/// The outline of a pass, after making sure that ranges of items write disjoint elements: what the safety of
+/// [`CpuPart::write`] rests on.
+fn checked_outline(pass: &dyn Pass) -> Result<Outline> {
+    let outline = pass.outline()?;
+    outline.check(pass.name())?;
+    Ok(outline)
+}

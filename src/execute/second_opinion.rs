@@ -1,0 +1,30 @@
+//! How a part of a launch is computed a second time, by whoever is asked to.
+
+use crate::device::{DeviceId, Devices};
+use crate::error::Result;
+use crate::kernel::{Outline, Pass};
+use std::ops::Range;
+
+/// Picks parts to be computed a second time.
+pub(crate) trait Verify: Sync {
+    /// Called before a part runs: copies what it reads if it is to be computed again afterwards.
+    fn pick(
+        &self,
+        pass: &dyn Pass,
+        outline: &Outline,
+        part: (DeviceId, &Range<usize>),
+        devices: &Devices,
+    ) -> Option<Box<dyn SecondOpinion>>;
+}
+
+/// A part that is computed a second time.
+pub(crate) trait SecondOpinion {
+    /// Its items.
+    fn items(&self) -> &Range<usize>;
+
+    /// Called after the part ran: computes it again and compares. Whether that could be done.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`](crate::Error::Mismatch) if the results are too far apart.
+    fn verify(&self, pass: &dyn Pass, outline: &Outline, devices: &Devices) -> Result<bool>;
+}

@@ -1,0 +1,85 @@
+//! A kernel with the borrows of its arguments.
+
+use super::{Execution, Kernel, Outline};
+use crate::device::Placement;
+use crate::error::Result;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// A kernel with the borrows of its arguments and, if the caller wants one, a placement.
+///
+/// Constructors such as [`axpy`](crate::kernels::axpy()) return one; hand it to [`Runtime::run`](crate::Runtime::run).
+/// Because the constructor borrows what is written as `&mut`, the borrow checker refuses aliasing:
+///
+/// ```compile_fail
+/// # use divvy::prelude::*;
+/// # let rt = Runtime::builder().cpu_only().build().unwrap();
+/// let mut x = rt.array_from(&[1.0f32]).unwrap();
+/// rt.run(axpy(2.0, &x, &mut x)); // error[E0502]: `x` is also borrowed as immutable
+/// ```
+#[must_use = "a call does nothing until it is given to `Runtime::run`"]
+pub struct Call<'a, K> {
+    pub(crate) kernel: K,
+    pub(crate) placement: Option<Placement>,
+    pub(crate) read_back: Option<bool>,
+    pub(crate) borrows: PhantomData<&'a mut ()>,
+}
+
+impl<'a, K: Kernel> Call<'a, K> {
+    /// Wraps a kernel. The lifetime must be that of the borrows through which its arrays were reached; a
+    /// constructor's signature ties it, as in `fn scale<'a>(x: &'a mut Array<f32>) -> Call<'a, Scale>`.
+    pub fn new(kernel: K) -> Self {
+        Self {
+            kernel,
+            placement: None,
+            read_back: None,
+            borrows: PhantomData,
+        }
+    }
+
+    /// Places this call, whatever the runtime's default placement is.
+    pub fn on(mut self, placement: Placement) -> Self {
+        self.placement = Some(placement);
+        self
+    }
+
+    /// Says whether the host will read what the call writes before it is written again, which counts where results are
+    /// on a GPU. Otherwise that is told from what became of earlier results in the same arrays, and of the first it is
+    /// taken to read all.
+    pub fn read_back(mut self, wanted: bool) -> Self {
+        self.read_back = Some(wanted);
+        self
+    }
+
+    /// The kernel.
+    pub fn kernel(&self) -> &K {
+        &self.kernel
+    }
+}
+
+/// A kernel that several hold on to.
+pub(crate) struct Shared<K>(pub(crate) Arc<K>);
+
+impl<K: Kernel> Kernel for Shared<K> {
+    type Output = K::Output;
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn implementation(&self) -> u64 {
+        self.0.implementation()
+    }
+
+    fn outline(&self) -> Result<Outline> {
+        self.0.outline()
+    }
+
+    fn execute(&self, cx: &mut Execution<'_>) -> Result<K::Output> {
+        self.0.execute(cx)
+    }
+
+    fn is_one_pass(&self) -> bool {
+        self.0.is_one_pass()
+    }
+}

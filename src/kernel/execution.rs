@@ -1,0 +1,54 @@
+//! What a kernel launches its passes through.
+//!
+//! A kernel must not know who runs it: the same code is run for its results, to compile its shaders ahead, to recover
+//! what a lost GPU held, and to verify a device.
+
+use super::Pass;
+use crate::array::Array;
+use crate::element::Element;
+use crate::error::Result;
+
+/// Runs passes.
+pub(crate) trait Launch: Send + Sync {
+    /// Runs a pass over the planned parts.
+    fn launch(&mut self, pass: &dyn Pass) -> Result<()>;
+
+    /// Runs a small follow-up pass unsplit.
+    fn launch_small(&mut self, pass: &dyn Pass) -> Result<()>;
+}
+
+/// A run of a kernel under way: what [`Kernel::execute`](super::Kernel::execute) launches its passes through.
+pub struct Execution<'a> {
+    launcher: &'a mut dyn Launch,
+}
+
+impl<'a> Execution<'a> {
+    /// A run whose passes `launcher` runs.
+    pub(crate) fn through(launcher: &'a mut dyn Launch) -> Self {
+        Self { launcher }
+    }
+
+    /// Runs a pass over the planned parts. It must have as many items as the planned outline.
+    ///
+    /// # Errors
+    /// Whatever a device reports, and [`Error::Argument`](crate::Error::Argument) if the pass declares outputs that overlap.
+    pub fn launch<P: Pass>(&mut self, pass: &P) -> Result<()> {
+        self.launcher.launch(pass)
+    }
+
+    /// Runs a small follow-up pass unsplit: on the device that ran everything so far, or on the CPU after a split.
+    ///
+    /// # Errors
+    /// As [`Execution::launch`].
+    pub fn launch_small<P: Pass>(&mut self, pass: &P) -> Result<()> {
+        self.launcher.launch_small(pass)
+    }
+
+    /// A temporary array.
+    ///
+    /// # Errors
+    /// As [`Array::uninit`].
+    pub fn uninit<T: Element>(&self, len: usize) -> Result<Array<T>> {
+        Array::uninit(len)
+    }
+}

@@ -1,0 +1,40 @@
+//! How partial results become one.
+
+use crate::element::ElementType;
+
+/// How the copies of a partial result become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fold {
+    /// They are added; integers wrap around. Each copy starts as 0.
+    Add,
+    /// The least. Each copy starts as the greatest value of the type, infinity for f32.
+    Min,
+    /// The greatest. Each copy starts as the least value of the type, minus infinity for f32.
+    Max,
+}
+
+impl Fold {
+    /// The fold of two values, of which that of floats is the earlier one where neither is less or greater.
+    pub(crate) fn combine<T: PartialOrd>(self, a: T, b: T, add: impl Fn(T, T) -> T) -> T {
+        match self {
+            Self::Add => add(a, b),
+            Self::Min if b < a => b,
+            Self::Max if b > a => b,
+            Self::Min | Self::Max => a,
+        }
+    }
+
+    /// The bits of the value that changes nothing.
+    pub(crate) fn identity(self, ty: ElementType) -> u32 {
+        match (self, ty) {
+            (Self::Add, _) => 0,
+            (Self::Min, ElementType::F32) => f32::INFINITY.to_bits(),
+            (Self::Min, ElementType::U32) => u32::MAX,
+            (Self::Min, ElementType::I32) => i32::MAX as u32,
+            (Self::Max, ElementType::F32) => f32::NEG_INFINITY.to_bits(),
+            (Self::Max, ElementType::U32) => u32::MIN,
+            (Self::Max, ElementType::I32) => i32::MIN as u32,
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! One data-parallel loop.
+
+use super::{CpuPart, GpuPart, Outline, Tolerance};
+use crate::error::Result;
+
+/// One data-parallel loop over items, with an implementation for the CPU, for GPUs, or both.
+///
+/// An item may be computed on any device, in any order, together with any others: an implementation reads and
+/// writes only what its [`Outline`] declares for the items it is given.
+pub trait Pass: Send + Sync + 'static {
+    /// The name for reports.
+    fn name(&self) -> &str;
+
+    /// A hash of the implementation, as [`Kernel::implementation`](super::Kernel::implementation): for a shader [`Shader::hash`](super::Shader::hash).
+    fn implementation(&self) -> u64 {
+        0
+    }
+
+    /// The items, the arrays they touch, and what they cost. Checks the arguments.
+    fn outline(&self) -> Result<Outline>;
+
+    /// How far the results of two devices may be apart in the array that is number `binding` of the outline: what
+    /// [`Policy::verify`](crate::Policy::verify) compares by.
+    fn tolerance(&self, binding: usize) -> Tolerance {
+        let _ = binding;
+        Tolerance::default()
+    }
+
+    /// How the CPU cuts a part into tasks.
+    fn cpu_tasks(&self) -> CpuTasks {
+        CpuTasks::Ranges
+    }
+
+    /// Computes the items of `part` on the calling thread. Called from several threads at once, each with its
+    /// own range of items.
+    fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()>;
+
+    /// Encodes the items of `part` for a GPU. Called for pieces of a part that fit the adapter's limits.
+    fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()>;
+}
+
+/// How the CPU runs a part of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CpuTasks {
+    /// Divvy cuts the part into ranges of items and calls [`Pass::cpu`] for each, from every thread of the pool.
+    Ranges,
+    /// [`Pass::cpu`] is called once, inside the pool, with the number of threads it may use.
+    Own,
+}

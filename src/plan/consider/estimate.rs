@@ -1,0 +1,219 @@
+//! What a part is predicted to take on a device: what the rates of the machine say, corrected by what runs of the kernel
+//! taught, behind the work that the device has already.
+
+use super::Planner;
+use crate::cost::learned::{Arm, Circumstances};
+use crate::cost::prior::{self, Prediction};
+use crate::cost::{DeviceModel, Engine};
+use crate::device::DeviceSet;
+use crate::device::{DeviceId, DeviceKind};
+use crate::error::Result;
+use crate::plan::load::Load;
+use crate::plan::planned::Evidence;
+use crate::plan::ruled_out::RuledOut;
+use crate::plan::split::Line;
+use std::ops::Range;
+
+/// A longer backlog than this, a year, is a mistake.
+const LONGEST_WAIT: f64 = 3e7;
+/// A part that spends a larger share of its time on moving data is learned apart from those that move none.
+const MOVED_SHARE: f64 = 0.05;
+
+/// What a part takes on one engine of a device.
+#[derive(Clone, Copy)]
+pub(super) struct Estimate<'a> {
+    pub device: &'a DeviceModel,
+    pub engine: &'a Engine,
+    pub predicted: Prediction,
+    pub evidence: Evidence,
+    pub seconds: f64,
+    /// How many of the seconds do not depend on how many items it has.
+    pub overhead: f64,
+    pub missing_bytes: f64,
+    /// Seconds to move its contribution to a returned value to the host, if it runs beside others.
+    pub combine: f64,
+    /// The variance of the logarithm of its seconds, and the part of it that is noise of measurements.
+    pub variance: f64,
+    pub noise: f64,
+    pub settled: bool,
+}
+
+impl Planner<'_> {
+    /// What a part takes on the engine of the device that is fastest for it.
+    pub(super) fn fastest<'m>(
+        &self,
+        device: &'m DeviceModel,
+        range: &Range<usize>,
+        beside: DeviceSet,
+    ) -> Result<Estimate<'m>, RuledOut> {
+        let load = self.load(device, range)?;
+        let fastest = self.estimates(device, &load, beside).reduce(|best, next| {
+            if next.seconds < best.seconds {
+                next
+            } else {
+                best
+            }
+        });
+        Ok(fastest.expect("a device model has at least one engine"))
+    }
+
+    /// What a part takes on each engine of a device, beside other devices.
+    pub(super) fn estimates<'m>(
+        &self,
+        device: &'m DeviceModel,
+        load: &Load,
+        beside: DeviceSet,
+    ) -> impl Iterator<Item = Estimate<'m>> {
+        let wait = self.wait(device, load);
+        device
+            .engines
+            .iter()
+            .map(move |engine| self.estimate(device, engine, load, beside, wait))
+    }
+
+    pub(super) fn estimate<'m>(
+        &self,
+        device: &'m DeviceModel,
+        engine: &'m Engine,
+        load: &Load,
+        beside: DeviceSet,
+        wait: f64,
+    ) -> Estimate<'m> {
+        let launch = engine.launch_seconds + (load.dispatches - 1) as f64 * device.queued_seconds;
+        let returned_bytes = self.request.returned_bytes as f64;
+        let download = device.download.as_ref().filter(|_| returned_bytes > 0.0);
+        // A value comes back with the submission that computes it, whose wait is in the launch already.
+        let returned = download.map_or(0.0, |link| {
+            let line = link.line(returned_bytes);
+            (line.fixed - engine.launch_seconds).max(0.0) + returned_bytes * line.per_byte
+        });
+        // Of a split the contributions to a value are put together when all are there.
+        let (with_it, combine) = if beside.is_empty() {
+            (returned, 0.0)
+        } else {
+            (0.0, returned)
+        };
+        let compute = prior::compute_seconds(engine, &load.demand);
+        let transfers = load.upload + load.download + with_it;
+        let prior_seconds = launch + compute + transfers;
+        let arm = Arm {
+            device: device.id,
+            threads: engine.threads,
+            beside,
+            moved: load.upload + load.download > MOVED_SHARE * prior_seconds,
+        };
+        let circumstances = Circumstances {
+            execution_share: if transfers > 0.0 {
+                1.0 - transfers / prior_seconds
+            } else {
+                1.0
+            },
+            log_slowdown: self.log_slowdown(device, engine, load, beside),
+        };
+        let learned = self
+            .knowledge
+            .experience
+            .estimate(&arm, load.size, &circumstances);
+        let factor = if learned.log_factor == 0.0 {
+            1.0
+        } else {
+            learned.log_factor.exp()
+        };
+        let predicted = Prediction {
+            wait,
+            launch: factor * launch,
+            upload: factor * load.upload,
+            compute: factor * compute,
+            download: factor * (load.download + with_it) + load.read_back,
+        };
+        let seconds = predicted.seconds();
+        let share = if seconds > 0.0 {
+            factor * prior_seconds / seconds
+        } else {
+            1.0
+        };
+        Estimate {
+            device,
+            engine,
+            predicted,
+            evidence: Evidence {
+                arm,
+                size: load.size,
+                prior_seconds,
+                samples: learned.samples,
+                uncertainty: share * learned.variance.sqrt(),
+                extrapolated: learned.extrapolated,
+            },
+            seconds,
+            overhead: wait
+                + factor * (engine.launch_seconds + load.fixed + with_it)
+                + load.read_back_fixed,
+            missing_bytes: load.missing_bytes,
+            combine,
+            variance: share * share * learned.variance,
+            noise: share * share * learned.noise,
+            settled: learned.settled,
+        }
+    }
+
+    /// Seconds until a device can begin: it is done with its work, and so are those that hold what it needs.
+    pub(super) fn wait(&self, device: &DeviceModel, load: &Load) -> f64 {
+        let backlog = &self.knowledge.backlog;
+        let on_cores = |id: DeviceId| {
+            id == DeviceId::Cpu
+                || self
+                    .machine
+                    .device(id)
+                    .is_some_and(|device| device.kind == DeviceKind::Software)
+        };
+        let delays = |id: DeviceId| {
+            id == device.id || load.holders.contains(id) || (on_cores(id) && on_cores(device.id))
+        };
+        backlog
+            .iter()
+            .filter(|(id, _)| delays(*id))
+            .map(|(_, seconds)| seconds.clamp(0.0, LONGEST_WAIT))
+            .fold(0.0, f64::max)
+    }
+
+    /// By how much the devices beside it are expected to slow a device down, before that is learned for the kernel.
+    pub(super) fn log_slowdown(
+        &self,
+        device: &DeviceModel,
+        engine: &Engine,
+        load: &Load,
+        beside: DeviceSet,
+    ) -> f64 {
+        if beside.is_empty() {
+            return 0.0;
+        }
+        let bound = prior::bound(engine, &load.demand);
+        let (mut measured, mut unmeasured) = (1.0, 1.0);
+        for other in self
+            .machine
+            .devices
+            .iter()
+            .filter(|d| beside.contains(d.id))
+        {
+            match self.machine.corun_slowdown(device.id, other.id, bound) {
+                Some(factor) => measured *= factor,
+                None => unmeasured = self.policy.corun_slowdown,
+            }
+        }
+        // A machine that somebody made up may say anything.
+        let log = f64::ln(measured * unmeasured);
+        if log.is_finite() { log } else { 0.0 }
+    }
+}
+
+impl Estimate<'_> {
+    /// The time against the number of items, drawn through this estimate for `items`.
+    pub(super) fn line(&self, items: usize) -> Line {
+        // A kernel that claims no work at all still needs a line that rises.
+        let per_item = ((self.seconds - self.overhead) / items as f64).max(1e-18);
+        Line {
+            overhead: self.overhead,
+            per_item,
+        }
+    }
+}

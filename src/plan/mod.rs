@@ -1,0 +1,97 @@
+//! Decides which items of a call run on which device, from predicted times alone.
+//!
+//! Pure: no clock, no device, no lock, no wgpu type. Everything it knows is in its arguments, so that the same
+//! arguments always give the same plan, on real machines and on invented ones. `consider` finds the candidates and
+//! chooses; [`plan()`] takes the choice, and [`explain()`] shows all of it. [`learn()`] hands what a plan took back to the
+//! learner.
+
+mod balance;
+pub(crate) mod cache;
+mod choice;
+mod consider;
+mod explain;
+mod input;
+mod learn;
+mod load;
+pub(crate) mod pieces;
+mod planned;
+mod policy;
+mod request;
+mod ruled_out;
+mod split;
+
+pub(crate) use cache::{Recall, Situation};
+pub use explain::{Alternative, AlternativePart, Exclusion, Explanation, explain};
+pub use input::Knowledge;
+pub use learn::{Measured, learn};
+pub use planned::{Evidence, Plan, PlannedPart};
+pub use policy::{Objective, Policy};
+pub use request::{Operand, Request, Residency};
+
+use crate::cost::Machine;
+use crate::device::Placement;
+use crate::error::Result;
+use consider::choose;
+
+/// Plans a call.
+///
+/// # Errors
+/// [`Error::NoSuchDevice`](crate::Error::NoSuchDevice) if `placement` names a device that `machine` does not have, [`Error::Placement`](crate::Error::Placement) if its
+/// shares cannot be used, [`Error::Infeasible`](crate::Error::Infeasible) if the devices that it allows cannot run the kernel.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::array::RangeSet;
+/// use divvy::cost::{Curve, DeviceModel, Engine, Limits, Link, Machine};
+/// use divvy::device::{DeviceId, DeviceKind, Placement};
+/// use divvy::plan::{Knowledge, Policy, Request, Residency, plan};
+/// use divvy::kernels::catalog;
+///
+/// // A machine that nobody has: the GPU computes 100 times as fast, behind a slow link of 1.5 GB/s.
+/// let device = |id, kind, launch_seconds, speed: f64, link: Option<Link>| DeviceModel {
+///     id,
+///     kind,
+///     name: format!("invented {id}"),
+///     engines: vec![Engine {
+///         threads: 1,
+///         launch_seconds,
+///         flops_per_second: 1e11 * speed,
+///         bandwidth: Curve::constant(1e10 * speed).expect("positive"),
+///     }],
+///     queued_seconds: 0.0,
+///     upload: link.clone(),
+///     download: link,
+///     limits: Limits::default(),
+/// };
+/// let machine = Machine {
+///     devices: vec![
+///         device(DeviceId::Cpu, DeviceKind::Cpu, 0.0, 1.0, None),
+///         device(DeviceId::Gpu(0), DeviceKind::Discrete, 2e-5, 100.0, Link::from_rate(1e-5, 1.5e9)),
+///     ],
+///     corun: Vec::new(),
+/// };
+/// for (kernel, n, best) in [("axpy", 1 << 20, DeviceId::Cpu), ("gemm", 4096, DeviceId::Gpu(0))] {
+///     let outline = catalog::outline(kernel, n).expect("a kernel of the catalog")?;
+///     let on_host = |array: &_| {
+///         let array: &divvy::array::Handle = array;
+///         Residency::from_iter([(DeviceId::Cpu, RangeSet::from(0..array.len()))])
+///     };
+///     let request = Request::new(kernel, 0, &outline, on_host, |_| 1.0);
+///     let plan = plan(&request, &machine, &Knowledge::default(), &Placement::Auto, &Policy::default())?;
+///     assert_eq!((plan.parts.len(), plan.parts[0].device), (1, best));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub fn plan(
+    request: &Request<'_>,
+    machine: &Machine,
+    knowledge: &Knowledge,
+    placement: &Placement,
+    policy: &Policy,
+) -> Result<Plan> {
+    choose(request, machine, knowledge, placement, policy)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! What is simulated: which calls, at which sizes, with arrays where.
+
+use crate::error::Result;
+use crate::kernel::Outline;
+use crate::plan::Policy;
+
+/// Calls of each kernel and size that count as cold.
+pub const COLD_CALLS: usize = 20;
+
+/// What is known of kernels: the outline of one at a size, or `None` if there is no kernel of that name.
+pub type Outlines<'a> = &'a dyn Fn(&str, usize) -> Option<Result<Outline>>;
+
+/// What is replayed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Calls of each kernel, size and residency.
+    pub calls: usize,
+    /// Sizes; empty for up to six of each kernel's own table.
+    pub sizes: Vec<usize>,
+    /// Where arrays are.
+    pub residencies: Vec<DataLocation>,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// The planner's policy.
+    pub policy: Policy,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            calls: 200,
+            sizes: Vec::new(),
+            residencies: vec![DataLocation::Host, DataLocation::Device],
+            seed: 1,
+            policy: Policy::default(),
+        }
+    }
+}
+
+/// Where the arrays of a simulated call are before it, and where its results are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum DataLocation {
+    /// Inputs are on the host only, and outputs are wanted there.
+    Host,
+    /// All arrays are valid on every device, and nothing is wanted back.
+    Device,
+}
+
+impl DataLocation {
+    /// Its name in output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Device => "device",
+        }
+    }
+}

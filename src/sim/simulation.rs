@@ -1,0 +1,109 @@
+//! What the planner does on a simulated machine, call after call, held against what would have been best.
+//!
+//! The planner, the policy and the learner run as in a runtime and see only what they would see there: the figures of a
+//! calibration, and the noisy time of each part that ran. The scores see the truth: for every call the noise-free time
+//! of the plan that was chosen, `T`, and of the best plan there is, `O`, with the machine as it is at that call. So the
+//! regret `Σ(T − O) / ΣO` is a pseudo-regret: it does not count what the noise adds.
+//!
+//! - **A part** of a kernel on a device takes its launch, the upload of the input bytes that are missing there, the
+//!   seconds of the kernel's table at the size whose whole work equals the part's (for kernels over items that is the
+//!   number of its items), and the download of what it wrote if that is wanted on the host. Values that a call returns
+//!   are always downloaded.
+//! - **Devices of a split** run at the same time. Each computes for longer by the product of its co-run factors with all
+//!   others that have a part: those for arithmetic if the kernel has more operations per byte than the CPU can do in the
+//!   time that it moves a byte, else those for memory. The call takes as long as the longest part.
+//! - **The best plan** is the fastest of every device alone and of every subset of the devices that are no software
+//!   adapters, with borders where the planner may put them and the shares that minimise the longest part.
+//! - **Noise** depends on the seed, the kernel, the size, the residency, the call and the device, not on what was decided
+//!   before, so that all policies meet the same.
+//! - **Calls** go in rounds: the first call of every kernel, size and residency, then the second of each, and so on, with
+//!   one learner, so that time passes equally for all.
+
+use super::job::{Parts, World};
+use super::machine::SimulatedMachine;
+use super::options::{Options, Outlines};
+use super::score::{Outcome, outcome};
+use super::track::Track;
+use super::{baselines, oracle};
+use crate::cost::learned::Learner;
+use crate::device::Placement;
+use crate::error::Result;
+use crate::plan::{Knowledge, Measured, learn, plan};
+
+/// Simulates calls on a machine under the planner and under simple rules. `round` is told after each round of calls.
+///
+/// Kernels of the machine that `outlines` does not know are passed over with a warning. The first row of the outcome is
+/// the planner's, `auto`.
+///
+/// # Errors
+/// [`Error::MachineFile`](crate::Error::MachineFile) if no kernel is left, [`Error::TooLarge`](crate::Error::TooLarge) for sizes that no array can have, and whatever the
+/// planner refuses.
+///
+/// ```
+/// # fn main() -> divvy::Result<()> {
+/// use divvy::sim::{Options, SimulatedMachine, simulate};
+/// use divvy::kernels::catalog;
+///
+/// let machine = SimulatedMachine::parse("small.json", r#"{
+///     "name": "small",
+///     "devices": [{"id": "cpu", "kind": "cpu"}, {"id": "gpu0", "kind": "discrete", "launch_s": 2e-5}],
+///     "kernels": {"axpy": {"cpu": [[1024, 1e-7], [1048576, 1e-4]], "gpu0": [[1024, 1e-6], [1048576, 5e-6]]}}
+/// }"#)?;
+/// let options = Options { calls: 40, ..Options::default() };
+/// let outcome = simulate(&machine, &catalog::outline, &options, || ())?;
+/// let [auto, always_cpu, ..] = &outcome.rows[..] else { panic!("there are always these") };
+/// assert_eq!((auto.policy, always_cpu.policy), ("auto", "always-cpu"));
+/// assert!(auto.score.warm.regret() < always_cpu.score.warm.regret());
+/// # Ok(())
+/// # }
+/// ```
+pub fn simulate(
+    machine: &SimulatedMachine,
+    outlines: Outlines<'_>,
+    options: &Options,
+    mut round: impl FnMut(),
+) -> Result<Outcome> {
+    let world = World::new(machine, outlines)?;
+    let jobs = world.jobs(outlines, options)?;
+    let epochs = machine.epochs();
+    let mut truth = oracle::Best::new(&world, &jobs, &epochs);
+    let mut auto = Track::new("auto", jobs.len());
+    let learner = Learner::new();
+    for call in 0..options.calls {
+        let slowness = world.slowness(call);
+        for (at, job) in jobs.iter().enumerate() {
+            let knowledge = Knowledge {
+                experience: learner.experience(&job.request.kernel),
+                allowance: learner.allowance(),
+                ..Knowledge::default()
+            };
+            let plan = plan(
+                &job.request,
+                world.planner(job),
+                &knowledge,
+                &Placement::Auto,
+                &options.policy,
+            )?;
+            let parts: Parts = plan
+                .parts
+                .iter()
+                .map(|part| (world.position(part.device), part.range.len()))
+                .collect();
+            let mut measured = Measured::default();
+            for ((device, _), part) in parts.iter().zip(job.parts(&world, &parts, &slowness)) {
+                let factor = job.noise(&world, *device, call, options.seed);
+                measured.part_seconds.push(Some(factor * part.run));
+                measured.seconds = measured.seconds.max(factor * part.seconds());
+            }
+            learn(&learner, &job.request.kernel, &plan, &measured);
+            let seconds = job.seconds(&world, &parts, &slowness);
+            auto.add(at, seconds, plan.exploring);
+            auto.chose(at, parts);
+        }
+        round();
+    }
+    let mut tracks = vec![auto];
+    tracks.extend(baselines::tracks(&world, &jobs, options));
+    truth.include(&tracks);
+    Ok(outcome(&world, &jobs, &truth, &tracks, options))
+}
