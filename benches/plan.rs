@@ -8,8 +8,8 @@ use divvy::cost::learned::Learner;
 use divvy::cost::{Curve, DeviceModel, Engine, Link, Machine};
 use divvy::device::DeviceId;
 use divvy::device::DeviceKind;
-use divvy::kernel::{Binding, Outline, Role, Work};
-use divvy::plan::{Knowledge, Measured, Policy, Request, learn, plan};
+use divvy::kernel::{Binding, LaunchSpec, Role, Work};
+use divvy::plan::{Measured, PlannerInput, Policy, Request, learn, plan};
 use smallvec::smallvec;
 use std::hint::black_box;
 
@@ -73,23 +73,23 @@ fn axpy(n: usize) -> Request<'static> {
             (DeviceId::Gpu(0), RangeSet::from(0..n / 2))
         ]
     };
-    let outline = Outline::new(n, bindings, work);
-    Request::new("axpy", 0, &outline, residency, |_| 0.0)
+    let spec = LaunchSpec::new(n, bindings, work);
+    Request::new("axpy", 0, &spec, residency, |_| 0.0)
 }
 
 /// What is known after some calls, which took what was predicted.
-fn learned(request: &Request<'_>, machine: &Machine) -> Knowledge {
+fn learned(request: &Request<'_>, machine: &Machine) -> PlannerInput {
     let learner = Learner::new();
-    let knowledge = || {
-        let mut knowledge = Knowledge::default();
-        knowledge.experience = learner.experience(&request.kernel);
-        knowledge
+    let input = || {
+        let mut input = PlannerInput::default();
+        input.perf_model = learner.perf_model(&request.kernel);
+        input
     };
     for _ in 0..40 {
         let planned = plan(
             request,
             machine,
-            &knowledge(),
+            &input(),
             &Placement::Auto,
             &Policy::default(),
         );
@@ -103,27 +103,27 @@ fn learned(request: &Request<'_>, machine: &Machine) -> Knowledge {
         measured.seconds = planned.predicted_seconds;
         learn(&learner, &request.kernel, &planned, &measured);
     }
-    knowledge()
+    input()
 }
 
 fn planning(c: &mut Criterion) {
     let policy = Policy::default();
     let mut bench = |name: &str, n: usize, machine: Machine, placement: Placement| {
         let request = axpy(n);
-        let mut time = |name: &str, knowledge: Knowledge| {
+        let mut time = |name: &str, input: PlannerInput| {
             c.bench_function(name, |b| {
                 b.iter(|| {
                     plan(
                         black_box(&request),
                         black_box(&machine),
-                        &knowledge,
+                        &input,
                         &placement,
                         &policy,
                     )
                 });
             });
         };
-        time(name, Knowledge::default());
+        time(name, PlannerInput::default());
         if placement == Placement::Auto {
             time(&format!("{name}, learned"), learned(&request, &machine));
         }
@@ -171,11 +171,11 @@ fn planning(c: &mut Criterion) {
 /// Taking in what a call took, which every call on the CPU does on its caller's thread.
 fn learning(c: &mut Criterion) {
     let (request, machine) = (axpy(1 << 20), machine(1, DeviceKind::Discrete));
-    let knowledge = Knowledge::default();
+    let input = PlannerInput::default();
     let planned = plan(
         &request,
         &machine,
-        &knowledge,
+        &input,
         &Placement::Cpu,
         &Policy::default(),
     );

@@ -54,8 +54,8 @@ fn text(cpu_name: &str) -> String {
     let mut rng = fastrand::Rng::with_seed(7);
     let mut learned = Vec::new();
     for kernel in 0..KERNELS {
-        for arm in 0..ARMS {
-            let recent = if arm < WINNERS { 8 } else { 4 };
+        for variant in 0..ARMS {
+            let recent = if variant < WINNERS { 8 } else { 4 };
             let mut size = |i: usize| {
                 let factor = |_| ((rng.f64() - 0.5) * 1e4).round() / 1e4;
                 let factors: Vec<f64> = (0..recent).map(factor).collect();
@@ -64,7 +64,7 @@ fn text(cpu_name: &str) -> String {
             let sizes: Vec<Value> = (0..SIZES).map(&mut size).collect();
             learned.push(json!({
                 "kernel": format!("kernel-{kernel}"), "element_type": "f32", "implementation": format!("{kernel:016x}"),
-                "device": "cpu", "threads": 1 + arm, "beside": [], "moved": false, "sizes": sizes
+                "device": "cpu", "threads": 1 + variant, "beside": [], "moved": false, "sizes": sizes
             }));
         }
     }

@@ -50,8 +50,8 @@ send_and_sync! {
     machine::Bound, machine::CoRun, machine::Curve, machine::DeviceModel, machine::Engine, machine::Limits, machine::Link,
     machine::LinkLine, machine::Machine,
     prior::Demand, prior::Prediction,
-    learned::Allowance, learned::Arm, learned::Circumstances, learned::ClassRecord, learned::Estimate,
-    learned::Experience, learned::KernelKey<'static>, learned::Learner, learned::Record, learned::Sample,
+    learned::ExplorationBudget, learned::Variant, learned::RunConditions, learned::ClassRecord, learned::LearnedFactor,
+    learned::PerfModel, learned::KernelKey<'static>, learned::Learner, learned::Record, learned::Sample,
     profile::Cleared, profile::CoRunEntry, profile::DeviceEntry, profile::DeviceKey, profile::LearnedEntry,
     profile::Location, profile::Merged, profile::Parsed, profile::Profile,
 }
@@ -61,17 +61,17 @@ send_and_sync! {
     device::GpuMemory, device::UnusableGpu,
     sim::Calibration, sim::Change, sim::Noise, sim::SimulatedDevice, sim::SimulatedKernel, sim::SimulatedMachine,
     sim::SimulatedPair, sim::Table,
-    sim::Case, sim::Options, sim::Outcome, sim::PartShare, sim::Recovery, sim::DataLocation, sim::Row, sim::Score, sim::Sums,
+    sim::SimulatedCase, sim::Options, sim::Outcome, sim::PartShare, sim::Recovery, sim::DataLocation, sim::Row, sim::Score, sim::Sums,
 }
 
 send_and_sync! {
-    plan::Alternative, plan::AlternativePart, plan::Evidence, plan::Exclusion, plan::Explanation, plan::Knowledge,
+    plan::Alternative, plan::AlternativePart, plan::Evidence, plan::Exclusion, plan::Explanation, plan::PlannerInput,
     plan::Measured, plan::Objective, plan::Operand, plan::Plan, plan::PlannedPart, plan::Policy, plan::Request<'static>,
 }
 
 send_and_sync! {
     kernel::Access, kernel::Binding, kernel::BoundWgsl, kernel::Call<'static, kernels::axpy::Axpy>, kernel::CpuPart<'static>,
-    kernel::CpuTasks, kernel::Fold, kernel::GpuArg, kernel::GpuPart<'static>, kernel::Outline, kernel::PartItems,
+    kernel::CpuTasks, kernel::Fold, kernel::GpuArg, kernel::GpuPart<'static>, kernel::LaunchSpec, kernel::PartItems,
     kernel::Role, kernel::Tolerance, kernel::WgslKernel, kernel::WgslKernelBuilder, kernel::Work,
     kernel::BindingKind, kernel::Shader,
     kernel::Execution<'static>,
@@ -80,7 +80,7 @@ send_and_sync! {
 send_and_sync! {
     kernels::axpy::Axpy, kernels::dot::Product, kernels::extremum::ArgMax, kernels::extremum::ArgMin,
     kernels::extremum::Extremum<f32, kernels::extremum::Min>, kernels::extremum::Max, kernels::extremum::Min,
-    kernels::fill::Fill<f32>, kernels::fold::Fold<f32, kernels::sum::Itself, 1>, kernels::gemm::Gemm, kernels::gemv::Gemv,
+    kernels::fill::Fill<f32>, kernels::fold::Reduction<f32, kernels::sum::Itself, 1>, kernels::gemm::Gemm, kernels::gemv::Gemv,
     kernels::heat::HeatStep, kernels::leapfrog::Leapfrog, kernels::nbody::NBody, kernels::scan::Scan<f32>,
     kernels::sum::Itself, kernels::transform::Transform, kernels::zip::Zip<f32>,
     kernels::Binary, kernels::Border, kernels::Energy, kernels::Unary,

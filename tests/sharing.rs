@@ -147,10 +147,10 @@ impl divvy::kernel::Kernel for Careless {
         "careless"
     }
 
-    fn outline(&self) -> divvy::Result<divvy::kernel::Outline> {
-        use divvy::kernel::{Binding, Outline, Role, Work};
+    fn spec(&self) -> divvy::Result<divvy::kernel::LaunchSpec> {
+        use divvy::kernel::{Binding, LaunchSpec, Role, Work};
         let bindings = [Binding::read(&self.0, Role::ITEM)];
-        Ok(Outline::new(self.0.len(), bindings, Work::default()))
+        Ok(LaunchSpec::new(self.0.len(), bindings, Work::default()))
     }
 
     fn execute(&self, cx: &mut divvy::kernel::Execution<'_>) -> divvy::Result<()> {
@@ -166,11 +166,11 @@ impl divvy::kernel::Pass for Blocks {
         "blocks"
     }
 
-    fn outline(&self) -> divvy::Result<divvy::kernel::Outline> {
-        use divvy::kernel::{Binding, Outline, Role, Work};
+    fn spec(&self) -> divvy::Result<divvy::kernel::LaunchSpec> {
+        use divvy::kernel::{Binding, LaunchSpec, Role, Work};
         let blocks = Binding::write(&self.1, Role::per(1024));
         let bindings = [Binding::read(&self.0, Role::ITEM), blocks];
-        Ok(Outline::new(self.0.len(), bindings, Work::default()).grain(1024))
+        Ok(LaunchSpec::new(self.0.len(), bindings, Work::default()).grain(1024))
     }
 
     fn cpu(&self, part: &mut divvy::kernel::CpuPart<'_>) -> divvy::Result<()> {
@@ -210,12 +210,12 @@ impl divvy::kernel::Pass for Scale {
         "scale"
     }
 
-    fn outline(&self) -> divvy::Result<divvy::kernel::Outline> {
-        use divvy::kernel::{Binding, Outline, Role, Work};
+    fn spec(&self) -> divvy::Result<divvy::kernel::LaunchSpec> {
+        use divvy::kernel::{Binding, LaunchSpec, Role, Work};
         let bindings = [Binding::update(&self.0, Role::ITEM)];
-        let mut outline = Outline::new(self.0.len(), bindings, Work::default());
-        outline.has_gpu = false;
-        Ok(outline)
+        let mut spec = LaunchSpec::new(self.0.len(), bindings, Work::default());
+        spec.has_gpu = false;
+        Ok(spec)
     }
 
     fn cpu(&self, part: &mut divvy::kernel::CpuPart<'_>) -> divvy::Result<()> {

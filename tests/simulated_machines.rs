@@ -31,7 +31,7 @@ fn load(path: &Path) -> SimulatedMachine {
 }
 
 fn run(machine: &SimulatedMachine, options: &Options) -> divvy::Result<Outcome> {
-    simulate(machine, &catalog::outline, options, || {})
+    simulate(machine, &catalog::spec, options, || {})
 }
 
 fn few_calls(calls: usize) -> Options {
@@ -437,7 +437,7 @@ fn table_of_random_machines() -> divvy::Result<()> {
 
 fn line(name: &str, devices: usize, score: &Score, outcome: &Outcome) {
     let worst = outcome.cases.iter().max_by(|a, b| {
-        let of = |case: &divvy::sim::Case| auto(&case.rows).worst_warm.unwrap_or(0.0);
+        let of = |case: &divvy::sim::SimulatedCase| auto(&case.rows).worst_warm.unwrap_or(0.0);
         of(a).total_cmp(&of(b))
     });
     let recovery: Vec<String> = outcome

@@ -29,7 +29,7 @@ pub struct Job {
 
     /// Where its arrays are
     #[arg(long, value_enum, default_value_t)]
-    pub residency: Residency,
+    pub residency: StartLocation,
 
     /// CPU threads; without it, DIVVY_THREADS or one per core
     #[arg(long)]
@@ -43,7 +43,7 @@ pub struct Job {
 /// Where the arrays of a kernel are before it runs, and its results are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Residency {
+pub enum StartLocation {
     /// Inputs start on the host and outputs are wanted there: all transfers count
     #[default]
     Host,
@@ -51,7 +51,7 @@ pub enum Residency {
     Device,
 }
 
-impl Residency {
+impl StartLocation {
     /// Its name as an argument.
     pub fn name(self) -> &'static str {
         match self {

@@ -14,7 +14,7 @@ mod subject;
 mod summary;
 mod task;
 
-use super::args::{Residency, kernel, runtime, size};
+use super::args::{StartLocation, kernel, runtime, size};
 use super::failure::Failure;
 use super::output::{self, Reader, aligned};
 use super::progress::Progress;
@@ -30,7 +30,7 @@ use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use summary::{Meta, Summary, Totals};
-use task::Task;
+use task::AuditTask;
 
 /// Compares automatic placement with the best of all placements, found by trying.
 ///
@@ -105,11 +105,11 @@ enum Residencies {
 }
 
 impl Residencies {
-    fn each(self) -> &'static [Residency] {
+    fn each(self) -> &'static [StartLocation] {
         match self {
-            Self::Host => &[Residency::Host],
-            Self::Device => &[Residency::Device],
-            Self::Both => &[Residency::Host, Residency::Device],
+            Self::Host => &[StartLocation::Host],
+            Self::Device => &[StartLocation::Device],
+            Self::Both => &[StartLocation::Host, StartLocation::Device],
         }
     }
 }
@@ -135,7 +135,7 @@ pub struct Failed {
     /// Its size.
     pub n: usize,
     /// Where its arrays were.
-    pub residency: Residency,
+    pub residency: StartLocation,
     /// Why.
     pub error: String,
 }
@@ -225,7 +225,7 @@ fn file_error(path: &std::path::Path, source: std::io::Error) -> Error {
 }
 
 /// The rows to measure.
-fn tasks(args: &Args) -> Vec<Task> {
+fn tasks(args: &Args) -> Vec<AuditTask> {
     let kernels: Vec<&'static Entry> = match args.kernels.as_slice() {
         [] => CATALOG.iter().collect(),
         chosen => chosen.to_vec(),
@@ -237,7 +237,7 @@ fn tasks(args: &Args) -> Vec<Task> {
             chosen => chosen,
         };
         for &residency in args.residency.each() {
-            tasks.extend(sizes.iter().map(|&n| Task {
+            tasks.extend(sizes.iter().map(|&n| AuditTask {
                 entry,
                 n,
                 residency,
@@ -278,7 +278,7 @@ impl Table {
         })
     }
 
-    fn doing(&self, task: &Task) {
+    fn doing(&self, task: &AuditTask) {
         let what = format!("{} {}", task.entry.name, count(task.n));
         self.progress.doing(what);
     }
@@ -308,8 +308,8 @@ impl Table {
         Ok(())
     }
 
-    fn failed(&self, task: &Task, error: &Error) {
-        let Task { entry, n, .. } = task;
+    fn failed(&self, task: &AuditTask, error: &Error) {
+        let AuditTask { entry, n, .. } = task;
         self.progress
             .hidden_while(|| eprintln!("error: {} n={n}: {error}", entry.name));
     }

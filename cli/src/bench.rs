@@ -1,6 +1,6 @@
 //! `divvy bench`: every kernel on every device, against what the device could do at the best.
 
-use super::args::{Residency, is_software, kernel, runtime, size};
+use super::args::{StartLocation, is_software, kernel, runtime, size};
 use super::failure::Failure;
 use super::measure::{self, Repeats, Setup, Spread};
 use super::output::{self, Reader, aligned};
@@ -151,7 +151,7 @@ fn measure_on(
     let setup = Setup {
         rt,
         placement: &Placement::from(device),
-        residency: Residency::Device,
+        residency: StartLocation::Device,
         repeats: args
             .repeat
             .map_or(Repeats::Enough, |repeat| Repeats::Exactly(repeat as usize)),

@@ -1,6 +1,6 @@
 //! `divvy explain`: what running a kernel would do, and why.
 
-use super::args::{Job, Residency};
+use super::args::{Job, StartLocation};
 use super::failure::Failure;
 use super::output;
 use divvy::plan::Explanation;
@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 fn explain(job: &Job, rt: &Runtime) -> Result<Explanation, Error> {
     let mut case = job.bind()?;
     case.reset()?;
-    if job.residency == Residency::Device {
+    if job.residency == StartLocation::Device {
         case.run(rt, job.placement.clone())?;
         rt.synchronize()?;
     }

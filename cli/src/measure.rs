@@ -3,7 +3,7 @@
 //! What is timed is the call until its results are where they are wanted. Everything else, such as putting arrays back to
 //! where and what they were, happens between the timings.
 
-use super::args::Residency;
+use super::args::StartLocation;
 use super::progress::Progress;
 use divvy::array::Handle;
 use divvy::kernels::catalog::Case;
@@ -54,7 +54,7 @@ pub struct Setup<'a> {
     /// Where the kernel runs.
     pub placement: &'a Placement,
     /// Where its arrays are.
-    pub residency: Residency,
+    pub residency: StartLocation,
     /// How often it is timed.
     pub repeats: Repeats,
 }
@@ -138,7 +138,7 @@ pub fn time(setup: &Setup<'_>, case: &mut dyn Case, progress: &Progress) -> Resu
             case.reset()?;
             run_once(setup, case, &written)?;
         }
-        if setup.residency == Residency::Host {
+        if setup.residency == StartLocation::Host {
             all.iter().try_for_each(Handle::move_to_host)?;
         }
         let (elapsed, report) = run_once(setup, case, &written)?;
@@ -165,10 +165,10 @@ pub fn run_once(
     let started = Instant::now();
     let report = case.run(setup.rt, placement)?;
     match setup.residency {
-        Residency::Host => written.iter().try_for_each(Handle::fetch)?,
+        StartLocation::Host => written.iter().try_for_each(Handle::fetch)?,
         // The CPU is done when the call returns.
-        Residency::Device if report.parts.iter().all(|p| p.device == DeviceId::Cpu) => {}
-        Residency::Device => setup.rt.synchronize()?,
+        StartLocation::Device if report.parts.iter().all(|p| p.device == DeviceId::Cpu) => {}
+        StartLocation::Device => setup.rt.synchronize()?,
     }
     Ok((started.elapsed().as_secs_f64(), report))
 }
@@ -181,7 +181,7 @@ pub fn predicted_seconds(
     written: &[Handle],
 ) -> Result<f64, Error> {
     let mut seconds = report.predicted_seconds;
-    if setup.residency == Residency::Host {
+    if setup.residency == StartLocation::Host {
         let machine = setup.rt.machine()?;
         let items = report.parts.last().map_or(0, |part| part.range.end);
         for part in &report.parts {

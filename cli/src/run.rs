@@ -1,6 +1,6 @@
 //! `divvy run`: one kernel on random input, timed, and checked if asked.
 
-use super::args::{Job, Residency, is_software, unit};
+use super::args::{Job, StartLocation, is_software, unit};
 use super::failure::Failure;
 use super::measure::{self, Repeats, Setup, Spread, Timing};
 use super::output;
@@ -107,7 +107,7 @@ struct Outcome {
     kernel: &'static str,
     n: usize,
     dtype: ElementType,
-    residency: Residency,
+    residency: StartLocation,
     repeat: usize,
     parts: Vec<Part>,
     seconds: Spread,
@@ -157,8 +157,8 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let arrays = match self.residency {
-            Residency::Host => "arrays on the host, transfers counted",
-            Residency::Device => "arrays where it runs",
+            StartLocation::Host => "arrays on the host, transfers counted",
+            StartLocation::Device => "arrays where it runs",
         };
         let (n, times) = (count(self.n), if self.repeat == 1 { "run" } else { "runs" });
         writeln!(

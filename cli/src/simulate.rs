@@ -6,7 +6,9 @@ use super::output::{self, Reader, aligned};
 use super::progress::Progress;
 use divvy::kernels::catalog;
 use divvy::sim::SimulatedMachine;
-use divvy::sim::{Case, DataLocation, Options, Outcome, PartShare, Recovery, Row, fleet, simulate};
+use divvy::sim::{
+    DataLocation, Options, Outcome, PartShare, Recovery, Row, SimulatedCase, fleet, simulate,
+};
 use divvy::units::{count, seconds};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -110,7 +112,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let mut outcomes: Vec<Outcome> = Vec::new();
     for machine in &machines {
         progress.doing(&machine.name);
-        let outcome = simulate(machine, &catalog::outline, &options, || progress.step())?;
+        let outcome = simulate(machine, &catalog::spec, &options, || progress.step())?;
         if !args.json {
             let text = of_machine(&outcome, args.cases);
             if progress.hidden_while(|| output::print(text))? == Reader::Gone {
@@ -194,7 +196,7 @@ fn table(title: &str, rows: &[Row]) -> String {
 const CASE_WIDTHS: [usize; 8] = [16, 11, 9, 12, 24, 24, 8, 8];
 
 /// What was best and what was chosen.
-fn table_of_cases(cases: &[Case]) -> String {
+fn table_of_cases(cases: &[SimulatedCase]) -> String {
     let header = [
         "kernel",
         "n",

@@ -19,7 +19,7 @@ fuzz_target!(|text: &str| {
     options.calls = 3;
     options.sizes = vec![1000, 1 << 20];
     options.residencies = vec![DataLocation::Host, DataLocation::Device];
-    if let Ok(outcome) = simulate(&machine, &catalog::outline, &options, || {}) {
+    if let Ok(outcome) = simulate(&machine, &catalog::spec, &options, || {}) {
         for row in outcome.rows {
             assert!(
                 row.score.seconds().is_finite() && row.score.seconds() >= 0.0,

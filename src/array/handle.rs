@@ -2,8 +2,8 @@
 //! reaches the elements.
 
 use super::host::HostBuffer;
-use super::residency::{DeviceView, Fit, Moved, Residency, Uses, Version};
-use super::{ElementType, rehearsal, replay, residency};
+use super::residency::{AccessSet, Coverage, DeviceView, Residency, TransferBytes, Version};
+use super::{ElementType, dry_run, residency, shadow};
 use crate::device::gpu::{Evict, Evicted, ExtentId, Gate, Gpu, Victims};
 use crate::error::{Error, Result};
 use std::ops::Range;
@@ -56,15 +56,15 @@ impl std::fmt::Debug for WeakHandle {
 struct Storage {
     len: usize,
     ty: ElementType,
-    born: Version,
+    created: Version,
     name: OnceLock<String>,
     /// Whether it was made in a rehearsal, and not by or for the caller.
-    rehearsed: bool,
+    in_dry_run: bool,
     /// Whether somebody may still ask for its elements: false once its `Array` is dropped, unless a later call uses it.
     is_owned: AtomicBool,
     residency: Mutex<Residency>,
     /// What replays see in place of the residency.
-    stand_in: OnceLock<Box<Mutex<Residency>>>,
+    shadow: OnceLock<Box<Mutex<Residency>>>,
 }
 
 impl Evict for Storage {
@@ -97,12 +97,12 @@ impl Handle {
             Storage {
                 len,
                 ty,
-                born: residency::now(),
+                created: residency::now(),
                 name: OnceLock::new(),
-                rehearsed: rehearsal::is_under_way(),
+                in_dry_run: dry_run::is_under_way(),
                 is_owned: AtomicBool::new(true),
                 residency: Mutex::new(residency),
-                stand_in: OnceLock::new(),
+                shadow: OnceLock::new(),
             }
         });
         Self { storage }
@@ -114,7 +114,7 @@ impl Handle {
     }
 
     /// The [`Array`](super::Array) is gone; only handles are left.
-    pub(super) fn disown(&self) {
+    pub(super) fn release_owner(&self) {
         self.storage.is_owned.store(false, Ordering::Relaxed);
     }
 
@@ -163,7 +163,7 @@ impl Handle {
         gpu: &Arc<Gpu>,
         range: Range<usize>,
         fetch: bool,
-        fit: Fit,
+        fit: Coverage,
         gate: &Gate<'_>,
     ) -> Result<DeviceView> {
         let bytes = (range.len() * self.element_type().size()) as u64;
@@ -218,9 +218,9 @@ impl Handle {
             };
             let room = gpu.make_room(bytes, gate)?;
             let to_host = room.to_host;
-            self.residency().add_moved(Moved {
+            self.residency().add_moved(TransferBytes {
                 to_host,
-                ..Moved::default()
+                ..TransferBytes::default()
             });
             if room.freed == 0 {
                 return done;
@@ -238,7 +238,7 @@ impl Handle {
         range: Range<usize>,
         fetch: bool,
     ) -> Result<DeviceView> {
-        let admit = |gate: Gate<'_>| self.admit(gpu, range.clone(), fetch, Fit::Whole, &gate);
+        let admit = |gate: Gate<'_>| self.admit(gpu, range.clone(), fetch, Coverage::Whole, &gate);
         match admit(gpu.share()) {
             Err(Error::DeviceMemory { .. }) => admit(gpu.be_alone()),
             admitted => admitted,
@@ -251,9 +251,9 @@ impl Handle {
         for extent in residency.extents_on(gpu.id()) {
             if let Some(evicted) = residency.evict(extent, Victims::Any)? {
                 let to_host = evicted.to_host;
-                residency.add_moved(Moved {
+                residency.add_moved(TransferBytes {
                     to_host,
-                    ..Moved::default()
+                    ..TransferBytes::default()
                 });
             }
         }
@@ -347,28 +347,28 @@ impl Handle {
         self.borrow_for(None, range, fetch, write)
     }
 
-    /// [`Handle::borrow_on_host`]; `uses` keeps a record of it if it is for a call that may be run again.
+    /// [`Handle::borrow_on_host`]; `accesses` keeps a record of it if it is for a call that may be run again.
     pub(crate) fn borrow_for(
         &self,
-        uses: Option<&Arc<Uses>>,
+        accesses: Option<&Arc<AccessSet>>,
         range: Range<usize>,
         fetch: bool,
         write: bool,
     ) -> Result<(*mut u8, HostBorrow<'_>)> {
-        if !self.storage.rehearsed && rehearsal::is_under_way() {
-            return Err(rehearsal::refusal());
+        if !self.storage.in_dry_run && dry_run::is_under_way() {
+            return Err(dry_run::refusal());
         }
-        let uses = uses.filter(|uses| self.storage.born < uses.version);
-        let start = self.despite_losses(&range, || {
+        let accesses = accesses.filter(|accesses| self.storage.created < accesses.version);
+        let start = self.with_recovery(&range, || {
             let mut residency = self.residency();
             residency.check_borrow(write)?;
-            if let Some(uses) = uses {
+            if let Some(accesses) = accesses {
                 residency.begin_history();
-                residency.record(self, &range, (fetch, false), uses);
+                residency.record(self, &range, (fetch, false), accesses);
             }
             let start = residency.host_access(range.clone(), fetch, write)?;
-            if let Some(uses) = uses.filter(|_| write) {
-                residency.record(self, &range, (false, true), uses);
+            if let Some(accesses) = accesses.filter(|_| write) {
+                residency.record(self, &range, (false, true), accesses);
                 residency.arrived_on_host(&range);
             }
             residency.borrow(write)?;
@@ -382,8 +382,8 @@ impl Handle {
     }
 
     /// Makes a range valid on the host, besides where it is.
-    pub(crate) fn fetch_range(&self, range: Range<usize>) -> Result<Moved> {
-        self.despite_losses(&range, || {
+    pub(crate) fn fetch_range(&self, range: Range<usize>) -> Result<TransferBytes> {
+        self.with_recovery(&range, || {
             let mut residency = self.residency();
             residency.host_access(range.clone(), true, false)?;
             Ok(residency.take_moved())
@@ -396,45 +396,45 @@ impl Handle {
     /// [`Error::DeviceMemory`] if there is no room for it.
     pub(crate) fn prefetch(&self, gpu: &Arc<Gpu>) -> Result<()> {
         let all = 0..self.len();
-        self.despite_losses(&all, || self.place_on(gpu, all.clone(), true).map(drop))
+        self.with_recovery(&all, || self.place_on(gpu, all.clone(), true).map(drop))
     }
 
     /// Brings back what was lost of it.
     ///
     /// # Errors
     /// [`Error::DataLost`] if that cannot be done.
-    pub(crate) fn bring_back(&self) -> Result<()> {
+    pub(crate) fn recover(&self) -> Result<()> {
         let all = 0..self.len();
-        self.despite_losses(&all, || self.residency().check_not_lost(&all))
+        self.with_recovery(&all, || self.residency().check_not_lost(&all))
     }
 
-    /// Notes that a call is about to use a range on a GPU: where a view shows what it writes, if it writes. `uses` keeps a
+    /// Notes that a call is about to use a range on a GPU: where a view shows what it writes, if it writes. `accesses` keeps a
     /// record of it if it may have to be run again.
     pub(crate) fn used_on_device(
         &self,
         view: Option<&DeviceView>,
         range: &Range<usize>,
         (reads, writes): (bool, bool),
-        uses: Option<&Arc<Uses>>,
+        accesses: Option<&Arc<AccessSet>>,
     ) -> Result<()> {
         // Whoever asks for what the call made itself has everything else recovered too.
-        let rescuer = uses.map(|uses| uses.rescuer());
-        let uses = uses.filter(|uses| self.storage.born < uses.version);
+        let rescuer = accesses.map(|accesses| accesses.rescuer());
+        let accesses = accesses.filter(|accesses| self.storage.created < accesses.version);
         let written = view.filter(|_| writes);
-        if uses.is_none() && written.is_none() {
+        if accesses.is_none() && written.is_none() {
             return Ok(());
         }
         let mut residency = self.residency();
-        if uses.is_some() {
+        if accesses.is_some() {
             residency.begin_history();
         }
         if let Some(view) = written {
             residency.written_on_device(view, range, rescuer)?;
         }
-        match uses {
-            Some(uses) => {
+        match accesses {
+            Some(accesses) => {
                 self.storage.is_owned.store(true, Ordering::Relaxed);
-                residency.record(self, range, (reads, writes), uses);
+                residency.record(self, range, (reads, writes), accesses);
             }
             None => residency.written_without_record(range),
         }
@@ -443,7 +443,7 @@ impl Handle {
 
     /// Does something that needs `range`, after bringing back what was lost of that, if need be. Nobody may call this who
     /// holds the lock of an array, or views.
-    fn despite_losses<T>(
+    fn with_recovery<T>(
         &self,
         range: &Range<usize>,
         mut access: impl FnMut() -> Result<T>,
@@ -464,7 +464,7 @@ impl Handle {
                 outcome => return outcome,
             };
             attempts += 1;
-            if attempts == ATTEMPTS || replay::is_under_way() {
+            if attempts == ATTEMPTS || shadow::is_under_way() {
                 return Err(error);
             }
             // In a statement of its own, for the lock must be free when calls are run again.
@@ -504,8 +504,8 @@ impl Handle {
     }
 
     /// Whether it was made at that moment or later.
-    pub(crate) fn is_born_since(&self, moment: Version) -> bool {
-        self.storage.born >= moment
+    pub(crate) fn is_created_since(&self, moment: Version) -> bool {
+        self.storage.created >= moment
     }
 
     /// A reference that does not keep the array.
@@ -517,8 +517,8 @@ impl Handle {
 
     /// Where the elements are. Held only for the time of one decision or one transfer.
     pub(crate) fn residency(&self) -> MutexGuard<'_, Residency> {
-        let residency = if replay::replaces(self.storage.born) {
-            self.stand_in()
+        let residency = if shadow::replaces(self.storage.created) {
+            self.shadow()
         } else {
             &self.storage.residency
         };
@@ -533,16 +533,16 @@ impl Handle {
         residency.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stand_in(&self) -> &Mutex<Residency> {
-        let make = || Box::new(Mutex::new(self.real_residency().stand_in()));
-        self.storage.stand_in.get_or_init(make)
+    fn shadow(&self) -> &Mutex<Residency> {
+        let make = || Box::new(Mutex::new(self.real_residency().shadow()));
+        self.storage.shadow.get_or_init(make)
     }
 
     /// Lets go of what replays left in the stand-in.
-    pub(crate) fn clear_stand_in(&self) {
-        if let Some(stand_in) = self.storage.stand_in.get() {
-            let mut stand_in = stand_in.lock().unwrap_or_else(PoisonError::into_inner);
-            *stand_in = stand_in.stand_in();
+    pub(crate) fn clear_shadow(&self) {
+        if let Some(shadow) = self.storage.shadow.get() {
+            let mut shadow = shadow.lock().unwrap_or_else(PoisonError::into_inner);
+            *shadow = shadow.shadow();
         }
     }
 }

@@ -61,8 +61,8 @@ impl<'a, T: Element> Matrix<'a, T> {
     }
 
     /// What a kernel keeps of it.
-    pub(crate) fn operand(&self) -> Operand {
-        Operand {
+    pub(crate) fn operand(&self) -> MatrixOperand {
+        MatrixOperand {
             handle: self.array.handle().clone(),
             rows: self.rows,
             columns: self.columns,
@@ -91,8 +91,8 @@ impl<T: Element> MatrixMut<'_, T> {
     }
 
     /// What a kernel keeps of it.
-    pub(crate) fn operand(&self) -> Operand {
-        Operand {
+    pub(crate) fn operand(&self) -> MatrixOperand {
+        MatrixOperand {
             handle: self.array.handle().clone(),
             rows: self.rows,
             columns: self.columns,
@@ -146,7 +146,7 @@ fn check_shape(function: &str, given: usize, rows: usize, columns: usize) -> Res
 
 /// A matrix as a kernel keeps it.
 #[derive(Clone, Debug)]
-pub(crate) struct Operand {
+pub(crate) struct MatrixOperand {
     /// The array.
     pub(crate) handle: Handle,
     /// Rows after any transposition.
@@ -157,7 +157,7 @@ pub(crate) struct Operand {
     pub(crate) transposed: bool,
 }
 
-impl Operand {
+impl MatrixOperand {
     /// Elements from one stored row to the next.
     pub(crate) fn row_length(&self) -> usize {
         if self.transposed {
@@ -177,7 +177,7 @@ impl Operand {
     }
 }
 
-impl std::fmt::Display for Operand {
+impl std::fmt::Display for MatrixOperand {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} x {}", self.rows, self.columns)?;
         if self.transposed {

@@ -4,25 +4,27 @@
 //! host, on some GPUs, or on several places at once (`residency`), and moves only when somebody needs it where it
 //! is not. The invariant that everything here keeps: every element is always valid somewhere.
 
+mod dry_run;
 mod handle;
 mod host;
 mod matrix;
 mod range_set;
 mod read_back;
-mod rehearsal;
-mod replay;
 mod residency;
+mod shadow;
 mod typed;
 
 pub use crate::element::{Element, ElementType};
+pub(crate) use dry_run::DryRun;
 pub use handle::Handle;
 pub(crate) use handle::WeakHandle;
-pub(crate) use matrix::Operand;
+pub(crate) use matrix::MatrixOperand;
 pub use matrix::{Matrix, MatrixMut};
 pub use range_set::RangeSet;
-pub(crate) use rehearsal::Rehearsal;
-pub(crate) use replay::ReplayTurn;
-pub(crate) use residency::{DeviceCopy, DeviceView, Elements, Fit, Moved, Rescue, Uses, Version};
+pub(crate) use residency::{
+    AccessSet, Coverage, DeviceCopy, DeviceView, Rescue, TransferBytes, Version, VersionedRange,
+};
+pub(crate) use shadow::ShadowTurn;
 pub use typed::{Array, ReadGuard, WriteGuard};
 
 /// ```compile_fail

@@ -14,7 +14,7 @@
 mod history;
 mod versions;
 
-pub(crate) use history::{DeviceCopy, Elements, Rescue, Uses};
+pub(crate) use history::{AccessSet, DeviceCopy, Rescue, VersionedRange};
 pub(crate) use versions::{Version, now, tick};
 
 use super::ElementType;
@@ -36,14 +36,14 @@ const EXTENT_GRAIN: usize = 64;
 /// Bytes that crossed between the host and devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
-pub struct Moved {
+pub struct TransferBytes {
     /// From the host to devices.
     pub to_device: u64,
     /// From devices to the host.
     pub to_host: u64,
 }
 
-impl std::ops::AddAssign for Moved {
+impl std::ops::AddAssign for TransferBytes {
     fn add_assign(&mut self, other: Self) {
         self.to_device += other.to_device;
         self.to_host += other.to_host;
@@ -63,7 +63,7 @@ pub(crate) struct DeviceView {
 
 /// How much of an array a new extent covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fit {
+pub(crate) enum Coverage {
     /// All of it, if a buffer may be that large.
     Whole,
     /// Only the range that is needed.
@@ -86,7 +86,7 @@ pub(crate) struct Residency {
     undefined: RangeSet,
     /// How many borrows of the host memory are alive; `EXCLUSIVE` if one is for writing.
     borrows: u32,
-    moved: Moved,
+    moved: TransferBytes,
     read_back: ReadBack,
     /// Present once a call that may be run again has used the array.
     history: Option<Box<History>>,
@@ -147,7 +147,7 @@ impl Residency {
             extents: SmallVec::new(),
             undefined: RangeSet::new(),
             borrows: 0,
-            moved: Moved::default(),
+            moved: TransferBytes::default(),
             read_back: ReadBack::default(),
             history: None,
         }
@@ -160,7 +160,7 @@ impl Residency {
 
     /// Where all of it is and where none of it, as a number that is another one elsewhere; `None` if a place has only a
     /// part of it.
-    pub(crate) fn whereabouts(&self) -> Option<u64> {
+    pub(crate) fn location_key(&self) -> Option<u64> {
         let extents = self.extents.iter().map(|e| (e.gpu.id().0, &e.valid));
         let mut places = std::iter::once((u64::MAX, &self.host_valid)).chain(extents);
         places.try_fold(0, |sum: u64, (place, valid)| {
@@ -175,7 +175,7 @@ impl Residency {
     }
 
     /// What has been moved for this array since this was last asked.
-    pub(crate) fn take_moved(&mut self) -> Moved {
+    pub(crate) fn take_moved(&mut self) -> TransferBytes {
         std::mem::take(&mut self.moved)
     }
 
@@ -245,7 +245,7 @@ impl Residency {
         &mut self,
         gpu: &Arc<Gpu>,
         range: &Range<usize>,
-        fit: Fit,
+        fit: Coverage,
     ) -> Result<DeviceView> {
         let at = match self.covering(gpu.id(), range) {
             Some(at) => at,
@@ -345,7 +345,7 @@ impl Residency {
     }
 
     /// Adds to what has been moved.
-    pub(super) fn add_moved(&mut self, moved: Moved) {
+    pub(super) fn add_moved(&mut self, moved: TransferBytes) {
         self.moved += moved;
     }
 
@@ -566,13 +566,13 @@ impl Residency {
         Some(self.extents.iter().position(valid).unwrap_or(first))
     }
 
-    fn new_extent(&mut self, gpu: &Arc<Gpu>, range: &Range<usize>, fit: Fit) -> Result<usize> {
+    fn new_extent(&mut self, gpu: &Arc<Gpu>, range: &Range<usize>, fit: Coverage) -> Result<usize> {
         let size = self.ty.size();
         let most = (gpu.largest_buffer() / size as u64) as usize;
         let (window, at_least) = match fit {
-            Fit::Whole if self.len <= most => (0..self.len, 0),
-            Fit::Whole => (self.window_on(range), 0),
-            Fit::Window { at_least } => (self.window_on(range), at_least),
+            Coverage::Whole if self.len <= most => (0..self.len, 0),
+            Coverage::Whole => (self.window_on(range), 0),
+            Coverage::Window { at_least } => (self.window_on(range), at_least),
         };
         let bytes = (window.len() * size) as u64;
         let buffer = gpu.allocate(bytes.max(at_least))?;

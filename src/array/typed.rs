@@ -210,7 +210,7 @@ impl<T: Element> Array<T> {
 
 impl<T: Element> Drop for Array<T> {
     fn drop(&mut self) {
-        self.handle.disown();
+        self.handle.release_owner();
     }
 }
 

@@ -1,41 +1,41 @@
 //! What runs of kernels taught: for each kernel and each way to run it, by how much the prior is wrong, at which size,
 //! and how sure that is.
 //!
-//! What is learned is a factor, measured seconds over the prior's, as its natural logarithm. Each [`Arm`] of a kernel
+//! What is learned is a factor, measured seconds over the prior's, as its natural logarithm. Each [`Variant`] of a kernel
 //! has a robust summary of recent ones for each class of sizes (half an octave, in `class`), and a Gaussian process
 //! interpolates between classes (`process`).
-//! [`Learner`] takes measurements in and keeps them; [`Experience`] is what a plan sees of it, an unchanging picture of
+//! [`Learner`] takes measurements in and keeps them; [`PerfModel`] is what a plan sees of it, an unchanging picture of
 //! one kernel. No clock is read here, and nothing is decided.
 //!
 //! ```
-//! use divvy::cost::learned::{Arm, Circumstances, KernelKey, Learner, Sample};
+//! use divvy::cost::learned::{Variant, RunConditions, KernelKey, Learner, Sample};
 //! use divvy::device::{DeviceId, DeviceSet};
 //!
 //! let learner = Learner::new();
 //! let blur = KernelKey::named("blur");
-//! let arm = Arm { device: DeviceId::Gpu(0), threads: 1, beside: DeviceSet::EMPTY, moved: false };
+//! let variant = Variant { device: DeviceId::Gpu(0), threads: 1, beside: DeviceSet::EMPTY, moved: false };
 //! for _ in 0..10 {
 //!     // A part of 2^24 operations and bytes took 3 ms, of which the roofline had promised 1.
-//!     let sample = Sample { arm, size: 24.0, prior_seconds: 1e-3, seconds: 3e-3 };
+//!     let sample = Sample { variant, size: 24.0, prior_seconds: 1e-3, seconds: 3e-3 };
 //!     learner.observe(&blur, 24.0, [sample]);
 //! }
-//! let experience = learner.experience(&blur);
-//! let alone = Circumstances { execution_share: 1.0, log_slowdown: 0.0 };
-//! let there = experience.estimate(&arm, 24.0, &alone);
-//! let far_off = experience.estimate(&arm, 12.0, &alone);
+//! let perf_model = learner.perf_model(&blur);
+//! let alone = RunConditions { execution_share: 1.0, log_slowdown: 0.0 };
+//! let there = perf_model.estimate(&variant, 24.0, &alone);
+//! let far_off = perf_model.estimate(&variant, 12.0, &alone);
 //! assert!((there.log_factor.exp() - 3.0).abs() < 0.1);
 //! assert!(far_off.extrapolated && far_off.variance > there.variance);
 //! ```
 
 mod class;
-mod experience;
+mod perf_model;
 mod process;
 mod record;
 mod store;
 mod variant;
 
-pub use experience::{Circumstances, Experience, Shares};
-pub use process::Estimate;
+pub use perf_model::{PerfModel, RunConditions, SplitHistory};
+pub use process::LearnedFactor;
 pub use record::{ClassRecord, Record};
-pub use store::{Allowance, Learner};
-pub use variant::{Arm, KernelKey, Sample};
+pub use store::{ExplorationBudget, Learner};
+pub use variant::{KernelKey, Sample, Variant};

@@ -6,15 +6,15 @@
 
 mod bounds;
 mod calibrate;
+mod calibrator;
 pub mod learned;
 pub mod machine;
 pub mod prior;
 pub mod profile;
-mod survey;
 
 pub use calibrate::Thoroughness;
+pub use calibrator::{Calibration, Step};
 pub use machine::{Bound, CoRun, Curve, DeviceModel, Engine, Limits, Link, LinkLine, Machine};
 pub use prior::Prediction;
-pub use survey::{Calibration, Step};
 
-pub(crate) use survey::Survey;
+pub(crate) use calibrator::Calibrator;

@@ -1,6 +1,6 @@
 //! The CPU as a device: one rayon pool.
 
-use super::region::{Region, Standby, Task};
+use super::region::{RangeTask, Region, Standby};
 use crate::error::{Error, Result};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -71,7 +71,7 @@ impl Cpu {
         items: Range<usize>,
         grain: usize,
         threads: usize,
-        task: &Task<'_>,
+        task: &RangeTask<'_>,
     ) -> Result<()> {
         let step = items
             .len()

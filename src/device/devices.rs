@@ -95,8 +95,8 @@ impl Devices {
     }
 
     /// Has lost GPUs opened again whose time has come.
-    pub(crate) fn look_after_gpus(&self) {
-        self.gpus.iter().for_each(ManagedGpu::look_after);
+    pub(crate) fn reopen_due_gpus(&self) {
+        self.gpus.iter().for_each(ManagedGpu::reopen_if_due);
     }
 
     /// Opens a lost GPU again at once.

@@ -133,7 +133,7 @@ impl ManagedGpu {
     }
 
     /// Begins to open a lost GPU again, if its time has come.
-    pub(super) fn look_after(&self) {
+    pub(super) fn reopen_if_due(&self) {
         if !self.shared.is_lost.load(Ordering::Acquire) {
             return;
         }

@@ -24,12 +24,12 @@ const STANDBY: Duration = Duration::from_micros(60);
 const LOOKS: u32 = 64;
 
 /// What a region does with each range.
-pub(super) type Task<'a> = dyn Fn(Range<usize>) -> Result<()> + Sync + 'a;
+pub(super) type RangeTask<'a> = dyn Fn(Range<usize>) -> Result<()> + Sync + 'a;
 
 /// A parallel region: ranges waiting to be claimed by the caller and its helpers.
 pub(super) struct Region {
     /// A pointer, since a helper that comes too late holds it after the task is gone.
-    task: *const Task<'static>,
+    task: *const RangeTask<'static>,
     items: Range<usize>,
     step: usize,
     ranges: usize,
@@ -55,9 +55,10 @@ impl Region {
     ///
     /// # Safety
     /// The task must live, and what it borrows too, until [`Region::finish`] has returned, which must be called.
-    pub(super) unsafe fn new(items: Range<usize>, step: usize, task: &Task<'_>) -> Arc<Self> {
+    pub(super) unsafe fn new(items: Range<usize>, step: usize, task: &RangeTask<'_>) -> Arc<Self> {
         // SAFETY: only the lifetime changes, of a pointer that `work` dereferences for claimed ranges alone.
-        let task: *const Task<'static> = unsafe { std::mem::transmute::<&Task<'_>, _>(task) };
+        let task: *const RangeTask<'static> =
+            unsafe { std::mem::transmute::<&RangeTask<'_>, _>(task) };
         Arc::new(Self {
             task,
             ranges: items.len().div_ceil(step),

@@ -3,21 +3,21 @@
 //! Each launch of a pass goes in this order: fetch to the host what the CPU's part needs (that waits for GPUs, so it
 //! comes before giving them more to do), encode and submit the GPUs' parts, compute the CPU's part meanwhile.
 
-use super::cutting::{Pieces, need, needs};
-use super::recorder::PartUses;
+use super::part_access::PartAccess;
+use super::recheck::{Recheck, Verify};
 use super::report::{PartTiming, Timing};
-use super::second_opinion::{SecondOpinion, Verify};
-use crate::array::{Fit, Handle, Moved, Rehearsal, Uses, WeakHandle};
+use super::tiles::{TileQueue, need, needs};
+use crate::array::{AccessSet, Coverage, DryRun, Handle, TransferBytes, WeakHandle};
 use crate::device::buffer_size::window_buffer;
 use crate::device::cpu::Cpu;
 use crate::device::gpu::{Clock, Gate, Gpu, Victims};
 use crate::device::{DeviceId, Devices};
 use crate::error::{Error, Result};
 use crate::kernel::{
-    CpuPart, CpuTasks, Execution, GpuPart, HostView, Kernel, Launch, Outline, Pass, Role, Views,
+    CpuPart, CpuTasks, Execution, GpuPart, HostView, Kernel, Launch, LaunchSpec, Pass, Role, Views,
 };
 use crate::panics::catch_panic;
-use crate::plan::pieces::Cut;
+use crate::plan::tiling::Tiling;
 use crate::plan::{Plan, PlannedPart};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -26,15 +26,15 @@ use std::time::Instant;
 
 /// Runs the passes that a kernel launches, as planned.
 pub(crate) struct Executor<'r> {
-    task: Task<'r>,
-    moved: Moved,
+    task: Mode<'r>,
+    moved: TransferBytes,
     timers: SmallVec<[Timer; 2]>,
     /// Passes that were compiled and not run.
     compiled: usize,
     /// The arrays that passes used.
     used: SmallVec<[Handle; 4]>,
     /// Keeps a record of what is done on GPUs, if it may have to be done again.
-    recording: Option<&'r PartUses>,
+    recording: Option<&'r PartAccess>,
     /// Has parts computed a second time, if any are.
     verifier: Option<&'r dyn Verify>,
     /// Parts that were verified.
@@ -49,7 +49,7 @@ pub(crate) struct Executor<'r> {
 
 /// What is to be done with the passes that are launched.
 #[derive(Clone, Copy)]
-enum Task<'r> {
+enum Mode<'r> {
     /// They run as planned.
     Run {
         devices: &'r Devices,
@@ -90,14 +90,14 @@ const MOST_COMPILED: usize = 64;
 
 impl<'r> Executor<'r> {
     pub(crate) fn new(devices: &'r Devices, plan: &'r Plan) -> Self {
-        Self::of(Task::Run { devices, plan }, plan.parts.len())
+        Self::of(Mode::Run { devices, plan }, plan.parts.len())
     }
 
     /// An execution of so many parts.
-    fn of(task: Task<'r>, parts: usize) -> Self {
+    fn of(task: Mode<'r>, parts: usize) -> Self {
         Self {
             task,
-            moved: Moved::default(),
+            moved: TransferBytes::default(),
             timers: (0..parts).map(|_| Timer::default()).collect(),
             compiled: 0,
             used: SmallVec::new(),
@@ -111,7 +111,7 @@ impl<'r> Executor<'r> {
     }
 
     /// The same, of which a record is kept.
-    pub(crate) fn recorded(self, recording: Option<&'r PartUses>) -> Self {
+    pub(crate) fn recorded(self, recording: Option<&'r PartAccess>) -> Self {
         Self { recording, ..self }
     }
 
@@ -129,7 +129,7 @@ impl<'r> Executor<'r> {
     }
 
     /// Brings the arrays that the kernel made and gave to the caller to the host: no record says how to make them again.
-    pub(crate) fn secure_what_was_made(&mut self) -> Result<()> {
+    pub(crate) fn fetch_created_arrays(&mut self) -> Result<()> {
         for array in std::mem::take(&mut self.made) {
             if let Some(array) = array.upgrade().filter(Handle::is_owned) {
                 self.moved += array.fetch_range(0..array.len())?;
@@ -141,7 +141,7 @@ impl<'r> Executor<'r> {
     /// An execution that moves nothing, computes nothing and changes no array that was there before: it only compiles
     /// what `gpu` needs to run `items` of the kernel.
     fn compiling(gpu: &'r Arc<Gpu>, items: &'r Range<usize>) -> Self {
-        Self::of(Task::Compile { gpu, items }, 0)
+        Self::of(Mode::Compile { gpu, items }, 0)
     }
 
     /// Whether anything was computed or queued, so that elements may have changed.
@@ -150,7 +150,7 @@ impl<'r> Executor<'r> {
     }
 
     /// What has been moved so far.
-    pub(crate) fn moved(&self) -> Moved {
+    pub(crate) fn moved(&self) -> TransferBytes {
         self.moved
     }
 
@@ -163,7 +163,7 @@ impl<'r> Executor<'r> {
     /// follow-up passes of a split, which are nobody's part. Nothing can be launched afterwards. Its GPUs are ready for the
     /// kernel, of which this is the [`identity`](crate::kernel::identity), from now on.
     pub(crate) fn finish(self, identity: u64) -> SmallVec<[PartTiming; 2]> {
-        if let Task::Run { devices, plan } = self.task {
+        if let Mode::Run { devices, plan } = self.task {
             for part in &plan.parts {
                 if let DeviceId::Gpu(index) = part.device
                     && let Ok(gpu) = devices.gpu(index)
@@ -189,15 +189,15 @@ impl<'r> Executor<'r> {
     fn pick<'p>(
         &self,
         pass: &dyn Pass,
-        outline: &Outline,
+        spec: &LaunchSpec,
         parts: impl IntoIterator<Item = (DeviceId, &'p Range<usize>)>,
         devices: &Devices,
-    ) -> SmallVec<[Box<dyn SecondOpinion>; 1]> {
+    ) -> SmallVec<[Box<dyn Recheck>; 1]> {
         let Some(verifier) = self.verifier else {
             return SmallVec::new();
         };
         let parts = parts.into_iter();
-        let picked = parts.filter_map(|part| verifier.pick(pass, outline, part, devices));
+        let picked = parts.filter_map(|part| verifier.pick(pass, spec, part, devices));
         picked.collect()
     }
 
@@ -205,25 +205,25 @@ impl<'r> Executor<'r> {
     fn verify(
         &mut self,
         pass: &dyn Pass,
-        outline: &Outline,
-        opinions: &[Box<dyn SecondOpinion>],
+        spec: &LaunchSpec,
+        opinions: &[Box<dyn Recheck>],
         devices: &Devices,
     ) -> Result<()> {
         for opinion in opinions {
-            let verified = opinion.verify(pass, outline, devices);
-            let verified = verified.inspect_err(|_| undefine_outputs(outline, opinion.items()))?;
+            let verified = opinion.verify(pass, spec, devices);
+            let verified = verified.inspect_err(|_| undefine_outputs(spec, opinion.items()))?;
             self.verified += usize::from(verified);
         }
         Ok(())
     }
 
-    fn fetch_to_host(&mut self, outline: &Outline, items: &Range<usize>) -> Result<()> {
-        for binding in outline
+    fn fetch_to_host(&mut self, spec: &LaunchSpec, items: &Range<usize>) -> Result<()> {
+        for binding in spec
             .bindings
             .iter()
             .filter(|binding| binding.access.reads())
         {
-            let elements = binding.elements(items, outline.items);
+            let elements = binding.elements(items, spec.items);
             self.moved += binding.array.fetch_range(elements)?;
         }
         Ok(())
@@ -233,7 +233,7 @@ impl<'r> Executor<'r> {
     fn run_on_cpu(
         &mut self,
         pass: &dyn Pass,
-        outline: &Outline,
+        spec: &LaunchSpec,
         items: &Range<usize>,
         (cpu, threads): (&Cpu, usize),
     ) -> Result<Timed> {
@@ -241,14 +241,14 @@ impl<'r> Executor<'r> {
         let mut views = SmallVec::<[HostView; 4]>::new();
         let mut borrows = SmallVec::<[_; 4]>::new();
         let mut fetched = 0;
-        for binding in &outline.bindings {
-            let elements = binding.elements(items, outline.items);
+        for binding in &spec.bindings {
+            let elements = binding.elements(items, spec.items);
             let access = binding.access;
-            let uses = self.recording.and_then(PartUses::of_cpu);
+            let accesses = self.recording.and_then(PartAccess::of_cpu);
             let (start, borrow) =
                 binding
                     .array
-                    .borrow_for(uses, elements, access.reads(), access.writes())?;
+                    .borrow_for(accesses, elements, access.reads(), access.writes())?;
             let moved = binding.array.residency().take_moved();
             fetched += moved.to_host;
             self.moved += moved;
@@ -263,20 +263,20 @@ impl<'r> Executor<'r> {
         let run = |range: Range<usize>, threads| {
             // SAFETY: the borrows held here keep everybody else from writing what is read and from touching what is
             // written, and made it present. Calls get disjoint ranges whose borders are multiples of the grain, so
-            // by `checked_outline` the elements they write are disjoint too.
-            pass.cpu(&mut unsafe { CpuPart::new(range, outline, &views, threads) })
+            // by `checked_spec` the elements they write are disjoint too.
+            pass.cpu(&mut unsafe { CpuPart::new(range, spec, &views, threads) })
         };
         self.has_begun = true;
         catch_panic(pass.name(), || match pass.cpu_tasks() {
             CpuTasks::Ranges => {
-                cpu.for_ranges(items.clone(), outline.grain.max(1), threads, &|range| {
+                cpu.for_ranges(items.clone(), spec.grain.max(1), threads, &|range| {
                     run(range, 1)
                 })
             }
             CpuTasks::Own if threads > 1 => cpu.install(|| run(items.clone(), threads)),
             CpuTasks::Own => run(items.clone(), 1),
         })
-        .inspect_err(|_| undefine_outputs(outline, items))?;
+        .inspect_err(|_| undefine_outputs(spec, items))?;
         Ok(Timed {
             seconds: ready.elapsed().as_secs_f64(),
             waited_seconds: ready.saturating_duration_since(started).as_secs_f64(),
@@ -288,7 +288,7 @@ impl<'r> Executor<'r> {
     fn run_part_on_gpu(
         &mut self,
         pass: &dyn Pass,
-        outline: &Outline,
+        spec: &LaunchSpec,
         (index, items, seconds): (usize, &Range<usize>, f64),
         gpu: &Arc<Gpu>,
     ) -> Result<()> {
@@ -298,7 +298,7 @@ impl<'r> Executor<'r> {
         };
         self.timers[index].clock = Some(Arc::clone(&clock));
         gpu.begin(&clock, predicted);
-        let ran = self.run_on_gpu(pass, outline, (Some(index), items), gpu);
+        let ran = self.run_on_gpu(pass, spec, (Some(index), items), gpu);
         // Whatever came of it, what is recorded next belongs to another call.
         let announced = gpu.announce(&clock);
         ran.and(announced)
@@ -307,14 +307,14 @@ impl<'r> Executor<'r> {
     fn run_on_gpu(
         &mut self,
         pass: &dyn Pass,
-        outline: &Outline,
+        spec: &LaunchSpec,
         (part, items): (Option<usize>, &Range<usize>),
         gpu: &Arc<Gpu>,
     ) -> Result<()> {
-        let uses = self.recording.and_then(|recording| recording.of_part(part));
-        let mut pieces = Pieces::new(pass.name(), outline, items, gpu)?;
+        let accesses = self.recording.and_then(|recording| recording.of_part(part));
+        let mut pieces = TileQueue::new(pass.name(), spec, items, gpu)?;
         while let Some(piece) = pieces.next() {
-            let held = self.hold(outline, &piece, &pieces.cut, gpu);
+            let held = self.hold(spec, &piece, &pieces.cut, gpu);
             // Nothing is encoded yet and no array has changed, so that the piece can be cut smaller.
             let views = match held {
                 Err(error @ Error::DeviceMemory { .. }) => {
@@ -324,10 +324,10 @@ impl<'r> Executor<'r> {
                 held => held?,
             };
             self.has_begun = true;
-            self.note_used(outline, &piece, &views, uses)?;
+            self.note_used(spec, &piece, &views, accesses)?;
             let window = pieces.cut.window;
-            pass.gpu(&mut GpuPart::of_piece(gpu, outline, piece, &views, window))?;
-            self.collect_moved(outline);
+            pass.gpu(&mut GpuPart::of_piece(gpu, spec, piece, &views, window))?;
+            self.collect_moved(spec);
         }
         Ok(())
     }
@@ -338,28 +338,28 @@ impl<'r> Executor<'r> {
     /// [`Error::DeviceMemory`] if there is no room for all of it at once, whatever gives way.
     fn hold<'g>(
         &mut self,
-        outline: &Outline,
+        spec: &LaunchSpec,
         piece: &Range<usize>,
-        cut: &Cut,
+        cut: &Tiling,
         gpu: &'g Arc<Gpu>,
     ) -> Result<Views<'g>> {
         // Once it is being encoded, a piece that moves windows cannot begin again, so that nobody may be in its way.
-        let moves_windows = needs(outline).any(|need| !need.is_held_whole(cut));
+        let moves_windows = needs(spec).any(|need| !need.is_held_whole(cut));
         if !moves_windows {
-            match self.hold_behind(gpu.share(), outline, piece, cut, gpu) {
+            match self.hold_behind(gpu.share(), spec, piece, cut, gpu) {
                 Err(Error::DeviceMemory { .. }) => {}
                 held => return held,
             }
         }
-        self.hold_behind(gpu.be_alone(), outline, piece, cut, gpu)
+        self.hold_behind(gpu.be_alone(), spec, piece, cut, gpu)
     }
 
     fn hold_behind<'g>(
         &mut self,
         gate: Gate<'g>,
-        outline: &Outline,
+        spec: &LaunchSpec,
         piece: &Range<usize>,
-        cut: &Cut,
+        cut: &Tiling,
         gpu: &Arc<Gpu>,
     ) -> Result<Views<'g>> {
         let mut views = Views {
@@ -368,8 +368,8 @@ impl<'r> Executor<'r> {
         };
         // What is there already is held first: it must not give way to the rest.
         let mut complete = true;
-        for binding in &outline.bindings {
-            let elements = binding.elements(piece, outline.items);
+        for binding in &spec.bindings {
+            let elements = binding.elements(piece, spec.items);
             let resident = binding.array.residency().resident(gpu.id(), &elements);
             complete &= resident
                 .as_ref()
@@ -380,11 +380,11 @@ impl<'r> Executor<'r> {
             return Ok(views);
         }
         let new: SmallVec<[bool; 4]> = views.arrays.iter().map(Option::is_none).collect();
-        if let Err(error) = self.hold_the_rest(&mut views, outline, piece, cut, gpu) {
+        if let Err(error) = self.hold_the_rest(&mut views, spec, piece, cut, gpu) {
             // A smaller piece would find these in its way.
             for (at, view) in views.arrays.into_iter().enumerate() {
                 if let Some(extent) = view.filter(|_| new[at]).map(|view| view.extent) {
-                    let mut residency = outline.bindings[at].array.residency();
+                    let mut residency = spec.bindings[at].array.residency();
                     residency.evict(extent, Victims::Any)?;
                 }
             }
@@ -397,14 +397,14 @@ impl<'r> Executor<'r> {
     fn hold_the_rest(
         &mut self,
         views: &mut Views<'_>,
-        outline: &Outline,
+        spec: &LaunchSpec,
         piece: &Range<usize>,
-        cut: &Cut,
+        cut: &Tiling,
         gpu: &Arc<Gpu>,
     ) -> Result<()> {
         let mut windows = SmallVec::<[_; 2]>::new();
-        for (at, binding) in outline.bindings.iter().enumerate() {
-            let elements = binding.elements(piece, outline.items);
+        for (at, binding) in spec.bindings.iter().enumerate() {
+            let elements = binding.elements(piece, spec.items);
             let (array, reads) = (&binding.array, binding.access.reads());
             match &views.arrays[at] {
                 Some(view) if reads => {
@@ -417,9 +417,9 @@ impl<'r> Executor<'r> {
                 }
                 None => {
                     let fit = if cut.whole {
-                        Fit::Whole
+                        Coverage::Whole
                     } else {
-                        Fit::Window { at_least: 0 }
+                        Coverage::Window { at_least: 0 }
                     };
                     let view = array.admit(gpu, elements, reads, fit, &views.gate)?;
                     views.arrays[at] = Some(view);
@@ -434,17 +434,18 @@ impl<'r> Executor<'r> {
     /// Notes what a piece that is about to be encoded reads and writes.
     fn note_used(
         &mut self,
-        outline: &Outline,
+        spec: &LaunchSpec,
         piece: &Range<usize>,
         views: &Views<'_>,
-        uses: Option<&Arc<Uses>>,
+        accesses: Option<&Arc<AccessSet>>,
     ) -> Result<()> {
-        for (binding, view) in outline.bindings.iter().zip(&views.arrays) {
-            let elements = binding.elements(piece, outline.items);
+        for (binding, view) in spec.bindings.iter().zip(&views.arrays) {
+            let elements = binding.elements(piece, spec.items);
             let access = (binding.access.reads(), binding.access.writes());
             let array = &binding.array;
-            array.used_on_device(view.as_ref(), &elements, access, uses)?;
-            if access.1 && uses.is_some_and(|uses| array.is_born_since(uses.version)) {
+            array.used_on_device(view.as_ref(), &elements, access, accesses)?;
+            if access.1 && accesses.is_some_and(|accesses| array.is_created_since(accesses.version))
+            {
                 self.note_made(array);
             }
         }
@@ -459,8 +460,8 @@ impl<'r> Executor<'r> {
     }
 
     /// Takes note of what was moved for the arrays of a pass.
-    fn collect_moved(&mut self, outline: &Outline) {
-        for binding in &outline.bindings {
+    fn collect_moved(&mut self, spec: &LaunchSpec) {
+        for binding in &spec.bindings {
             if binding.role == Role::WholeWindowed {
                 self.moved += binding.array.residency().take_moved();
             }
@@ -471,7 +472,7 @@ impl<'r> Executor<'r> {
     fn compile(
         &mut self,
         pass: &dyn Pass,
-        outline: &Outline,
+        spec: &LaunchSpec,
         items: Range<usize>,
         gpu: &Arc<Gpu>,
     ) -> Result<()> {
@@ -480,14 +481,14 @@ impl<'r> Executor<'r> {
             let problem = format!("more than {MOST_COMPILED} passes, when nothing was computed");
             return Err(Error::argument(pass.name(), problem));
         }
-        if !outline.has_gpu {
+        if !spec.has_gpu {
             return Ok(());
         }
-        let items = items.start..items.end.min(outline.items);
-        let pieces = Pieces::new(pass.name(), outline, &items, gpu)?;
+        let items = items.start..items.end.min(spec.items);
+        let pieces = TileQueue::new(pass.name(), spec, &items, gpu)?;
         let window = pieces.cut.window;
         for piece in pieces {
-            pass.gpu(&mut GpuPart::to_compile(gpu, outline, piece, window))?;
+            pass.gpu(&mut GpuPart::to_compile(gpu, spec, piece, window))?;
         }
         Ok(())
     }
@@ -495,32 +496,32 @@ impl<'r> Executor<'r> {
 
 impl Launch for Executor<'_> {
     fn launch(&mut self, pass: &dyn Pass) -> Result<()> {
-        let outline = checked_outline(pass)?;
+        let spec = checked_spec(pass)?;
         let (devices, plan) = match self.task {
-            Task::Run { devices, plan } => (devices, plan),
-            Task::Compile { gpu, items } => {
-                return self.compile(pass, &outline, items.clone(), gpu);
+            Mode::Run { devices, plan } => (devices, plan),
+            Mode::Compile { gpu, items } => {
+                return self.compile(pass, &spec, items.clone(), gpu);
             }
         };
         let planned = plan.parts.last().map_or(0, |part| part.range.end);
-        if planned != outline.items && !self.is_partial {
+        if planned != spec.items && !self.is_partial {
             return Err(Error::argument(
                 pass.name(),
                 format!(
                     "a pass of {} items was launched, {planned} were planned",
-                    outline.items
+                    spec.items
                 ),
             ));
         }
         let parts = &plan.parts;
-        let at_border = |part: &PlannedPart| part.range.start.is_multiple_of(outline.grain.max(1));
+        let at_border = |part: &PlannedPart| part.range.start.is_multiple_of(spec.grain.max(1));
         if !parts.iter().all(at_border) {
             return Err(Error::argument(
                 pass.name(),
                 "its parts were cut for a kernel of another grain; give that kernel's outline the grain of its passes",
             ));
         }
-        for binding in &outline.bindings {
+        for binding in &spec.bindings {
             let again = self.used.iter().any(|used| used.same_array(&binding.array));
             let mut residency = binding.array.residency();
             if again {
@@ -533,11 +534,11 @@ impl Launch for Executor<'_> {
             }
         }
         let sampled = parts.iter().map(|part| (part.device, &part.range));
-        let opinions = self.pick(pass, &outline, sampled, devices);
+        let opinions = self.pick(pass, &spec, sampled, devices);
         if parts.len() > 1 {
             for (index, part) in on(parts, true) {
                 let started = Instant::now();
-                self.fetch_to_host(&outline, &part.range)?;
+                self.fetch_to_host(&spec, &part.range)?;
                 self.timers[index].waited_seconds += started.elapsed().as_secs_f64();
             }
         }
@@ -546,7 +547,7 @@ impl Launch for Executor<'_> {
                 let gpu = devices.gpu(number)?;
                 let predicted = &part.predicted;
                 let seconds = predicted.upload + predicted.compute;
-                self.run_part_on_gpu(pass, &outline, (index, &part.range, seconds), &gpu)?;
+                self.run_part_on_gpu(pass, &spec, (index, &part.range, seconds), &gpu)?;
                 if parts.len() > 1 {
                     gpu.flush()?;
                 }
@@ -554,54 +555,54 @@ impl Launch for Executor<'_> {
         }
         for (index, part) in on(parts, true) {
             let cpu = &devices.cpu;
-            let timed = self.run_on_cpu(pass, &outline, &part.range, (cpu, part.threads))?;
+            let timed = self.run_on_cpu(pass, &spec, &part.range, (cpu, part.threads))?;
             self.timers[index].add(timed);
         }
-        self.verify(pass, &outline, &opinions, devices)
+        self.verify(pass, &spec, &opinions, devices)
     }
 
     fn launch_small(&mut self, pass: &dyn Pass) -> Result<()> {
-        let outline = checked_outline(pass)?;
-        if outline.items == 0 {
+        let spec = checked_spec(pass)?;
+        if spec.items == 0 {
             return Ok(());
         }
-        let all = 0..outline.items;
+        let all = 0..spec.items;
         let (devices, plan) = match self.task {
-            Task::Run { devices, plan } => (devices, plan),
-            Task::Compile { gpu, .. } => return self.compile(pass, &outline, all, gpu),
+            Mode::Run { devices, plan } => (devices, plan),
+            Mode::Compile { gpu, .. } => return self.compile(pass, &spec, all, gpu),
         };
         let is_split = plan.parts.len() != 1;
         let first_gpu = plan.parts.iter().find_map(|part| part.device.gpu());
         let device = match first_gpu {
-            Some(index) if !is_split || !outline.has_cpu => DeviceId::Gpu(index),
-            None if !outline.has_cpu => DeviceId::Gpu(0),
+            Some(index) if !is_split || !spec.has_cpu => DeviceId::Gpu(index),
+            None if !spec.has_cpu => DeviceId::Gpu(0),
             _ => DeviceId::Cpu,
         };
-        let opinions = self.pick(pass, &outline, [(device, &all)], devices);
+        let opinions = self.pick(pass, &spec, [(device, &all)], devices);
         match device {
             DeviceId::Gpu(index) if is_split || first_gpu.is_none() => {
-                self.run_on_gpu(pass, &outline, (None, &all), &devices.gpu(index)?)?;
+                self.run_on_gpu(pass, &spec, (None, &all), &devices.gpu(index)?)?;
             }
             DeviceId::Gpu(index) => {
                 let gpu = devices.gpu(index)?;
-                self.run_part_on_gpu(pass, &outline, (0, &all, 0.0), &gpu)?;
+                self.run_part_on_gpu(pass, &spec, (0, &all, 0.0), &gpu)?;
             }
             DeviceId::Cpu => {
-                let timed = self.run_on_cpu(pass, &outline, &all, (&devices.cpu, 1))?;
+                let timed = self.run_on_cpu(pass, &spec, &all, (&devices.cpu, 1))?;
                 if let [timer] = self.timers.as_mut_slice() {
                     timer.add(timed);
                 }
             }
         }
-        self.verify(pass, &outline, &opinions, devices)
+        self.verify(pass, &spec, &opinions, devices)
     }
 }
 
 /// Takes note that items were not all computed: what their outputs hold is not specified.
-fn undefine_outputs(outline: &Outline, items: &Range<usize>) {
-    let outputs = outline.bindings.iter().filter(|b| b.access.writes());
+fn undefine_outputs(spec: &LaunchSpec, items: &Range<usize>) {
+    let outputs = spec.bindings.iter().filter(|b| b.access.writes());
     for binding in outputs {
-        let elements = binding.elements(items, outline.items);
+        let elements = binding.elements(items, spec.items);
         binding.array.residency().undefine(elements);
     }
 }
@@ -621,14 +622,14 @@ fn on(parts: &[PlannedPart], cpu: bool) -> impl Iterator<Item = (usize, &Planned
 pub(crate) fn warm_up<K: Kernel>(kernel: Arc<K>, items: Range<usize>, gpu: &Arc<Gpu>) {
     let identity = crate::kernel::identity(&*kernel);
     gpu.compile_ahead(identity, move |gpu| {
-        let rehearsal = Rehearsal::begin();
+        let dry_run = DryRun::begin();
         let outcome = catch_panic(kernel.name(), || {
             let mut compiler = Executor::compiling(gpu, &items);
             kernel
                 .execute(&mut Execution::through(&mut compiler))
                 .map(drop)
         });
-        drop(rehearsal);
+        drop(dry_run);
         if let Err(error) = outcome {
             tracing::debug!(kernel = kernel.name(), %error, "could not be compiled ahead");
         }
@@ -637,8 +638,8 @@ pub(crate) fn warm_up<K: Kernel>(kernel: Arc<K>, items: Range<usize>, gpu: &Arc<
 
 /// The outline of a pass, after making sure that ranges of items write disjoint elements: what the safety of
 /// [`CpuPart::write`] rests on.
-fn checked_outline(pass: &dyn Pass) -> Result<Outline> {
-    let outline = pass.outline()?;
-    outline.check(pass.name())?;
-    Ok(outline)
+fn checked_spec(pass: &dyn Pass) -> Result<LaunchSpec> {
+    let spec = pass.spec()?;
+    spec.check(pass.name())?;
+    Ok(spec)
 }

@@ -16,7 +16,7 @@ const AT_ONCE: usize = 4;
 
 /// A call that was run, with the times of its parts, known or not.
 #[derive(Debug)]
-pub(crate) struct Lesson {
+pub(crate) struct Observation {
     name: Box<str>,
     element_type: Option<ElementType>,
     implementation: u64,
@@ -25,7 +25,7 @@ pub(crate) struct Lesson {
     seconds: f64,
 }
 
-impl Lesson {
+impl Observation {
     /// A call of `seconds` on the caller's thread.
     pub(crate) fn new(
         key: &KernelKey<'_>,
@@ -44,7 +44,7 @@ impl Lesson {
     }
 
     /// Hands it to the learner, unless a time may yet become known. Whether it did.
-    fn teach(&self, learner: &Learner) -> bool {
+    fn record(&self, learner: &Learner) -> bool {
         let pending = |part: &PartTiming| part.timing.reading() == Reading::Pending;
         if self.timings.iter().any(pending) {
             return false;
@@ -54,13 +54,13 @@ impl Lesson {
             element_type: self.element_type,
             implementation: self.implementation,
         };
-        teach(learner, &key, &self.plan, &self.timings, self.seconds);
+        record(learner, &key, &self.plan, &self.timings, self.seconds);
         true
     }
 }
 
 /// Hands a call to the learner of which all times are known that ever will be.
-pub(crate) fn teach(
+pub(crate) fn record(
     learner: &Learner,
     key: &KernelKey<'_>,
     plan: &Plan,
@@ -78,14 +78,14 @@ pub(crate) fn teach(
             } => (calls == 1 || !mixed).then_some(seconds)?,
             Reading::Pending | Reading::Unknown => return None,
         };
-        let on_cpu = part.evidence.arm.device == crate::device::DeviceId::Cpu;
+        let on_cpu = part.evidence.variant.device == crate::device::DeviceId::Cpu;
         let whole = if alone && on_cpu {
             // All of it but what it waited for: a short call is mostly what it takes to make a call.
             own.max(seconds - timing.waited_seconds)
         } else {
             own
         };
-        Some(if part.evidence.arm.moved && on_cpu {
+        Some(if part.evidence.variant.moved && on_cpu {
             whole + (timing.waited_seconds - part.predicted.wait).max(0.0)
         } else {
             whole
@@ -105,38 +105,44 @@ pub(crate) fn teach(
 
 /// The calls that are waited for, the oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Outstanding {
-    lessons: Mutex<VecDeque<Lesson>>,
+pub(crate) struct PendingSamples {
+    observations: Mutex<VecDeque<Observation>>,
 }
 
-impl Outstanding {
+impl PendingSamples {
     /// Takes a call in, and hands what is known by now of others to the learner.
-    pub(crate) fn add(&self, lesson: Lesson, learner: &Learner) {
-        let mut lessons = self.lessons.lock().unwrap_or_else(PoisonError::into_inner);
-        lessons.push_back(lesson);
-        if lessons.len() > MOST {
-            lessons.pop_front();
+    pub(crate) fn add(&self, observation: Observation, learner: &Learner) {
+        let mut observations = self
+            .observations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        observations.push_back(observation);
+        if observations.len() > MOST {
+            observations.pop_front();
         }
         // A GPU finishes in order: if the oldest is not done, hardly any is.
         for _ in 0..AT_ONCE {
-            match lessons.front() {
-                Some(oldest) if oldest.teach(learner) => lessons.pop_front(),
+            match observations.front() {
+                Some(oldest) if oldest.record(learner) => observations.pop_front(),
                 _ => return,
             };
         }
     }
 
     /// Hands all that is known by now to the learner, also of GPUs that were quicker than others.
-    pub(crate) fn teach(&self, learner: &Learner) {
-        let mut lessons = self.lessons.lock().unwrap_or_else(PoisonError::into_inner);
-        lessons.retain(|lesson| !lesson.teach(learner));
+    pub(crate) fn record(&self, learner: &Learner) {
+        let mut observations = self
+            .observations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        observations.retain(|observation| !observation.record(learner));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cost::learned::Arm;
+    use crate::cost::learned::Variant;
     use crate::device::DeviceSet;
     use crate::device::{Clock, DeviceId};
     use crate::execute::report::Timing;
@@ -144,14 +150,14 @@ mod tests {
     use smallvec::smallvec;
 
     /// A call of that size on a GPU.
-    fn lesson(gpu: usize, timing: Timing) -> Lesson {
+    fn observation(gpu: usize, timing: Timing) -> Observation {
         let part = PlannedPart {
             device: DeviceId::Gpu(gpu),
             range: 0..1000,
             threads: 1,
             predicted: Default::default(),
             evidence: Evidence {
-                arm: Arm {
+                variant: Variant {
                     device: DeviceId::Gpu(gpu),
                     threads: 1,
                     beside: DeviceSet::EMPTY,
@@ -172,30 +178,33 @@ mod tests {
             timing,
             waited_seconds: 0.0,
         };
-        Lesson::new(&KernelKey::named("axpy"), plan, smallvec![timing], 1e-6)
+        Observation::new(&KernelKey::named("axpy"), plan, smallvec![timing], 1e-6)
     }
 
     #[test]
     fn a_slow_gpu_does_not_keep_what_others_taught() {
-        let (outstanding, learner) = (Outstanding::default(), Learner::new());
+        let (pending, learner) = (PendingSamples::default(), Learner::new());
         let clock = Clock::new();
-        outstanding.add(lesson(0, Timing::Clock(clock.clone())), &learner);
-        outstanding.add(lesson(1, Timing::Seconds(2e-3)), &learner);
-        outstanding.teach(&learner);
+        pending.add(observation(0, Timing::Clock(clock.clone())), &learner);
+        pending.add(observation(1, Timing::Seconds(2e-3)), &learner);
+        pending.record(&learner);
         let devices: Vec<_> = learner.records().into_iter().map(|r| r.device).collect();
         assert_eq!(devices, [DeviceId::Gpu(1)]);
         // What can never be known is not waited for.
         clock.seal();
-        outstanding.teach(&learner);
-        assert_eq!(outstanding.lessons.lock().map(|l| l.len()).ok(), Some(0));
+        pending.record(&learner);
+        assert_eq!(pending.observations.lock().map(|l| l.len()).ok(), Some(0));
     }
 
     #[test]
     fn no_more_calls_are_waited_for_than_fit() {
-        let (outstanding, learner) = (Outstanding::default(), Learner::new());
+        let (pending, learner) = (PendingSamples::default(), Learner::new());
         for _ in 0..MOST + 10 {
-            outstanding.add(lesson(0, Timing::Clock(Clock::new())), &learner);
+            pending.add(observation(0, Timing::Clock(Clock::new())), &learner);
         }
-        assert_eq!(outstanding.lessons.lock().map(|l| l.len()).ok(), Some(MOST));
+        assert_eq!(
+            pending.observations.lock().map(|l| l.len()).ok(),
+            Some(MOST)
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! What happened in a run.
 
-use crate::array::Moved;
+use crate::array::TransferBytes;
 use crate::device::{Clock, DeviceId, Reading};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -32,7 +32,7 @@ pub struct Report {
     /// Whether the plan was taken to find out how long it takes, not because it was taken to be the best.
     pub exploring: bool,
     /// Bytes that moved because of this call.
-    pub moved: Moved,
+    pub moved: TransferBytes,
     /// Parts of its passes that were computed again on another device and compared: see
     /// [`Policy::verify`](crate::Policy::verify).
     pub verified: usize,

@@ -3,13 +3,13 @@
 use super::{Executor, PartTiming, warm_up};
 use crate::array::Array;
 use crate::cost::Prediction;
-use crate::cost::learned::Arm;
+use crate::cost::learned::Variant;
 use crate::device::DeviceSet;
 use crate::device::cpu::Cpu;
 use crate::device::gpu::{Discovery, Gpu, GpuOptions, Readiness, Reading, discover};
 use crate::device::{DeviceId, Devices};
 use crate::error::Result;
-use crate::kernel::{Execution, Kernel, Outline, Pass, identity};
+use crate::kernel::{Execution, Kernel, LaunchSpec, Pass, identity};
 use crate::kernels::{axpy, inclusive_scan, sum};
 use crate::plan::{Evidence, Plan, PlannedPart};
 use smallvec::SmallVec;
@@ -47,7 +47,7 @@ fn planned(parts: &[(DeviceId, Range<usize>)]) -> Plan {
                 ..Prediction::default()
             },
             evidence: Evidence {
-                arm: Arm {
+                variant: Variant {
                     device: *device,
                     threads,
                     beside: DeviceSet::EMPTY,
@@ -202,8 +202,8 @@ impl Kernel for Odd {
         self.name
     }
 
-    fn outline(&self) -> Result<Outline> {
-        Pass::outline(&self.pass())
+    fn spec(&self) -> Result<LaunchSpec> {
+        Pass::spec(&self.pass())
     }
 
     fn execute(&self, cx: &mut Execution<'_>) -> Result<()> {

@@ -1,6 +1,6 @@
 //! A kernel with the borrows of its arguments.
 
-use super::{Execution, Kernel, Outline};
+use super::{Execution, Kernel, LaunchSpec};
 use crate::device::Placement;
 use crate::error::Result;
 use std::marker::PhantomData;
@@ -58,9 +58,9 @@ impl<'a, K: Kernel> Call<'a, K> {
 }
 
 /// A kernel that several hold on to.
-pub(crate) struct Shared<K>(pub(crate) Arc<K>);
+pub(crate) struct SharedKernel<K>(pub(crate) Arc<K>);
 
-impl<K: Kernel> Kernel for Shared<K> {
+impl<K: Kernel> Kernel for SharedKernel<K> {
     type Output = K::Output;
 
     fn name(&self) -> &str {
@@ -71,8 +71,8 @@ impl<K: Kernel> Kernel for Shared<K> {
         self.0.implementation()
     }
 
-    fn outline(&self) -> Result<Outline> {
-        self.0.outline()
+    fn spec(&self) -> Result<LaunchSpec> {
+        self.0.spec()
     }
 
     fn execute(&self, cx: &mut Execution<'_>) -> Result<K::Output> {

@@ -1,6 +1,6 @@
 //! What a pass sees of its arrays on the host.
 
-use super::{Access, Outline};
+use super::{Access, LaunchSpec};
 use crate::element::{Element, ElementType};
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ unsafe impl Sync for HostView {}
 /// The items that one call of [`Pass::cpu`](crate::kernel::Pass::cpu) computes, and its view of the arrays.
 pub struct CpuPart<'a> {
     items: Range<usize>,
-    outline: &'a Outline,
+    spec: &'a LaunchSpec,
     views: &'a [HostView],
     threads: usize,
     /// Bit `i` is set once binding `i` has been handed out for writing.
@@ -37,13 +37,13 @@ impl<'a> CpuPart<'a> {
     /// accessed otherwise, those of read bindings must not be written.
     pub(crate) unsafe fn new(
         items: Range<usize>,
-        outline: &'a Outline,
+        spec: &'a LaunchSpec,
         views: &'a [HostView],
         threads: usize,
     ) -> Self {
         Self {
             items,
-            outline,
+            spec,
             views,
             threads,
             handed_out: 0,
@@ -67,7 +67,7 @@ impl<'a> CpuPart<'a> {
 
     /// How many items the whole pass has.
     pub fn total(&self) -> usize {
-        self.outline.items
+        self.spec.items
     }
 
     /// How many threads this call may use: 1 unless the pass asked for
@@ -83,7 +83,7 @@ impl<'a> CpuPart<'a> {
     /// [`Runtime::run`](crate::Runtime::run) reports as [`Error::Panicked`].
     pub fn read<T: Element>(&self, index: usize) -> &'a [T] {
         let (start, len) = self.locate::<T>(index);
-        let binding = &self.outline.bindings[index];
+        let binding = &self.spec.bindings[index];
         assert!(
             binding.access == Access::Read,
             "binding {index} is written: use `write`"
@@ -99,7 +99,7 @@ impl<'a> CpuPart<'a> {
     /// As [`CpuPart::read`], if the binding is only read, or if it was handed out before.
     pub fn write<T: Element>(&mut self, index: usize) -> &'a mut [T] {
         let (start, len) = self.locate::<T>(index);
-        let binding = &self.outline.bindings[index];
+        let binding = &self.spec.bindings[index];
         assert!(
             binding.access.writes(),
             "binding {index} is only read: use `read`"
@@ -116,7 +116,7 @@ impl<'a> CpuPart<'a> {
 
     /// How many elements of `read(index)` precede the first that the items own: not 0 only for halos.
     pub fn lead(&self, index: usize) -> usize {
-        match self.outline.bindings[index].role {
+        match self.spec.bindings[index].role {
             super::Role::Halo { width, .. } => {
                 self.items.start * width - self.elements(index).start
             }
@@ -125,7 +125,7 @@ impl<'a> CpuPart<'a> {
     }
 
     fn elements(&self, index: usize) -> Range<usize> {
-        self.outline.bindings[index].elements(&self.items, self.outline.items)
+        self.spec.bindings[index].elements(&self.items, self.spec.items)
     }
 
     fn locate<T: Element>(&self, index: usize) -> (*mut T, usize) {

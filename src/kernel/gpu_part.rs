@@ -1,7 +1,7 @@
 //! What a pass sees of its arrays on a GPU, and how it dispatches.
 
-use super::{Outline, Role};
-use crate::array::{DeviceView, Fit};
+use super::{LaunchSpec, Role};
+use crate::array::{Coverage, DeviceView};
 use crate::device::DeviceKind;
 use crate::device::buffer_size::{OFFSET_ALIGN, window_buffer};
 use crate::device::gpu::{Arity, Dispatch, EntryPoint, Gate, Gpu, GpuLimits, Shader, Window};
@@ -17,7 +17,7 @@ const VECTOR_BYTES: u64 = 16;
 /// The items that one call of [`Pass::gpu`](crate::kernel::Pass::gpu) encodes, and its view of the arrays.
 pub struct GpuPart<'a> {
     gpu: &'a Arc<Gpu>,
-    outline: &'a Outline,
+    spec: &'a LaunchSpec,
     items: Range<usize>,
     place: Place<'a>,
     /// The largest window on an array of [`Role::WholeWindowed`], in bytes.
@@ -63,13 +63,13 @@ impl<'a> GpuPart<'a> {
     /// A part of which all arrays are on the GPU.
     pub(crate) fn new(
         gpu: &'a Arc<Gpu>,
-        outline: &'a Outline,
+        spec: &'a LaunchSpec,
         items: Range<usize>,
         views: &'a [DeviceView],
     ) -> Self {
         Self {
             place: Place::Here(views),
-            ..Self::to_compile(gpu, outline, items, u64::MAX)
+            ..Self::to_compile(gpu, spec, items, u64::MAX)
         }
     }
 
@@ -77,27 +77,27 @@ impl<'a> GpuPart<'a> {
     /// have which need not be there whole.
     pub(crate) fn of_piece(
         gpu: &'a Arc<Gpu>,
-        outline: &'a Outline,
+        spec: &'a LaunchSpec,
         items: Range<usize>,
         views: &'a Views<'a>,
         window_bytes: u64,
     ) -> Self {
         Self {
             place: Place::Views(views),
-            ..Self::to_compile(gpu, outline, items, window_bytes)
+            ..Self::to_compile(gpu, spec, items, window_bytes)
         }
     }
 
     /// A part whose dispatches compile their pipelines and do nothing else.
     pub(crate) fn to_compile(
         gpu: &'a Arc<Gpu>,
-        outline: &'a Outline,
+        spec: &'a LaunchSpec,
         items: Range<usize>,
         window_bytes: u64,
     ) -> Self {
         Self {
             gpu,
-            outline,
+            spec,
             items,
             place: Place::Nowhere,
             window_bytes,
@@ -121,7 +121,7 @@ impl<'a> GpuPart<'a> {
 
     /// How many items the whole pass has.
     pub fn total(&self) -> usize {
-        self.outline.items
+        self.spec.items
     }
 
     /// What sort of device it is: shaders suit a software adapter differently from real GPUs.
@@ -137,7 +137,7 @@ impl<'a> GpuPart<'a> {
     /// The largest window on binding `index` that [`GpuPart::window`] gives, in bytes: what the adapter can bind or, of an
     /// array that is not on the GPU whole, what there is room for.
     pub fn max_window_bytes(&self, index: usize) -> u64 {
-        let binding = &self.outline.bindings[index];
+        let binding = &self.spec.bindings[index];
         let is_there = match self.place {
             Place::Nowhere => {
                 let bytes = binding.array.bytes() as u64;
@@ -157,14 +157,14 @@ impl<'a> GpuPart<'a> {
     /// The elements of binding `index` that belong to the items. Not for [`Role::WholeWindowed`], of which
     /// [`GpuPart::window`] gives parts.
     pub fn arg(&self, index: usize) -> GpuArg {
-        let elements = self.outline.bindings[index].elements(&self.items, self.outline.items);
+        let elements = self.spec.bindings[index].elements(&self.items, self.spec.items);
         self.locate(index, elements, true)
     }
 
     /// A window on `elements` of binding `index`, which must belong to the items and start at a multiple of 64. It ends
     /// exactly at the last one, so that WGSL's `arrayLength` counts no more than there are: for shaders that rely on it.
     pub fn exact(&self, index: usize, elements: Range<usize>) -> GpuArg {
-        let all = self.outline.bindings[index].elements(&self.items, self.outline.items);
+        let all = self.spec.bindings[index].elements(&self.items, self.spec.items);
         debug_assert!(all.start <= elements.start && elements.end <= all.end);
         let arg = self.locate(index, elements, false);
         debug_assert_eq!(arg.lead(), 0);
@@ -177,13 +177,13 @@ impl<'a> GpuPart<'a> {
     /// # Errors
     /// [`Error::TooLarge`] if the window exceeds [`GpuPart::max_window_bytes`].
     pub fn window(&self, index: usize, elements: Range<usize>) -> Result<GpuArg> {
-        let binding = &self.outline.bindings[index];
-        let all = binding.elements(&self.items, self.outline.items);
+        let binding = &self.spec.bindings[index];
+        let all = binding.elements(&self.items, self.spec.items);
         debug_assert!(all.start <= elements.start && elements.end <= all.end);
         debug_assert!(matches!(binding.role, Role::WholeWindowed) || !binding.access.writes());
         let arg = match self.place {
             Place::Views(views) if views.arrays[index].is_none() => {
-                let fit = Fit::Window {
+                let fit = Coverage::Window {
                     at_least: window_buffer(self.window_bytes),
                 };
                 let (range, gate) = (elements.clone(), &views.gate);
@@ -211,7 +211,7 @@ impl<'a> GpuPart<'a> {
             Place::Views(views) => views.arrays[index].as_ref(),
         };
         let Some(view) = view else {
-            let size = self.outline.bindings[index].array.element_type().size() as u64;
+            let size = self.spec.bindings[index].array.element_type().size() as u64;
             let start = elements.start as u64 * size;
             let lead = (start % OFFSET_ALIGN / size) as u32;
             return GpuArg { window: None, lead };
@@ -226,7 +226,7 @@ impl<'a> GpuPart<'a> {
         elements: Range<usize>,
         padded: bool,
     ) -> GpuArg {
-        let size = self.outline.bindings[index].array.element_type().size() as u64;
+        let size = self.spec.bindings[index].array.element_type().size() as u64;
         let start = (elements.start - view.first) as u64 * size;
         let end = (elements.end - view.first) as u64 * size;
         let offset = start / OFFSET_ALIGN * OFFSET_ALIGN;

@@ -3,7 +3,7 @@
 //!
 //! Two traits. A [`Pass`] is one data-parallel loop over *items* (the outermost axis of the operation:
 //! elements, rows, bodies): it says which elements of which arrays each range of items reads and writes
-//! ([`Outline`]), how to compute a range on the CPU, and how to encode one on a GPU. It can be cut at any
+//! ([`LaunchSpec`]), how to compute a range on the CPU, and how to encode one on a GPU. It can be cut at any
 //! multiple of its grain. A [`Kernel`] is what [`Runtime::run`](crate::Runtime::run) takes: most are one pass,
 //! others are a short program of passes over temporary arrays (a sum is block sums, then sums of those).
 //!
@@ -19,14 +19,14 @@ mod custom;
 mod execution;
 mod fold;
 mod gpu_part;
-mod outline;
+mod launch_spec;
 mod pass;
 mod tolerance;
 mod traits;
 mod wgsl;
 
 pub use call::Call;
-pub(crate) use call::Shared;
+pub(crate) use call::SharedKernel;
 pub use cpu_part::CpuPart;
 pub(crate) use cpu_part::HostView;
 pub use custom::{BoundWgsl, PartItems, WgslArgs, WgslKernel, WgslKernelBuilder};
@@ -35,7 +35,7 @@ pub(crate) use execution::Launch;
 pub use fold::Fold;
 pub(crate) use gpu_part::Views;
 pub use gpu_part::{GpuArg, GpuPart};
-pub use outline::{Access, Binding, Bindings, Outline, Role, Work};
+pub use launch_spec::{Access, Binding, Bindings, LaunchSpec, Role, Work};
 pub use pass::{CpuTasks, Pass};
 pub use tolerance::Tolerance;
 pub use traits::Kernel;

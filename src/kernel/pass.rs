@@ -1,12 +1,12 @@
 //! One data-parallel loop.
 
-use super::{CpuPart, GpuPart, Outline, Tolerance};
+use super::{CpuPart, GpuPart, LaunchSpec, Tolerance};
 use crate::error::Result;
 
 /// One data-parallel loop over items, with an implementation for the CPU, for GPUs, or both.
 ///
 /// An item may be computed on any device, in any order, together with any others: an implementation reads and
-/// writes only what its [`Outline`] declares for the items it is given.
+/// writes only what its [`LaunchSpec`] declares for the items it is given.
 pub trait Pass: Send + Sync + 'static {
     /// The name for reports.
     fn name(&self) -> &str;
@@ -17,7 +17,7 @@ pub trait Pass: Send + Sync + 'static {
     }
 
     /// The items, the arrays they touch, and what they cost. Checks the arguments.
-    fn outline(&self) -> Result<Outline>;
+    fn spec(&self) -> Result<LaunchSpec>;
 
     /// How far the results of two devices may be apart in the array that is number `binding` of the outline: what
     /// [`Policy::verify`](crate::Policy::verify) compares by.

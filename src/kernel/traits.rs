@@ -1,6 +1,6 @@
 //! What a runtime runs.
 
-use super::{Execution, Outline, Pass};
+use super::{Execution, LaunchSpec, Pass};
 use crate::error::Result;
 use crate::hash::{fnv1a, mixed};
 
@@ -23,7 +23,7 @@ pub trait Kernel: Send + Sync + 'static {
     }
 
     /// Checks the arguments and describes the pass that dominates, which is the one that is placed.
-    fn outline(&self) -> Result<Outline>;
+    fn spec(&self) -> Result<LaunchSpec>;
 
     /// Runs the passes, through [`Execution::launch`]. It may be run again later, on the same elements, to bring back what
     /// a lost GPU held, and must then compute the same; the value of that is dropped.
@@ -48,8 +48,8 @@ impl<P: Pass> Kernel for P {
         Pass::implementation(self)
     }
 
-    fn outline(&self) -> Result<Outline> {
-        Pass::outline(self)
+    fn spec(&self) -> Result<LaunchSpec> {
+        Pass::spec(self)
     }
 
     fn execute(&self, cx: &mut Execution<'_>) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::array::{Array, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Tolerance, Work};
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work};
 use crate::runtime::Runtime;
 use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
@@ -67,7 +67,7 @@ impl Pass for Axpy {
         SHADER.hash()
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let n = self.y.len();
         Error::check_length("axpy", "x", self.x.len(), n, || format!("y has {n}"))?;
         let work = Work {
@@ -75,7 +75,7 @@ impl Pass for Axpy {
             bytes_read: 8.0 * n as f64,
             bytes_written: 4.0 * n as f64,
         };
-        Ok(Outline::new(
+        Ok(LaunchSpec::new(
             n,
             [
                 Binding::read(&self.x, Role::ITEM),
@@ -132,9 +132,9 @@ pub const ENTRY: Entry = Entry {
     bitwise: false,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
     audit_sizes: catalog::LINEAR_AUDIT_SIZES,
-    outline: |n, _| {
+    spec: |n, _| {
         let (x, mut y) = (Array::uninit(n)?, Array::uninit(n)?);
-        catalog::outline_of(&axpy(1.0, &x, &mut y))
+        catalog::spec_of(&axpy(1.0, &x, &mut y))
     },
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);

@@ -5,7 +5,7 @@
 use crate::array::{Array, Element, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
-use crate::kernel::{Call, Kernel, Outline, Work};
+use crate::kernel::{Call, Kernel, LaunchSpec, Work};
 use crate::runtime::Runtime;
 
 /// Every built-in kernel, in the order in which they are listed to users.
@@ -37,8 +37,8 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 }
 
 /// The outline of the kernel named `name` at size `n`, of its first element type, or `None` if there is no such kernel.
-pub fn outline(name: &str, n: usize) -> Option<Result<Outline>> {
-    find(name).map(|entry| (entry.outline)(n, entry.dtypes[0]))
+pub fn spec(name: &str, n: usize) -> Option<Result<LaunchSpec>> {
+    find(name).map(|entry| (entry.spec)(n, entry.dtypes[0]))
 }
 
 /// A built-in kernel as the catalog knows it.
@@ -60,7 +60,7 @@ pub struct Entry {
     /// Smaller than those of benchmarks, since each is run in every way, also on adapters that are slow.
     pub audit_sizes: &'static [usize],
     /// The outline of the kernel at size `n`, over arrays that take no memory: for planning without running.
-    pub outline: fn(n: usize, dtype: ElementType) -> Result<Outline>,
+    pub spec: fn(n: usize, dtype: ElementType) -> Result<LaunchSpec>,
     /// Binds the kernel to random arguments of size `n`, drawn from `seed`.
     pub case: fn(n: usize, dtype: ElementType, seed: u64) -> Result<Box<dyn Case>>,
 }
@@ -116,9 +116,9 @@ impl Entry {
     }
 }
 
-/// The outline of a call, for [`Entry::outline`].
-pub(super) fn outline_of<K: Kernel>(call: &Call<'_, K>) -> Result<Outline> {
-    call.kernel.outline()
+/// The outline of a call, for [`Entry::spec`].
+pub(super) fn spec_of<K: Kernel>(call: &Call<'_, K>) -> Result<LaunchSpec> {
+    call.kernel.spec()
 }
 
 /// `n * n`, for kernels whose size is a side.

@@ -1,7 +1,7 @@
 //! The dot product of two arrays.
 
 use super::catalog::{self, Entry, LINEAR_AUDIT_SIZES, Size};
-use super::fold::{Fold, FoldCase, Term};
+use super::fold::{FoldCase, Reduction, Term};
 use crate::array::{Array, ElementType};
 use crate::kernel::Call;
 
@@ -25,8 +25,8 @@ use crate::kernel::Call;
 /// # Ok(())
 /// # }
 /// ```
-pub fn dot<'a>(x: &'a Array<f32>, y: &'a Array<f32>) -> Call<'a, Fold<f32, Product, 2>> {
-    Call::new(Fold::new([x, y]))
+pub fn dot<'a>(x: &'a Array<f32>, y: &'a Array<f32>) -> Call<'a, Reduction<f32, Product, 2>> {
+    Call::new(Reduction::new([x, y]))
 }
 
 /// What [`dot()`] sums up: products.
@@ -52,6 +52,6 @@ pub const ENTRY: Entry = Entry {
     bitwise: true,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
     audit_sizes: LINEAR_AUDIT_SIZES,
-    outline: |n, _| catalog::outline_of(&dot(&Array::uninit(n)?, &Array::uninit(n)?)),
+    spec: |n, _| catalog::spec_of(&dot(&Array::uninit(n)?, &Array::uninit(n)?)),
     case: |n, _, seed| FoldCase::<f32, Product, 2>::boxed(n, seed),
 };

@@ -8,7 +8,7 @@ use crate::dispatch::{Execution, Explanation, Placement, Plan, Report};
 use crate::error::Result;
 use crate::kernel::Shader;
 use crate::kernel::{
-    Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, Outline, Pass, Role, Tolerance, Work,
+    Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, LaunchSpec, Pass, Role, Tolerance, Work,
 };
 use crate::runtime::Runtime;
 use crate::simd::vectorised;
@@ -178,11 +178,11 @@ impl<T: Ordered, W: Wanted<T>> Kernel for Extremum<T, W> {
         SHADER.hash()
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let n = self.x.len();
-        let outline = Outline::new(n, [Binding::read(&self.x, Role::ITEM)], Self::work(n));
+        let spec = LaunchSpec::new(n, [Binding::read(&self.x, Role::ITEM)], Self::work(n));
         let arrays = 1 + usize::from(W::PLACE);
-        Ok(outline
+        Ok(spec
             .grain(BLOCK)
             .returning(n.div_ceil(BLOCK) * arrays * size_of::<u32>()))
     }
@@ -259,7 +259,7 @@ impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
         SHADER.hash()
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let n = self.x.len();
         let outputs = [Some(&self.ranks), self.places.as_ref()]
             .into_iter()
@@ -268,7 +268,7 @@ impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
         let bindings = [Binding::read(&self.x, Role::ITEM)]
             .into_iter()
             .chain(outputs);
-        Ok(Outline::new(n, bindings, Extremum::<T, W>::work(n)).grain(BLOCK))
+        Ok(LaunchSpec::new(n, bindings, Extremum::<T, W>::work(n)).grain(BLOCK))
     }
 
     fn tolerance(&self, binding: usize) -> Tolerance {
@@ -452,7 +452,7 @@ const fn entry(
     name: &'static str,
     about: &'static str,
     dtypes: &'static [ElementType],
-    outline: fn(usize, ElementType) -> Result<Outline>,
+    spec: fn(usize, ElementType) -> Result<LaunchSpec>,
     case: fn(usize, ElementType, u64) -> Result<Box<dyn Case>>,
 ) -> Entry {
     let bench_sizes = &[1 << 10, 1 << 16, 1 << 20, 1 << 24];
@@ -464,7 +464,7 @@ const fn entry(
         bitwise: true,
         bench_sizes,
         audit_sizes: LINEAR_AUDIT_SIZES,
-        outline,
+        spec,
         case,
     }
 }
@@ -474,7 +474,7 @@ pub const MIN: Entry = entry(
     "min",
     "the least element",
     ALL,
-    |n, dtype| by_type!(dtype, T => catalog::outline_of(&min(&Array::<T>::uninit(n)?))),
+    |n, dtype| by_type!(dtype, T => catalog::spec_of(&min(&Array::<T>::uninit(n)?))),
     |n, dtype, seed| by_type!(dtype, T => ExtremumCase::<T, Min>::boxed(n, seed)),
 );
 
@@ -483,7 +483,7 @@ pub const MAX: Entry = entry(
     "max",
     "the greatest element",
     ALL,
-    |n, dtype| by_type!(dtype, T => catalog::outline_of(&max(&Array::<T>::uninit(n)?))),
+    |n, dtype| by_type!(dtype, T => catalog::spec_of(&max(&Array::<T>::uninit(n)?))),
     |n, dtype, seed| by_type!(dtype, T => ExtremumCase::<T, Max>::boxed(n, seed)),
 );
 
@@ -492,7 +492,7 @@ pub const ARGMIN: Entry = entry(
     "argmin",
     "where the least element is",
     &[ElementType::F32],
-    |n, _| catalog::outline_of(&argmin(&Array::uninit(n)?)),
+    |n, _| catalog::spec_of(&argmin(&Array::uninit(n)?)),
     |n, _, seed| ExtremumCase::<f32, ArgMin>::boxed(n, seed),
 );
 
@@ -501,6 +501,6 @@ pub const ARGMAX: Entry = entry(
     "argmax",
     "where the greatest element is",
     &[ElementType::F32],
-    |n, _| catalog::outline_of(&argmax(&Array::uninit(n)?)),
+    |n, _| catalog::spec_of(&argmax(&Array::uninit(n)?)),
     |n, _, seed| ExtremumCase::<f32, ArgMax>::boxed(n, seed),
 );

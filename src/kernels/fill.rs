@@ -5,7 +5,7 @@ use crate::array::{Array, Element, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::Result;
 use crate::kernel::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Tolerance, Work};
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work};
 use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};
 use std::sync::LazyLock;
@@ -58,13 +58,17 @@ impl<T: Element> Pass for Fill<T> {
         SHADER.hash()
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let n = self.x.len();
         let work = Work {
             bytes_written: 4.0 * n as f64,
             ..Work::default()
         };
-        Ok(Outline::new(n, [Binding::write(&self.x, Role::ITEM)], work))
+        Ok(LaunchSpec::new(
+            n,
+            [Binding::write(&self.x, Role::ITEM)],
+            work,
+        ))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
@@ -95,7 +99,7 @@ pub const ENTRY: Entry = Entry {
     bitwise: true,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
     audit_sizes: LINEAR_AUDIT_SIZES,
-    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&fill(T::default(), &mut Array::uninit(n)?))),
+    spec: |n, dtype| by_type!(dtype, T => catalog::spec_of(&fill(T::default(), &mut Array::uninit(n)?))),
     case: |n, dtype, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);
         by_type!(dtype, T => {

@@ -8,7 +8,7 @@ use crate::dispatch::{Execution, Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
 use crate::kernel::{
-    Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, Outline, Pass, Role, Tolerance, Work,
+    Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, LaunchSpec, Pass, Role, Tolerance, Work,
 };
 use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};
@@ -28,12 +28,12 @@ pub trait Term<T, const N: usize>: Send + Sync + 'static {
 }
 
 /// The kernel behind [`sum`](super::sum()) and [`dot`](super::dot()).
-pub struct Fold<T, Of, const N: usize> {
+pub struct Reduction<T, Of, const N: usize> {
     inputs: [Handle; N],
     of: PhantomData<fn() -> (T, Of)>,
 }
 
-impl<T: Addend, Of: Term<T, N>, const N: usize> Fold<T, Of, N> {
+impl<T: Addend, Of: Term<T, N>, const N: usize> Reduction<T, Of, N> {
     pub(super) fn new(inputs: [&Array<T>; N]) -> Self {
         Self {
             inputs: inputs.map(|input| input.handle().clone()),
@@ -50,7 +50,7 @@ impl<T: Addend, Of: Term<T, N>, const N: usize> Fold<T, Of, N> {
     }
 }
 
-impl<T: Addend, Of: Term<T, N>, const N: usize> Kernel for Fold<T, Of, N> {
+impl<T: Addend, Of: Term<T, N>, const N: usize> Kernel for Reduction<T, Of, N> {
     type Output = T;
 
     fn name(&self) -> &str {
@@ -61,7 +61,7 @@ impl<T: Addend, Of: Term<T, N>, const N: usize> Kernel for Fold<T, Of, N> {
         shader::<T>().hash()
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let n = self.inputs[0].len();
         for (input, name) in self.inputs.iter().zip(Of::ARGUMENTS) {
             Error::check_length(Of::NAME, name, input.len(), n, || {
@@ -72,8 +72,8 @@ impl<T: Addend, Of: Term<T, N>, const N: usize> Kernel for Fold<T, Of, N> {
             .inputs
             .iter()
             .map(|input| Binding::read(input, Role::ITEM));
-        let outline = Outline::new(n, reads, Self::work(n)).grain(BLOCK);
-        Ok(outline.returning(n.div_ceil(BLOCK) * size_of::<T>()))
+        let spec = LaunchSpec::new(n, reads, Self::work(n)).grain(BLOCK);
+        Ok(spec.returning(n.div_ceil(BLOCK) * size_of::<T>()))
     }
 
     fn execute(&self, cx: &mut Execution<'_>) -> Result<T> {
@@ -127,14 +127,14 @@ impl<T: Addend, Of: Term<T, N>, const N: usize> Pass for BlockSums<T, Of, N> {
         shader::<T>().hash()
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let n = self.inputs[0].len();
         let reads = self
             .inputs
             .iter()
             .map(|input| Binding::read(input, Role::ITEM));
         let bindings = reads.chain([Binding::write(&self.sums, Role::per(BLOCK))]);
-        Ok(Outline::new(n, bindings, Fold::<T, Of, N>::work(n)).grain(BLOCK))
+        Ok(LaunchSpec::new(n, bindings, Reduction::<T, Of, N>::work(n)).grain(BLOCK))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
@@ -189,8 +189,8 @@ impl<T: Addend + Sample, Of: Term<T, N>, const N: usize> FoldCase<T, Of, N> {
         }))
     }
 
-    fn call(&self) -> Call<'_, Fold<T, Of, N>> {
-        Call::new(Fold::new(self.inputs.each_ref()))
+    fn call(&self) -> Call<'_, Reduction<T, Of, N>> {
+        Call::new(Reduction::new(self.inputs.each_ref()))
     }
 }
 
@@ -228,7 +228,7 @@ impl<T: Addend + Sample, Of: Term<T, N>, const N: usize> Case for FoldCase<T, Of
     }
 
     fn work(&self) -> Work {
-        Fold::<T, Of, N>::work(self.elements[0].len())
+        Reduction::<T, Of, N>::work(self.elements[0].len())
     }
 
     fn check(&mut self) -> Result<Check> {

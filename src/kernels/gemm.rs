@@ -6,13 +6,13 @@
 use super::catalog::{self, Case, Check, Entry, Size};
 use super::panels::{Panel, Product};
 use super::scale;
-use crate::array::{Array, ElementType, Handle, Matrix, MatrixMut, Operand};
+use crate::array::{Array, ElementType, Handle, Matrix, MatrixMut, MatrixOperand};
 use crate::device::DeviceKind;
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
 use crate::kernel::{
-    Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, Outline, Pass, Role, Tolerance, Work,
+    Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work,
 };
 use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};
@@ -72,10 +72,10 @@ pub fn gemm<'a>(
 #[derive(Debug)]
 pub struct Gemm {
     alpha: f32,
-    a: Operand,
-    b: Operand,
+    a: MatrixOperand,
+    b: MatrixOperand,
     beta: f32,
-    c: Operand,
+    c: MatrixOperand,
 }
 
 // The order of the bindings. A and B are missing where the product vanishes.
@@ -131,7 +131,7 @@ pub(super) fn work(m: usize, n: usize, k: usize, reads_c: bool) -> Work {
 
 /// The role of A in a product whose items are rows of op(A): its rows, unless they are read as columns, or so long
 /// that even the shortest part would exceed the 128 MiB that every adapter can bind.
-pub(super) fn role_of_a(a: &Operand) -> Role {
+pub(super) fn role_of_a(a: &MatrixOperand) -> Role {
     const LONGEST_ROW: usize = 1 << 19;
     if a.transposed || a.columns > LONGEST_ROW {
         Role::WholeWindowed
@@ -153,7 +153,7 @@ impl Pass for Gemm {
         SHADER.variant(transposed[0] * 2 + transposed[1])
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         self.check_shapes()?;
         let (m, n, k) = (self.c.rows, self.c.columns, self.k());
         let c = if self.beta == 0.0 {
@@ -165,11 +165,11 @@ impl Pass for Gemm {
         let items = if n == 0 { 0 } else { m };
         if self.product_vanishes() {
             let items = if self.beta == 1.0 { 0 } else { items };
-            return Ok(Outline::new(items, [c], work(m, n, 0, self.beta != 0.0)));
+            return Ok(LaunchSpec::new(items, [c], work(m, n, 0, self.beta != 0.0)));
         }
         let a = Binding::read(&self.a.handle, role_of_a(&self.a));
         let b = Binding::read(&self.b.handle, Role::WholeWindowed);
-        Ok(Outline::new(
+        Ok(LaunchSpec::new(
             items,
             [c, a, b],
             work(m, n, k, self.beta != 0.0),
@@ -415,7 +415,7 @@ pub const ENTRY: Entry = Entry {
     bitwise: false,
     bench_sizes: &[128, 256, 512, 1024, 2048],
     audit_sizes: &[32, 64, 128, 384, 1024],
-    outline: |n, _| {
+    spec: |n, _| {
         let squared = catalog::squared("gemm", n)?;
         let (a, b, mut c) = (
             Array::uninit(squared)?,
@@ -427,7 +427,7 @@ pub const ENTRY: Entry = Entry {
             b.as_matrix(n, n)?,
             c.as_matrix_mut(n, n)?,
         );
-        catalog::outline_of(&gemm(1.0, a, b, 0.0, c))
+        catalog::spec_of(&gemm(1.0, a, b, 0.0, c))
     },
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);

@@ -7,12 +7,12 @@ use super::catalog::{self, Case, Check, Entry, Size};
 use super::gemm::{role_of_a, window, window_elements, work};
 use super::panels::{Panel, Product};
 use super::scale;
-use crate::array::{Array, ElementType, Handle, Matrix, Operand};
+use crate::array::{Array, ElementType, Handle, Matrix, MatrixOperand};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
 use crate::kernel::{
-    Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, Outline, Pass, Role, Tolerance, Work,
+    Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work,
 };
 use crate::runtime::Runtime;
 use crate::simd::vectorised;
@@ -65,7 +65,7 @@ pub fn gemv<'a>(
 #[derive(Debug)]
 pub struct Gemv {
     alpha: f32,
-    a: Operand,
+    a: MatrixOperand,
     x: Handle,
     beta: f32,
     y: Handle,
@@ -101,7 +101,7 @@ impl Pass for Gemv {
         }
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let (m, k) = (self.a.rows, self.k());
         Error::check_length("gemv", "x", self.x.len(), k, || format!("A is {}", self.a))?;
         Error::check_length("gemv", "y", self.y.len(), m, || format!("A is {}", self.a))?;
@@ -113,11 +113,15 @@ impl Pass for Gemv {
         let y = y(&self.y, Role::ITEM);
         if self.product_vanishes() {
             let items = if self.beta == 1.0 { 0 } else { m };
-            return Ok(Outline::new(items, [y], work(m, 1, 0, self.beta != 0.0)));
+            return Ok(LaunchSpec::new(items, [y], work(m, 1, 0, self.beta != 0.0)));
         }
         let a = Binding::read(&self.a.handle, role_of_a(&self.a));
         let x = Binding::read(&self.x, Role::WholeWindowed);
-        Ok(Outline::new(m, [y, a, x], work(m, 1, k, self.beta != 0.0)))
+        Ok(LaunchSpec::new(
+            m,
+            [y, a, x],
+            work(m, 1, k, self.beta != 0.0),
+        ))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
@@ -469,10 +473,10 @@ pub const ENTRY: Entry = Entry {
     bitwise: false,
     bench_sizes: &[256, 1024, 4096, 8192],
     audit_sizes: &[64, 192, 512, 1536, 4096],
-    outline: |n, _| {
+    spec: |n, _| {
         let a = Array::uninit(catalog::squared("gemv", n)?)?;
         let (x, mut y) = (Array::uninit(n)?, Array::uninit(n)?);
-        catalog::outline_of(&gemv(1.0, a.as_matrix(n, n)?, &x, 0.0, &mut y))
+        catalog::spec_of(&gemv(1.0, a.as_matrix(n, n)?, &x, 0.0, &mut y))
     },
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);

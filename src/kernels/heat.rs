@@ -7,7 +7,7 @@ use crate::array::{Array, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Tolerance, Work};
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work};
 use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};
 use rows::Rows;
@@ -132,7 +132,7 @@ impl Pass for HeatStep {
         SHADER.variant(u64::from(self.cols.is_multiple_of(4)))
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let Self { rows, cols, r, .. } = *self;
         if !(r > 0.0 && r <= 0.25) {
             let problem = format!(
@@ -148,7 +148,7 @@ impl Pass for HeatStep {
         let because = || format!("{rows} rows of {cols}");
         Error::check_length("heat", "u", self.u.len(), cells, because)?;
         Error::check_length("heat", "next", self.next.len(), cells, because)?;
-        Ok(Outline::new(
+        Ok(LaunchSpec::new(
             self.items(),
             [
                 Binding::read(
@@ -264,10 +264,10 @@ pub const ENTRY: Entry = Entry {
     bitwise: false,
     bench_sizes: &[256, 1024, 4096],
     audit_sizes: &[64, 192, 512, 1024, 2048],
-    outline: |n, _| {
+    spec: |n, _| {
         let cells = catalog::squared("heat", n)?;
         let (u, mut next) = (Array::uninit(cells)?, Array::uninit(cells)?);
-        catalog::outline_of(&heat_step((n, n), 0.25, Border::Insulated, &u, &mut next))
+        catalog::spec_of(&heat_step((n, n), 0.25, Border::Insulated, &u, &mut next))
     },
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);

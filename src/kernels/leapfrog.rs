@@ -6,7 +6,7 @@ use crate::dispatch::Execution;
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
 use crate::kernel::{
-    Binding, Call, CpuPart, GpuPart, Kernel, Outline, Pass, Role, Tolerance, Work,
+    Binding, Call, CpuPart, GpuPart, Kernel, LaunchSpec, Pass, Role, Tolerance, Work,
 };
 use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
@@ -92,7 +92,7 @@ impl Kernel for Leapfrog {
         SHADER.variant(Pass::implementation(&self.forces))
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let dt = self.kick.dt;
         if !dt.is_finite() {
             return Err(Error::argument(
@@ -100,7 +100,7 @@ impl Kernel for Leapfrog {
                 format!("`dt` is {dt}; it must be a finite time step"),
             ));
         }
-        let mut outline = Pass::outline(&self.forces)?;
+        let mut spec = Pass::spec(&self.forces)?;
         let KickDrift {
             bodies, velocities, ..
         } = &self.kick_drift;
@@ -109,13 +109,12 @@ impl Kernel for Leapfrog {
             "velocities",
             velocities.len(),
             bodies.len(),
-            || format!("4 for each of {} bodies", outline.items),
+            || format!("4 for each of {} bodies", spec.items),
         )?;
         // The forces dominate, but where the velocities are matters too.
-        outline
-            .bindings
+        spec.bindings
             .push(Binding::update(velocities, Role::rows(WIDTH)));
-        Ok(outline)
+        Ok(spec)
     }
 
     fn execute(&self, cx: &mut Execution<'_>) -> Result<()> {
@@ -156,13 +155,13 @@ impl Pass for KickDrift {
         SHADER.hash()
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let bindings = [
             Binding::read(&self.accelerations, Role::rows(WIDTH)),
             Binding::update(&self.velocities, Role::rows(WIDTH)),
             Binding::update(&self.bodies, Role::rows(WIDTH)),
         ];
-        Ok(outline(self.bodies.len(), bindings, 12.0))
+        Ok(spec(self.bodies.len(), bindings, 12.0))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
@@ -218,12 +217,12 @@ impl Pass for Kick {
         SHADER.hash()
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let bindings = [
             Binding::read(&self.accelerations, Role::rows(WIDTH)),
             Binding::update(&self.velocities, Role::rows(WIDTH)),
         ];
-        Ok(outline(self.velocities.len(), bindings, 6.0))
+        Ok(spec(self.velocities.len(), bindings, 6.0))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
@@ -252,27 +251,27 @@ impl Pass for Kick {
 }
 
 /// A pass over all bodies; `len` is the length of its arrays.
-fn outline(
+fn spec(
     len: usize,
     bindings: impl IntoIterator<Item = Binding>,
     flops_per_body: f64,
-) -> Outline {
+) -> LaunchSpec {
     let n = len / WIDTH;
-    let mut outline = Outline::new(n, bindings, Work::default());
+    let mut spec = LaunchSpec::new(n, bindings, Work::default());
     let bytes = |wanted: fn(&Binding) -> bool| {
-        let arrays = outline
+        let arrays = spec
             .bindings
             .iter()
             .filter(|binding| wanted(binding))
             .count();
         arrays as f64 * len as f64 * size_of::<f32>() as f64
     };
-    outline.work = Work {
+    spec.work = Work {
         flops: flops_per_body * n as f64,
         bytes_read: bytes(|binding| binding.access.reads()),
         bytes_written: bytes(|binding| binding.access.writes()),
     };
-    outline
+    spec
 }
 
 fn kick(dt: f32, a: &[f32], v: &mut [f32]) {

@@ -11,7 +11,7 @@ use crate::device::DeviceKind;
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Tolerance, Work};
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work};
 use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};
 use pairs::Row;
@@ -198,7 +198,7 @@ impl Pass for NBody {
         SHADER.variant(u64::from(self.softening.is_careful()))
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let len = self.bodies.len();
         let n = count_bodies("nbody", len)?;
         check_softening("nbody", self.softening.0)?;
@@ -209,7 +209,7 @@ impl Pass for NBody {
             len,
             || format!("4 for each of {n} bodies"),
         )?;
-        Ok(Outline::new(
+        Ok(LaunchSpec::new(
             n,
             [
                 Binding::read(&self.bodies, Role::Whole),
@@ -303,10 +303,10 @@ pub const ENTRY: Entry = Entry {
     bitwise: false,
     bench_sizes: &[256, 1024, 4096, 16_384],
     audit_sizes: &[64, 256, 1024, 2048, 8192],
-    outline: |n, _| {
+    spec: |n, _| {
         let len = floats(n)?;
         let (bodies, mut accelerations) = (Array::uninit(len)?, Array::uninit(len)?);
-        catalog::outline_of(&nbody_accelerations(0.01, &bodies, &mut accelerations))
+        catalog::spec_of(&nbody_accelerations(0.01, &bodies, &mut accelerations))
     },
     case: |n, _, seed| {
         let mut rng = fastrand::Rng::with_seed(seed);

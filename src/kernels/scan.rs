@@ -9,7 +9,7 @@ use crate::dispatch::{Execution, Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
 use crate::kernel::{
-    Binding, Call, CpuPart, GpuPart, Kernel, Outline, Pass, Role, Tolerance, Work,
+    Binding, Call, CpuPart, GpuPart, Kernel, LaunchSpec, Pass, Role, Tolerance, Work,
 };
 use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};
@@ -142,7 +142,7 @@ impl<T: Addend> Kernel for Scan<T> {
         shader::<T>().hash()
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let n = self.out.len();
         Error::check_length(Kernel::name(self), "x", self.x.len(), n, || {
             format!("out has {n}")
@@ -151,7 +151,7 @@ impl<T: Addend> Kernel for Scan<T> {
             Binding::read(&self.x, Role::ITEM),
             Binding::write(&self.out, Role::ITEM),
         ];
-        Ok(Outline::new(n, bindings, Self::work(n)).grain(TILE))
+        Ok(LaunchSpec::new(n, bindings, Self::work(n)).grain(TILE))
     }
 
     fn execute(&self, cx: &mut Execution<'_>) -> Result<()> {
@@ -215,7 +215,7 @@ impl<T: Addend> Pass for TileTotals<T> {
         shader::<T>().hash()
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let n = self.x.len();
         let bindings = [
             Binding::read(&self.x, Role::ITEM),
@@ -226,7 +226,7 @@ impl<T: Addend> Pass for TileTotals<T> {
             bytes_read: 4.0 * n as f64,
             bytes_written: 0.0,
         };
-        Ok(Outline::new(n, bindings, work).grain(TILE))
+        Ok(LaunchSpec::new(n, bindings, work).grain(TILE))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
@@ -265,7 +265,7 @@ impl<T: Addend> Pass for ScanTiles<T> {
         shader::<T>().hash()
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let n = self.x.len();
         let ends = [
             Binding::read(&self.x, Role::ITEM),
@@ -275,7 +275,7 @@ impl<T: Addend> Pass for ScanTiles<T> {
             .carry
             .as_ref()
             .map(|carry| Binding::read(carry, Role::Whole));
-        Ok(Outline::new(n, ends.into_iter().chain(carry), Scan::<T>::work(n)).grain(TILE))
+        Ok(LaunchSpec::new(n, ends.into_iter().chain(carry), Scan::<T>::work(n)).grain(TILE))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
@@ -319,7 +319,7 @@ pub const INCLUSIVE: Entry = Entry {
     bitwise: true,
     bench_sizes: BENCH_SIZES,
     audit_sizes: LINEAR_AUDIT_SIZES,
-    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&inclusive_scan(&Array::<T>::uninit(n)?, &mut Array::uninit(n)?))),
+    spec: |n, dtype| by_type!(dtype, T => catalog::spec_of(&inclusive_scan(&Array::<T>::uninit(n)?, &mut Array::uninit(n)?))),
     case: |n, dtype, seed| by_type!(dtype, T => ScanCase::<T>::boxed(Kind::Inclusive, n, seed)),
 };
 
@@ -332,7 +332,7 @@ pub const EXCLUSIVE: Entry = Entry {
     bitwise: true,
     bench_sizes: BENCH_SIZES,
     audit_sizes: LINEAR_AUDIT_SIZES,
-    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&exclusive_scan(&Array::<T>::uninit(n)?, &mut Array::uninit(n)?))),
+    spec: |n, dtype| by_type!(dtype, T => catalog::spec_of(&exclusive_scan(&Array::<T>::uninit(n)?, &mut Array::uninit(n)?))),
     case: |n, dtype, seed| by_type!(dtype, T => ScanCase::<T>::boxed(Kind::Exclusive, n, seed)),
 };
 

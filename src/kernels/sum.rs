@@ -1,7 +1,7 @@
 //! The sum of an array.
 
 use super::catalog::{self, Entry, LINEAR_AUDIT_SIZES, Size, by_type};
-use super::fold::{Fold, FoldCase, Term};
+use super::fold::{FoldCase, Reduction, Term};
 use super::tree::Addend;
 use crate::array::{Array, ElementType};
 use crate::kernel::Call;
@@ -23,8 +23,8 @@ use crate::kernel::Call;
 /// # Ok(())
 /// # }
 /// ```
-pub fn sum<T: Addend>(x: &Array<T>) -> Call<'_, Fold<T, Itself, 1>> {
-    Call::new(Fold::new([x]))
+pub fn sum<T: Addend>(x: &Array<T>) -> Call<'_, Reduction<T, Itself, 1>> {
+    Call::new(Reduction::new([x]))
 }
 
 /// What [`sum()`] sums up: the elements themselves.
@@ -50,6 +50,6 @@ pub const ENTRY: Entry = Entry {
     bitwise: true,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
     audit_sizes: LINEAR_AUDIT_SIZES,
-    outline: |n, dtype| by_type!(dtype, T => catalog::outline_of(&sum(&Array::<T>::uninit(n)?))),
+    spec: |n, dtype| by_type!(dtype, T => catalog::spec_of(&sum(&Array::<T>::uninit(n)?))),
     case: |n, dtype, seed| by_type!(dtype, T => FoldCase::<T, Itself, 1>::boxed(n, seed)),
 };

@@ -6,7 +6,7 @@ use crate::array::{Array, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Tolerance, Work};
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work};
 use crate::runtime::Runtime;
 use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
@@ -149,14 +149,14 @@ impl Pass for Transform {
         SHADER.variant(self.op as u64)
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let n = self.y.len();
         Error::check_length("transform", "x", self.x.len(), n, || format!("y has {n}"))?;
         let bindings = [
             Binding::read(&self.x, Role::ITEM),
             Binding::write(&self.y, Role::ITEM),
         ];
-        Ok(Outline::new(n, bindings, Self::work(n)))
+        Ok(LaunchSpec::new(n, bindings, Self::work(n)))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
@@ -252,9 +252,9 @@ pub const ENTRY: Entry = Entry {
     bitwise: false,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
     audit_sizes: catalog::LINEAR_AUDIT_SIZES,
-    outline: |n, _| {
+    spec: |n, _| {
         let (x, mut y) = (Array::uninit(n)?, Array::uninit(n)?);
-        catalog::outline_of(&transform(Unary::Exp, &x, &mut y))
+        catalog::spec_of(&transform(Unary::Exp, &x, &mut y))
     },
     case: |n, _, seed| {
         let mut xs = catalog::random_f32(n, &mut fastrand::Rng::with_seed(seed));

@@ -6,7 +6,7 @@ use crate::array::{Array, Element, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, Outline, Pass, Role, Tolerance, Work};
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work};
 use crate::runtime::Runtime;
 use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
@@ -210,7 +210,7 @@ impl<T: Arithmetic> Pass for Zip<T> {
         shader::<T>().variant(self.op as u64)
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let n = self.out.len();
         for (name, array) in [("a", &self.a), ("b", &self.b)] {
             Error::check_length("zip", name, array.len(), n, || format!("out has {n}"))?;
@@ -220,7 +220,7 @@ impl<T: Arithmetic> Pass for Zip<T> {
             Binding::read(&self.b, Role::ITEM),
             Binding::write(&self.out, Role::ITEM),
         ];
-        Ok(Outline::new(n, bindings, Self::work(n)))
+        Ok(LaunchSpec::new(n, bindings, Self::work(n)))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
@@ -314,10 +314,10 @@ pub const ENTRY: Entry = Entry {
     bitwise: true,
     bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
     audit_sizes: LINEAR_AUDIT_SIZES,
-    outline: |n, dtype| {
+    spec: |n, dtype| {
         by_type!(dtype, T => {
             let (a, b, mut out) = (Array::<T>::uninit(n)?, Array::uninit(n)?, Array::uninit(n)?);
-            catalog::outline_of(&zip(Binary::Add, &a, &b, &mut out))
+            catalog::spec_of(&zip(Binary::Add, &a, &b, &mut out))
         })
     },
     case: |n, dtype, seed| by_type!(dtype, T => ZipCase::<T>::boxed(n, seed)),

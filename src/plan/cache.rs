@@ -20,9 +20,9 @@ const MOST_CALLS: f64 = 100.0;
 
 /// All that a plan depends on besides what was learned, as a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Situation(u64);
+pub(crate) struct PlanKey(u64);
 
-impl Situation {
+impl PlanKey {
     /// The situation of a kernel of this identity.
     pub(crate) fn of(identity: u64) -> Self {
         Self(identity)
@@ -37,19 +37,19 @@ impl Situation {
 
 /// The plans that are kept, each at the place that its situation gives it.
 #[derive(Debug)]
-pub(crate) struct Recall {
+pub(crate) struct PlanCache {
     slots: [Mutex<Option<Kept>>; SLOTS],
 }
 
 #[derive(Debug)]
 struct Kept {
-    situation: Situation,
+    plan_key: PlanKey,
     plan: Plan,
     /// Calls that it may still serve.
     left: u32,
 }
 
-impl Default for Recall {
+impl Default for PlanCache {
     fn default() -> Self {
         Self {
             slots: [const { Mutex::new(None) }; SLOTS],
@@ -57,12 +57,12 @@ impl Default for Recall {
     }
 }
 
-impl Recall {
+impl PlanCache {
     /// The plan for a call of so many items, if one is kept.
-    pub(crate) fn find(&self, situation: Situation, items: usize) -> Option<Plan> {
+    pub(crate) fn find(&self, plan_key: PlanKey, items: usize) -> Option<Plan> {
         // Who finds it in use by another thread plans anew rather than wait.
-        let mut slot = self.slot(situation).try_lock().ok()?;
-        let kept = slot.as_mut().filter(|kept| kept.situation == situation)?;
+        let mut slot = self.slot(plan_key).try_lock().ok()?;
+        let kept = slot.as_mut().filter(|kept| kept.plan_key == plan_key)?;
         let planned = kept.plan.parts.last().map(|part| part.range.end);
         if kept.left == 0 || planned != Some(items) {
             *slot = None;
@@ -73,35 +73,35 @@ impl Recall {
     }
 
     /// Keeps a plan if it is worth that: for a short call on the CPU that is well known.
-    pub(crate) fn keep(&self, situation: Situation, plan: &Plan) {
+    pub(crate) fn keep(&self, plan_key: PlanKey, plan: &Plan) {
         let [part] = &plan.parts[..] else {
             return;
         };
         let known = part.evidence.samples >= LEAST_SAMPLES && !part.evidence.extrapolated;
-        let on_cpu = part.device == crate::device::DeviceId::Cpu && !part.evidence.arm.moved;
+        let on_cpu = part.device == crate::device::DeviceId::Cpu && !part.evidence.variant.moved;
         if !(known && on_cpu) || plan.exploring || !plan.awaits.is_empty() {
             return;
         }
         let calls = PLANNING_SECONDS / (PLANNING_SHARE * plan.predicted_seconds.max(1e-9));
         let left = calls.min(MOST_CALLS) as u32;
-        if let (true, Ok(mut slot)) = (left > 0, self.slot(situation).try_lock()) {
+        if let (true, Ok(mut slot)) = (left > 0, self.slot(plan_key).try_lock()) {
             *slot = Some(Kept {
-                situation,
+                plan_key,
                 plan: plan.clone(),
                 left,
             });
         }
     }
 
-    fn slot(&self, situation: Situation) -> &Mutex<Option<Kept>> {
-        &self.slots[situation.0 as usize % SLOTS]
+    fn slot(&self, plan_key: PlanKey) -> &Mutex<Option<Kept>> {
+        &self.slots[plan_key.0 as usize % SLOTS]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cost::learned::Arm;
+    use crate::cost::learned::Variant;
     use crate::device::DeviceId;
     use crate::device::DeviceSet;
     use crate::plan::{Evidence, PlannedPart};
@@ -115,7 +115,7 @@ mod tests {
                 threads: 1,
                 predicted: Default::default(),
                 evidence: Evidence {
-                    arm: Arm {
+                    variant: Variant {
                         device,
                         threads: 1,
                         beside: DeviceSet::EMPTY,
@@ -135,29 +135,29 @@ mod tests {
 
     #[test]
     fn a_short_call_that_is_well_known_is_planned_once_in_a_while() {
-        let recall = Recall::default();
-        let here = Situation::of(7).and(1000);
+        let plan_cache = PlanCache::default();
+        let here = PlanKey::of(7).and(1000);
         let known = plan(DeviceId::Cpu, 4.9e-6, 16);
-        assert_eq!(recall.find(here, 1000), None);
-        recall.keep(here, &known);
+        assert_eq!(plan_cache.find(here, 1000), None);
+        plan_cache.keep(here, &known);
         for _ in 0..10 {
-            assert_eq!(recall.find(here, 1000).as_ref(), Some(&known));
+            assert_eq!(plan_cache.find(here, 1000).as_ref(), Some(&known));
         }
-        assert_eq!(recall.find(here, 1000), None, "it is planned again");
+        assert_eq!(plan_cache.find(here, 1000), None, "it is planned again");
     }
 
     #[test]
     fn another_situation_or_another_number_of_items_is_planned() {
-        let recall = Recall::default();
-        let here = Situation::of(7).and(1000);
-        recall.keep(here, &plan(DeviceId::Cpu, 1e-7, 100));
-        assert_eq!(recall.find(Situation::of(7).and(1001), 1000), None);
-        assert_eq!(recall.find(here, 1001), None);
+        let plan_cache = PlanCache::default();
+        let here = PlanKey::of(7).and(1000);
+        plan_cache.keep(here, &plan(DeviceId::Cpu, 1e-7, 100));
+        assert_eq!(plan_cache.find(PlanKey::of(7).and(1001), 1000), None);
+        assert_eq!(plan_cache.find(here, 1001), None);
     }
 
     #[test]
     fn long_calls_gpus_little_known_calls_and_trials_are_always_planned() {
-        let here = Situation::of(7);
+        let here = PlanKey::of(7);
         let trial = Plan {
             exploring: true,
             ..plan(DeviceId::Cpu, 1e-7, 100)
@@ -169,9 +169,9 @@ mod tests {
             trial,
             Plan::default(),
         ] {
-            let recall = Recall::default();
-            recall.keep(here, &plan);
-            assert_eq!(recall.find(here, 1000), None, "{plan:?}");
+            let plan_cache = PlanCache::default();
+            plan_cache.keep(here, &plan);
+            assert_eq!(plan_cache.find(here, 1000), None, "{plan:?}");
         }
     }
 }

@@ -6,8 +6,8 @@
 mod estimate;
 
 use super::balance::Balance;
-use super::choice::{Candidate, Considered, Why};
-use super::input::Knowledge;
+use super::evaluation::{Candidate, Evaluation, Reason};
+use super::input::PlannerInput;
 use super::load::{Load, size};
 use super::planned::{Plan, PlannedPart};
 use super::policy::Policy;
@@ -18,7 +18,7 @@ use crate::cost::{DeviceModel, Engine, Machine};
 use crate::device::DeviceSet;
 use crate::device::{DeviceId, DeviceKind, Placement};
 use crate::error::{Error, Result};
-use estimate::Estimate;
+use estimate::CostEstimate;
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,28 +27,28 @@ use std::sync::Arc;
 pub(super) fn choose(
     request: &Request<'_>,
     machine: &Machine,
-    knowledge: &Knowledge,
+    input: &PlannerInput,
     placement: &Placement,
     policy: &Policy,
 ) -> Result<Plan> {
     let planner = Planner {
         request,
         machine,
-        knowledge,
+        input,
         policy,
         size: size(request, request.items),
     };
     if let Some((asked, why)) = planner.asked(placement)? {
         let mut plan = asked.plan;
         plan.size = planner.size;
-        plan.exploring = why == Why::Exploring;
+        plan.exploring = why == Reason::Exploring;
         return Ok(plan);
     }
-    let mut found = Considered::default();
+    let mut found = Evaluation::default();
     planner.auto(Depth::Choice, &mut found)?;
     let mut plan = found.candidates.swap_remove(found.choice).plan;
     plan.size = planner.size;
-    plan.exploring = found.why == Why::Exploring;
+    plan.exploring = found.why == Reason::Exploring;
     // What has no other way compiles as it runs.
     let running = plan.parts.iter().map(|part| part.device);
     plan.awaits = running.fold(found.awaits, DeviceSet::without);
@@ -59,19 +59,19 @@ pub(super) fn choose(
 pub(super) fn consider(
     request: &Request<'_>,
     machine: &Machine,
-    knowledge: &Knowledge,
+    input: &PlannerInput,
     placement: &Placement,
     policy: &Policy,
-) -> Result<Considered> {
+) -> Result<Evaluation> {
     let planner = Planner {
         request,
         machine,
-        knowledge,
+        input,
         policy,
         size: size(request, request.items),
     };
     let asked = planner.asked(placement)?;
-    let mut found = Considered::default();
+    let mut found = Evaluation::default();
     match (planner.auto(Depth::Everything, &mut found), asked) {
         (result, None) => result?,
         // The others are only shown for comparison, so it is no error if there is none.
@@ -112,7 +112,7 @@ const SOFTWARE_SAMPLES: u64 = 3;
 struct Planner<'a> {
     request: &'a Request<'a>,
     machine: &'a Machine,
-    knowledge: &'a Knowledge,
+    input: &'a PlannerInput,
     policy: &'a Policy,
     /// Of all items.
     size: f64,
@@ -129,9 +129,9 @@ struct Member<'a> {
 type Members<'a> = SmallVec<[Member<'a>; 8]>;
 
 /// What the parts of a split take, with the places of those who compute them among the members.
-type Estimates<'a> = SmallVec<[(usize, Estimate<'a>); 2]>;
+type CostEstimates<'a> = SmallVec<[(usize, CostEstimate<'a>); 2]>;
 
-fn first_finish(parts: &Estimates<'_>) -> f64 {
+fn first_finish(parts: &CostEstimates<'_>) -> f64 {
     let seconds = parts.iter().map(|(_, estimate)| estimate.seconds);
     seconds.fold(f64::INFINITY, f64::min)
 }
@@ -142,7 +142,7 @@ fn finish_together(split: &Candidate, first_finish: f64) -> bool {
 
 impl<'a> Planner<'a> {
     /// Every device alone, and all that may share, and the best of these.
-    fn auto(&self, depth: Depth, found: &mut Considered) -> Result<()> {
+    fn auto(&self, depth: Depth, found: &mut Evaluation) -> Result<()> {
         if self.request.items == 0 {
             found.candidates.push(Candidate::default());
             return Ok(());
@@ -171,7 +171,7 @@ impl<'a> Planner<'a> {
         let worth = fastest.map(|at| {
             let alone = found.candidates[at].seconds();
             let chosen = (1.0 - self.policy.split_gain) * alone;
-            let tried = f64::min(WORTH_TRYING * alone, self.knowledge.allowance.seconds);
+            let tried = f64::min(WORTH_TRYING * alone, self.input.exploration_budget.seconds);
             f64::max(chosen, tried)
         });
         self.leave_out_the_slow(&mut members);
@@ -190,10 +190,10 @@ impl<'a> Planner<'a> {
             return Err(self.infeasible(&found.ruled_out));
         }
         found.choose(self.policy);
-        if let Some(tried) = found.worth_trying(self.policy, self.knowledge, self.size) {
+        if let Some(tried) = found.worth_trying(self.policy, self.input, self.size) {
             let compiling = found.candidates[tried].compiling;
             if compiling.is_empty() {
-                (found.choice, found.why) = (tried, Why::Exploring);
+                (found.choice, found.why) = (tried, Reason::Exploring);
             } else {
                 // It can be tried once it is compiled.
                 found.awaits = compiling;
@@ -208,14 +208,14 @@ impl<'a> Planner<'a> {
         device: &'a DeviceModel,
         load: &Load,
         depth: Depth,
-        found: &mut Considered,
+        found: &mut Evaluation,
         members: &mut Members<'a>,
     ) {
         let all = 0..self.request.items;
         let cpu = || self.machine.device(DeviceId::Cpu);
         let cpu_can = || cpu().is_some_and(|cpu| self.load(cpu, &all).is_ok());
         let doubtful = device.kind == DeviceKind::Software && cpu_can();
-        let mut fastest: Option<Estimate<'_>> = None;
+        let mut fastest: Option<CostEstimate<'_>> = None;
         for estimate in self.estimates(device, load, DeviceSet::EMPTY) {
             let evidence = &estimate.evidence;
             let measured = evidence.samples >= SOFTWARE_SAMPLES && !evidence.extrapolated;
@@ -244,7 +244,7 @@ impl<'a> Planner<'a> {
     }
 
     /// What the placement says, unless it leaves the choice to the planner.
-    fn asked(&self, placement: &Placement) -> Result<Option<(Candidate, Why)>> {
+    fn asked(&self, placement: &Placement) -> Result<Option<(Candidate, Reason)>> {
         match placement {
             Placement::Auto => Ok(None),
             Placement::Cpu => self.all_on(DeviceId::Cpu).map(Some),
@@ -252,8 +252,8 @@ impl<'a> Planner<'a> {
             Placement::Split(shares) => {
                 placement.check()?;
                 let why = match self.request.items {
-                    0 => Why::NothingToDo,
-                    _ => Why::Asked,
+                    0 => Reason::NothingToDo,
+                    _ => Reason::Asked,
                 };
                 Ok(Some((self.forced(shares)?, why)))
             }
@@ -262,12 +262,12 @@ impl<'a> Planner<'a> {
 
     /// All items on one device, with that of its engines that is the fastest, or is worth trying: what a single bad
     /// measurement says of one would otherwise be believed for ever.
-    fn all_on(&self, id: DeviceId) -> Result<(Candidate, Why)> {
+    fn all_on(&self, id: DeviceId) -> Result<(Candidate, Reason)> {
         let device = self.machine.device(id);
         let device = device.ok_or_else(|| self.no_such_device(id))?;
         let all = 0..self.request.items;
         if all.is_empty() {
-            return Ok((Candidate::default(), Why::NothingToDo));
+            return Ok((Candidate::default(), Reason::NothingToDo));
         }
         let load = self.load(device, &all);
         let load = load.map_err(|reason| self.infeasible(&[(id, reason)]))?;
@@ -278,16 +278,16 @@ impl<'a> Planner<'a> {
                 self.add(&mut alone, &estimate, &all);
                 alone
             });
-        let mut found = Considered {
+        let mut found = Evaluation {
             candidates: alone.collect(),
-            why: Why::Asked,
-            ..Considered::default()
+            why: Reason::Asked,
+            ..Evaluation::default()
         };
         let engines = found.candidates.iter().enumerate();
         let fastest = engines.min_by(|(_, a), (_, b)| a.seconds().total_cmp(&b.seconds()));
         found.choice = fastest.map_or(0, |(at, _)| at);
-        if let Some(tried) = found.worth_trying(self.policy, self.knowledge, self.size) {
-            (found.choice, found.why) = (tried, Why::Exploring);
+        if let Some(tried) = found.worth_trying(self.policy, self.input, self.size) {
+            (found.choice, found.why) = (tried, Reason::Exploring);
         }
         Ok((found.candidates.swap_remove(found.choice), found.why))
     }
@@ -367,7 +367,7 @@ impl<'a> Planner<'a> {
 
     /// Whether enough may be spent on trying for a way that takes as long as this one.
     fn can_try(&self, candidate: &Candidate) -> bool {
-        self.knowledge.allowance.seconds >= candidate.seconds()
+        self.input.exploration_budget.seconds >= candidate.seconds()
     }
 
     /// Adds splits that the search passes over: with one device more or less than the best, since that devices do each
@@ -381,7 +381,7 @@ impl<'a> Planner<'a> {
         candidates: &mut SmallVec<[Candidate; 4]>,
     ) {
         const SHARES: usize = 8;
-        let limit = Some(self.knowledge.allowance.seconds);
+        let limit = Some(self.input.exploration_budget.seconds);
         if members.len() == 2 {
             for share in (1..SHARES).map(|eighths| eighths as f64 / SHARES as f64) {
                 let ranges = self.ranges(&[share, 1.0 - share]);
@@ -426,7 +426,7 @@ impl<'a> Planner<'a> {
         member: &Member<'m>,
         range: &Range<usize>,
         beside: DeviceSet,
-    ) -> Result<Estimate<'m>, RuledOut> {
+    ) -> Result<CostEstimate<'m>, RuledOut> {
         let load = self.load(member.device, range)?;
         let wait = self.wait(member.device, &load);
         Ok(self.estimate(member.device, member.engine, &load, beside, wait))
@@ -469,7 +469,7 @@ impl<'a> Planner<'a> {
 
     /// The split that was last successful at about this size, and whether its parts still finish together.
     fn known(&self, members: &Members<'_>) -> Option<(Candidate, bool)> {
-        let known = self.knowledge.experience.shares(self.size)?;
+        let known = self.input.perf_model.shares(self.size)?;
         let share = |member: &Member<'_>| {
             let mut of_device = known.iter().filter(|(id, _)| *id == member.device.id);
             of_device.next().map_or(0.0, |(_, share)| *share)
@@ -492,7 +492,7 @@ impl<'a> Planner<'a> {
         &self,
         members: &Members<'m>,
         ranges: &[Range<usize>],
-    ) -> Option<(Candidate, Estimates<'m>)> {
+    ) -> Option<(Candidate, CostEstimates<'m>)> {
         let parts = || {
             let all = members.iter().zip(ranges).enumerate();
             all.filter(|(_, (_, range))| !range.is_empty())
@@ -522,7 +522,7 @@ impl<'a> Planner<'a> {
     }
 
     fn load(&self, device: &DeviceModel, range: &Range<usize>) -> Result<Load, RuledOut> {
-        let mut unusable = self.knowledge.unusable.iter();
+        let mut unusable = self.input.unusable.iter();
         match unusable.find(|(id, _)| *id == device.id) {
             Some((_, reason)) => Err(RuledOut::Unusable(Arc::clone(reason))),
             None => Load::new(self.request, self.machine, device, range),
@@ -530,13 +530,13 @@ impl<'a> Planner<'a> {
     }
 
     /// Adds a part, which runs at the same time as the others, to a candidate.
-    fn add(&self, candidate: &mut Candidate, estimate: &Estimate<'_>, range: &Range<usize>) {
+    fn add(&self, candidate: &mut Candidate, estimate: &CostEstimate<'_>, range: &Range<usize>) {
         let device = estimate.device.id;
         let plan = &mut candidate.plan;
         plan.parts.push(PlannedPart {
             device,
             range: range.clone(),
-            threads: estimate.evidence.arm.threads,
+            threads: estimate.evidence.variant.threads,
             predicted: estimate.predicted,
             evidence: estimate.evidence,
         });
@@ -547,7 +547,7 @@ impl<'a> Planner<'a> {
         candidate.variance = candidate.variance.max(estimate.variance);
         candidate.noise = candidate.noise.max(estimate.noise);
         candidate.settled &= estimate.settled;
-        if self.knowledge.compiling.contains(device) {
+        if self.input.compiling.contains(device) {
             candidate.compiling = candidate.compiling.with(device);
         }
     }

@@ -1,8 +1,8 @@
 //! The planner's reasons, for people and for programs.
 
-use super::choice::{Candidate, Considered, Why};
 use super::consider::consider;
-use super::input::Knowledge;
+use super::evaluation::{Candidate, Evaluation, Reason};
+use super::input::PlannerInput;
 use super::load::Load;
 use super::planned::PlannedPart;
 use super::policy::Policy;
@@ -100,11 +100,11 @@ pub struct Exclusion {
 pub fn explain(
     request: &Request<'_>,
     machine: &Machine,
-    knowledge: &Knowledge,
+    input: &PlannerInput,
     placement: &Placement,
     policy: &Policy,
 ) -> Result<Explanation> {
-    let mut found = consider(request, machine, knowledge, placement, policy)?;
+    let mut found = consider(request, machine, input, placement, policy)?;
     let chosen = found.candidates.remove(found.choice);
     let next = found
         .candidates
@@ -164,7 +164,7 @@ fn remarks(request: &Request<'_>, machine: &Machine, candidates: &[Candidate]) -
     parts.filter_map(remark).collect()
 }
 
-fn reason(found: &Considered, policy: &Policy, next: Option<(String, f64)>) -> String {
+fn reason(found: &Evaluation, policy: &Policy, next: Option<(String, f64)>) -> String {
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     let next = |otherwise: &str| match &next {
         Some((name, ratio)) if *ratio >= 1.0 => {
@@ -174,28 +174,28 @@ fn reason(found: &Considered, policy: &Policy, next: Option<(String, f64)>) -> S
         None => otherwise.into(),
     };
     match found.why {
-        Why::NothingToDo => "there are no items".into(),
-        Why::Asked => format!("it was asked for; {}", next("nothing else can run it")),
-        Why::OnlyOne => "nothing else can run it".into(),
-        Why::Fastest => format!(
+        Reason::NothingToDo => "there are no items".into(),
+        Reason::Asked => format!("it was asked for; {}", next("nothing else can run it")),
+        Reason::OnlyOne => "nothing else can run it".into(),
+        Reason::Fastest => format!(
             "it is predicted to be the fastest; {}",
             next("there is no other")
         ),
-        Why::HoldsData => format!(
+        Reason::HoldsData => format!(
             "it holds the data; {}, and data move only for more than {}",
             next("there is no other"),
             percent(policy.hysteresis)
         ),
-        Why::SplitSavesLittle => format!(
+        Reason::SplitSavesLittle => format!(
             "it is the fastest device; {}, and work is split only for more than {}",
             next("there is no other"),
             percent(policy.split_gain)
         ),
-        Why::Compiling => format!(
+        Reason::Compiling => format!(
             "what would be faster must compile its pipelines first; {}",
             next("there is no other")
         ),
-        Why::Exploring => format!(
+        Reason::Exploring => format!(
             "it may be faster than is known, which is worth finding out; {}",
             next("there is no other")
         ),
@@ -472,7 +472,7 @@ mod tests {
         explain(
             &request,
             &machine,
-            &Knowledge::default(),
+            &PlannerInput::default(),
             &placement,
             &Policy::default(),
         )

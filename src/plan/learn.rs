@@ -21,7 +21,7 @@ pub fn learn(learner: &Learner, key: &KernelKey<'_>, plan: &Plan, measured: &Mea
     let parts = plan.parts.iter().zip(&measured.part_seconds);
     let samples = parts.filter_map(|(part, seconds)| {
         Some(Sample {
-            arm: part.evidence.arm,
+            variant: part.evidence.variant,
             size: part.evidence.size,
             prior_seconds: part.evidence.prior_seconds,
             seconds: (*seconds)?,

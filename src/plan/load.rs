@@ -1,9 +1,9 @@
 //! What a range of items asks of one device: whether it can run there, which bytes must move first, and what there
 //! is to compute. Seconds follow from it in `consider`.
 
-use super::pieces::{Cut, Need, Room};
 use super::request::{Operand, Request};
 use super::ruled_out::{RuledOut, Streaming};
+use super::tiling::{Capacity, Requirement, Tiling};
 use crate::array::RangeSet;
 use crate::cost::prior::Demand;
 use crate::cost::{DeviceModel, Machine};
@@ -59,7 +59,7 @@ impl Load {
         check_bindings(request, device)?;
         let mut load = Self::default();
         let mut moves = Moves::default();
-        let mut pieces = Pieces::new(device);
+        let mut pieces = TileCount::new(device);
         let (mut bytes_of_all, mut bytes_of_whole) = (0, 0);
         for (array, operand) in request.operands.iter().enumerate() {
             let elements = operand.role.elements(range, request.items, operand.len);
@@ -128,12 +128,12 @@ impl Load {
         let needs = operands.iter().map(Operand::need);
         let most = range.len().div_ceil(self.dispatches as usize);
         let part = (range.len(), request.border_grain, most);
-        let limits = Room {
+        let limits = Capacity {
             arrays: room,
             buffer: device.limits.max_buffer_bytes.unwrap_or(u64::MAX).min(room),
             binding: device.limits.max_binding_bytes.unwrap_or(u64::MAX),
         };
-        let cut = Cut::new(needs, part, &limits)
+        let cut = Tiling::new(needs, part, &limits)
             .map_err(|bytes| RuledOut::Piece { bytes, limit: room })?;
         let pieces = range.len().div_ceil(cut.items.min(range.len())) as u64;
         let is_there = |operand: &Operand| operand.need().is_held_whole(&cut);
@@ -229,14 +229,14 @@ fn check_bindings(request: &Request<'_>, device: &DeviceModel) -> Result<(), Rul
 }
 
 /// Into how many pieces a part is cut because a dispatch cannot bind all of it.
-struct Pieces {
+struct TileCount {
     max_binding_bytes: Option<u64>,
     most_items: usize,
     /// The array that allows no more.
     narrowest: usize,
 }
 
-impl Pieces {
+impl TileCount {
     fn new(device: &DeviceModel) -> Self {
         Self {
             max_binding_bytes: device.limits.max_binding_bytes,
@@ -326,8 +326,8 @@ impl Operand {
         elements.len() as u64 * self.element_bytes as u64
     }
 
-    fn need(&self) -> Need {
-        Need {
+    fn need(&self) -> Requirement {
+        Requirement {
             role: self.role,
             len: self.len,
             element_bytes: self.element_bytes,

@@ -7,26 +7,26 @@
 
 mod balance;
 pub(crate) mod cache;
-mod choice;
 mod consider;
+mod evaluation;
 mod explain;
 mod input;
 mod learn;
 mod load;
-pub(crate) mod pieces;
 mod planned;
 mod policy;
 mod request;
 mod ruled_out;
 mod split;
+pub(crate) mod tiling;
 
-pub(crate) use cache::{Recall, Situation};
+pub(crate) use cache::{PlanCache, PlanKey};
 pub use explain::{Alternative, AlternativePart, Exclusion, Explanation, explain};
-pub use input::Knowledge;
+pub use input::PlannerInput;
 pub use learn::{Measured, learn};
 pub use planned::{Evidence, Plan, PlannedPart};
 pub use policy::{Objective, Policy};
-pub use request::{Operand, Request, Residency};
+pub use request::{Operand, Request, ValidRanges};
 
 use crate::cost::Machine;
 use crate::device::Placement;
@@ -44,7 +44,7 @@ use consider::choose;
 /// use divvy::array::RangeSet;
 /// use divvy::cost::{Curve, DeviceModel, Engine, Limits, Link, Machine};
 /// use divvy::device::{DeviceId, DeviceKind, Placement};
-/// use divvy::plan::{Knowledge, Policy, Request, Residency, plan};
+/// use divvy::plan::{PlannerInput, Policy, Request, ValidRanges, plan};
 /// use divvy::kernels::catalog;
 ///
 /// // A machine that nobody has: the GPU computes 100 times as fast, behind a slow link of 1.5 GB/s.
@@ -71,13 +71,13 @@ use consider::choose;
 ///     corun: Vec::new(),
 /// };
 /// for (kernel, n, best) in [("axpy", 1 << 20, DeviceId::Cpu), ("gemm", 4096, DeviceId::Gpu(0))] {
-///     let outline = catalog::outline(kernel, n).expect("a kernel of the catalog")?;
+///     let spec = catalog::spec(kernel, n).expect("a kernel of the catalog")?;
 ///     let on_host = |array: &_| {
 ///         let array: &divvy::array::Handle = array;
-///         Residency::from_iter([(DeviceId::Cpu, RangeSet::from(0..array.len()))])
+///         ValidRanges::from_iter([(DeviceId::Cpu, RangeSet::from(0..array.len()))])
 ///     };
-///     let request = Request::new(kernel, 0, &outline, on_host, |_| 1.0);
-///     let plan = plan(&request, &machine, &Knowledge::default(), &Placement::Auto, &Policy::default())?;
+///     let request = Request::new(kernel, 0, &spec, on_host, |_| 1.0);
+///     let plan = plan(&request, &machine, &PlannerInput::default(), &Placement::Auto, &Policy::default())?;
 ///     assert_eq!((plan.parts.len(), plan.parts[0].device), (1, best));
 /// }
 /// # Ok(())
@@ -86,11 +86,11 @@ use consider::choose;
 pub fn plan(
     request: &Request<'_>,
     machine: &Machine,
-    knowledge: &Knowledge,
+    input: &PlannerInput,
     placement: &Placement,
     policy: &Policy,
 ) -> Result<Plan> {
-    choose(request, machine, knowledge, placement, policy)
+    choose(request, machine, input, placement, policy)
 }
 
 #[cfg(test)]

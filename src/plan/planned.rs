@@ -1,7 +1,7 @@
 //! A plan: which part runs where, and what its predicted time is made of.
 
 use crate::cost::Prediction;
-use crate::cost::learned::Arm;
+use crate::cost::learned::Variant;
 use crate::device::DeviceId;
 use crate::device::DeviceSet;
 use smallvec::SmallVec;
@@ -34,7 +34,7 @@ impl Plan {
             threads,
             predicted: Prediction::default(),
             evidence: Evidence {
-                arm: Arm {
+                variant: Variant {
                     device,
                     threads,
                     beside: DeviceSet::EMPTY,
@@ -80,7 +80,7 @@ pub struct PlannedPart {
 #[non_exhaustive]
 pub struct Evidence {
     /// The way of running that its measurements will be learned for.
-    pub arm: Arm,
+    pub variant: Variant,
     /// log2 of the sum of its operations, bytes and items.
     pub size: f64,
     /// Seconds that the prior gives it, without waiting and without what the caller reads back.

@@ -17,7 +17,7 @@ pub struct Policy {
     /// The share of the time that must be saved for a call to leave the device that holds its data: 10 %.
     pub hysteresis: f64,
     /// How many times as long as the fastest known way another may be predicted to take to be tried at all. How much time
-    /// goes into trying is the learner's to say: [`Learner::allowance`](crate::cost::learned::Learner::allowance).
+    /// goes into trying is the learner's to say: [`Learner::exploration_budget`](crate::cost::learned::Learner::exploration_budget).
     pub exploration_limit: f64,
     /// The share of parts that are verified, from 0 to 1: see [`Policy::verify`]. If it is 0, `DIVVY_VERIFY` may say more.
     pub verified_share: f64,

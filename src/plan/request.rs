@@ -3,7 +3,7 @@
 use crate::array::{Handle, RangeSet};
 use crate::cost::learned::KernelKey;
 use crate::device::DeviceId;
-use crate::kernel::{Access, Outline, Role, Work};
+use crate::kernel::{Access, LaunchSpec, Role, Work};
 use smallvec::SmallVec;
 
 /// What is to be planned: the outline of a call, and where its arrays are valid.
@@ -14,7 +14,7 @@ pub struct Request<'a> {
     pub kernel: KernelKey<'a>,
     /// The length of the outermost axis.
     pub items: usize,
-    /// What borders between parts are multiples of: [`Outline::border_grain`].
+    /// What borders between parts are multiples of: [`LaunchSpec::border_grain`].
     pub border_grain: usize,
     /// What all items cost.
     pub work: Work,
@@ -43,14 +43,14 @@ pub struct Operand {
     /// Bytes of one element.
     pub element_bytes: usize,
     /// Where which elements are valid.
-    pub residency: Residency,
+    pub residency: ValidRanges,
     /// The share of what is written that the host is expected to read before it is written again, from 0 to 1.
     pub read_back: f64,
 }
 
 /// The elements of an array that are valid on each device; [`DeviceId::Cpu`] stands for the host's memory.
 /// A device that is not listed holds none.
-pub type Residency = SmallVec<[(DeviceId, RangeSet); 2]>;
+pub type ValidRanges = SmallVec<[(DeviceId, RangeSet); 2]>;
 
 impl<'a> Request<'a> {
     /// The request for a kernel's outline; `residency` says where an array is valid, `read_back` how much of it is
@@ -58,11 +58,11 @@ impl<'a> Request<'a> {
     pub fn new(
         name: &'a str,
         implementation: u64,
-        outline: &Outline,
-        residency: impl Fn(&Handle) -> Residency,
+        spec: &LaunchSpec,
+        residency: impl Fn(&Handle) -> ValidRanges,
         read_back: impl Fn(&Handle) -> f64,
     ) -> Self {
-        let operands = outline.bindings.iter().map(|binding| Operand {
+        let operands = spec.bindings.iter().map(|binding| Operand {
             role: binding.role,
             access: binding.access,
             len: binding.array.len(),
@@ -77,16 +77,16 @@ impl<'a> Request<'a> {
         Self {
             kernel: KernelKey {
                 name,
-                element_type: outline.element_type(),
+                element_type: spec.element_type(),
                 implementation,
             },
-            items: outline.items,
-            border_grain: outline.border_grain(),
-            work: outline.work,
-            has_cpu: outline.has_cpu,
-            has_gpu: outline.has_gpu,
-            returned_bytes: outline.returned_bytes,
-            uniform_bytes: outline.uniform_bytes,
+            items: spec.items,
+            border_grain: spec.border_grain(),
+            work: spec.work,
+            has_cpu: spec.has_cpu,
+            has_gpu: spec.has_gpu,
+            returned_bytes: spec.returned_bytes,
+            uniform_bytes: spec.uniform_bytes,
             operands: operands.collect(),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::array::RangeSet;
-use crate::cost::learned::{Allowance, Arm, Experience, KernelKey};
+use crate::cost::learned::{ExplorationBudget, KernelKey, PerfModel, Variant};
 use crate::cost::{CoRun, Curve, DeviceModel, Engine, Limits, Link};
 use crate::device::DeviceSet;
 use crate::device::{DeviceId, DeviceKind};
@@ -116,7 +116,7 @@ fn place(request: &Request<'_>, machine: &Machine, placement: Placement) -> Resu
     plan(
         request,
         machine,
-        &Knowledge::default(),
+        &PlannerInput::default(),
         &placement,
         &Policy::default(),
     )
@@ -556,7 +556,7 @@ fn work_is_shared_only_if_that_saves_enough() {
         let plan = plan(
             &request,
             &here,
-            &Knowledge::default(),
+            &PlannerInput::default(),
             &Placement::Auto,
             &eager,
         )
@@ -578,7 +578,7 @@ fn parts_slow_each_other_down() {
             .find(|part| part.device == at)
             .expect("both have a part");
         assert_eq!(
-            part.evidence.arm.beside,
+            part.evidence.variant.beside,
             DeviceSet::EMPTY.with(CPU).with(GPU0).without(at)
         );
         near(
@@ -668,7 +668,7 @@ fn a_call_stays_where_its_data_are_unless_it_gains_enough() {
             &plan(
                 &update(1 << 24, 1e4, places),
                 &here,
-                &Knowledge::default(),
+                &PlannerInput::default(),
                 &Placement::Auto,
                 &policy,
             )

@@ -1,18 +1,18 @@
 //! What was run on GPUs and would have to be run again to bring back what they hold, should they be lost.
 //!
 //! An entry is a call on a GPU, or the part of a call of one pass: the kernel, and in which versions it read and wrote
-//! which elements (its [`Uses`]). It is kept for as long as anything that only GPUs hold depends on it. Everything else that
+//! which elements (its [`AccessSet`]). It is kept for as long as anything that only GPUs hold depends on it. Everything else that
 //! bringing back needs, host memory that has become stale and images of it, the arrays keep themselves.
 //!
 //! `recover` runs entries again; `snapshot` sees to it that there are never more than can be run again in the time that
 //! the user allows.
 
 use super::snapshot::{self, Snapshots};
-use crate::array::{Elements, Handle, Uses, Version, WeakHandle};
+use crate::array::{AccessSet, Handle, Version, VersionedRange, WeakHandle};
 use crate::device::{DeviceId, Devices};
 use crate::error::Result;
-use crate::execute::PartUses;
-use crate::kernel::{Execution, Kernel, Outline};
+use crate::execute::PartAccess;
+use crate::kernel::{Execution, Kernel, LaunchSpec};
 use crate::plan::{Plan, PlannedPart};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashMap};
@@ -36,19 +36,19 @@ pub enum Durability {
 
 /// What bounds a journal.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
+pub(crate) struct JournalLimits {
     /// How long it may take to run everything again, as it is predicted.
-    pub(crate) replay: Duration,
+    pub(crate) rerun: Duration,
     /// Entries that it may have: however short calls are, each takes memory.
     pub(crate) entries: usize,
     /// Bytes that may be kept for it besides: images, and arrays that the caller has dropped.
     pub(crate) kept_bytes: usize,
 }
 
-impl Default for Bounds {
+impl Default for JournalLimits {
     fn default() -> Self {
         Self {
-            replay: Duration::from_secs(1),
+            rerun: Duration::from_secs(1),
             entries: 4096,
             kept_bytes: 1 << 30,
         }
@@ -64,13 +64,13 @@ pub(crate) struct Journal {
     this: Weak<Self>,
     pub(super) devices: Weak<Devices>,
     durability: Durability,
-    bounds: Bounds,
+    bounds: JournalLimits,
     state: Mutex<State>,
     pub(super) snapshots: Snapshots,
 }
 
 struct State {
-    entries: BTreeMap<Version, Arc<Entry>>,
+    entries: BTreeMap<Version, Arc<JournalEntry>>,
     /// What all entries are predicted to take.
     seconds: f64,
     prune_at: usize,
@@ -79,9 +79,9 @@ struct State {
 }
 
 /// A call, or a part of one, that may have to be run again.
-pub(crate) struct Entry {
-    pub(super) uses: Arc<Uses>,
-    pub(super) kernel: Arc<dyn Replayable>,
+pub(crate) struct JournalEntry {
+    pub(super) accesses: Arc<AccessSet>,
+    pub(super) kernel: Arc<dyn ErasedKernel>,
     /// The items that it computed, if any of them can be computed without the others.
     pub(super) items: Option<Range<usize>>,
     /// The GPU that ran it.
@@ -91,10 +91,10 @@ pub(crate) struct Entry {
     is_open: AtomicBool,
 }
 
-impl Entry {
+impl JournalEntry {
     /// The version of all that it wrote.
     pub(super) fn version(&self) -> Version {
-        self.uses.version
+        self.accesses.version
     }
 
     /// Whether it is still being run for the first time.
@@ -104,25 +104,25 @@ impl Entry {
 }
 
 /// A kernel without its type, whose value nobody wants.
-pub(crate) trait Replayable: Send + Sync {
+pub(crate) trait ErasedKernel: Send + Sync {
     /// The kernel's name.
     fn name(&self) -> &str;
-    /// As [`Kernel::outline`].
-    fn outline(&self) -> Result<Outline>;
+    /// As [`Kernel::spec`].
+    fn spec(&self) -> Result<LaunchSpec>;
     /// As [`Kernel::execute`].
-    fn replay(&self, cx: &mut Execution<'_>) -> Result<()>;
+    fn rerun(&self, cx: &mut Execution<'_>) -> Result<()>;
 }
 
-impl<K: Kernel> Replayable for K {
+impl<K: Kernel> ErasedKernel for K {
     fn name(&self) -> &str {
         Kernel::name(self)
     }
 
-    fn outline(&self) -> Result<Outline> {
-        Kernel::outline(self)
+    fn spec(&self) -> Result<LaunchSpec> {
+        Kernel::spec(self)
     }
 
-    fn replay(&self, cx: &mut Execution<'_>) -> Result<()> {
+    fn rerun(&self, cx: &mut Execution<'_>) -> Result<()> {
         self.execute(cx).map(drop)
     }
 }
@@ -130,25 +130,29 @@ impl<K: Kernel> Replayable for K {
 /// The record of a call under way.
 pub(crate) struct Recording {
     /// One for the whole call, or one for each of its parts on a GPU.
-    entries: SmallVec<[Arc<Entry>; 1]>,
-    uses: PartUses,
+    entries: SmallVec<[Arc<JournalEntry>; 1]>,
+    accesses: PartAccess,
 }
 
 impl Recording {
     /// Where what the call reads and writes is recorded.
-    pub(crate) fn uses(&self) -> &PartUses {
-        &self.uses
+    pub(crate) fn accesses(&self) -> &PartAccess {
+        &self.accesses
     }
 
     /// What the call read so far, in the versions in which it read it.
-    pub(crate) fn reads(&self) -> Vec<Elements> {
+    pub(crate) fn reads(&self) -> Vec<VersionedRange> {
         let entries = self.entries.iter();
-        entries.flat_map(|entry| entry.uses.reads()).collect()
+        entries.flat_map(|entry| entry.accesses.reads()).collect()
     }
 }
 
 impl Journal {
-    pub(crate) fn new(devices: &Arc<Devices>, durability: Durability, bounds: Bounds) -> Arc<Self> {
+    pub(crate) fn new(
+        devices: &Arc<Devices>,
+        durability: Durability,
+        bounds: JournalLimits,
+    ) -> Arc<Self> {
         let state = State {
             entries: BTreeMap::new(),
             seconds: 0.0,
@@ -186,9 +190,9 @@ impl Journal {
             return None;
         }
         let entry = |items: Option<Range<usize>>, gpu: usize, seconds: f64| {
-            Arc::new(Entry {
-                uses: Arc::new(Uses::new(self.this.clone())),
-                kernel: Arc::clone(kernel) as Arc<dyn Replayable>,
+            Arc::new(JournalEntry {
+                accesses: Arc::new(AccessSet::new(self.this.clone())),
+                kernel: Arc::clone(kernel) as Arc<dyn ErasedKernel>,
                 items,
                 gpu,
                 seconds,
@@ -201,27 +205,27 @@ impl Journal {
             false => 0.0,
         };
         let first = plan.parts.iter().find_map(gpu)?;
-        let (mut entries, mut uses) = (SmallVec::new(), PartUses::default());
+        let (mut entries, mut accesses) = (SmallVec::new(), PartAccess::default());
         if kernel.is_one_pass() && plan.parts.len() > 1 {
             for (number, part) in plan.parts.iter().enumerate() {
                 if let Some(gpu) = gpu(part) {
                     let items = Some(part.range.clone());
                     let entry = entry(items, gpu, seconds(part));
-                    uses.add_part(number, Arc::clone(&entry.uses));
+                    accesses.add_part(number, Arc::clone(&entry.accesses));
                     entries.push(entry);
                 }
             }
         } else {
             let seconds = plan.parts.iter().map(seconds).sum();
             let entry = entry(None, first, seconds);
-            uses = PartUses::of_call(Arc::clone(&entry.uses));
+            accesses = PartAccess::of_call(Arc::clone(&entry.accesses));
             entries.push(entry);
         }
         let mut state = self.state();
         for entry in &entries {
             state.add(Arc::clone(entry));
         }
-        Some(Recording { entries, uses })
+        Some(Recording { entries, accesses })
     }
 
     /// The call is done.
@@ -229,18 +233,18 @@ impl Journal {
         let mut state = self.state();
         for entry in &recording.entries {
             entry.is_open.store(false, Ordering::Release);
-            match entry.uses.written_bytes() {
+            match entry.accesses.written_bytes() {
                 // The recording still holds it, so that no kernel is dropped under the lock.
                 0 => drop(state.remove(entry.version())),
                 bytes => state.written_bytes += bytes,
             }
         }
         let is_long = state.entries.len() >= state.prune_at
-            || state.seconds > self.bounds.replay.as_secs_f64()
+            || state.seconds > self.bounds.rerun.as_secs_f64()
             || state.written_bytes > self.bounds.kept_bytes / 4;
         drop(state);
         if is_long {
-            self.keep_short();
+            self.prune_if_long();
         }
     }
 
@@ -248,12 +252,12 @@ impl Journal {
     pub(crate) fn abandon(&self, recording: Recording) {
         let mut state = self.state();
         for entry in recording.entries {
-            state.remove(entry.uses.version);
+            state.remove(entry.accesses.version);
         }
     }
 
     /// Forgets what nobody needs, and has a snapshot taken if what is left is more than the bounds allow.
-    fn keep_short(&self) {
+    fn prune_if_long(&self) {
         if self.snapshots.is_under_way() {
             if self.len() < 2 * self.bounds.entries {
                 return;
@@ -267,7 +271,7 @@ impl Journal {
             (state.entries.len(), state.seconds)
         };
         let exceeds = count > self.bounds.entries / 2
-            || seconds > self.bounds.replay.as_secs_f64() / 2.0
+            || seconds > self.bounds.rerun.as_secs_f64() / 2.0
             || self.kept_bytes() > self.bounds.kept_bytes;
         if let Some(journal) = self.this.upgrade().filter(|_| exceeds) {
             snapshot::take(&journal);
@@ -280,7 +284,7 @@ impl Journal {
         // arrays have been looked at. It notes what it reads before what it overwrites changes its version, so that what it
         // depends on is seen in the arrays or in its reads.
         let before = self.entries();
-        let is_open = |entry: &&Arc<Entry>| entry.is_open();
+        let is_open = |entry: &&Arc<JournalEntry>| entry.is_open();
         let open: Vec<Version> = before
             .values()
             .filter(is_open)
@@ -302,7 +306,7 @@ impl Journal {
         let also = open.into_iter().chain(new.copied()).collect();
         let live = Self::depended_on(&entries, needed, also);
         let dead = before.keys().filter(|version| !live.contains_key(*version));
-        let dropped: Vec<Arc<Entry>> = {
+        let dropped: Vec<Arc<JournalEntry>> = {
             let mut state = self.state();
             let dropped = dead.filter_map(|version| state.remove(*version)).collect();
             state.prune_at = FEW.max(2 * state.entries.len());
@@ -317,14 +321,16 @@ impl Journal {
     }
 
     /// The entries at this moment, by version.
-    pub(super) fn entries(&self) -> BTreeMap<Version, Arc<Entry>> {
+    pub(super) fn entries(&self) -> BTreeMap<Version, Arc<JournalEntry>> {
         self.state().entries.clone()
     }
 
     /// The arrays that entries wrote, each once.
-    pub(super) fn written_by<'e>(entries: impl Iterator<Item = &'e Arc<Entry>>) -> Vec<Handle> {
+    pub(super) fn written_by<'e>(
+        entries: impl Iterator<Item = &'e Arc<JournalEntry>>,
+    ) -> Vec<Handle> {
         let mut arrays = HashMap::new();
-        for elements in entries.flat_map(|entry| entry.uses.writes()) {
+        for elements in entries.flat_map(|entry| entry.accesses.writes()) {
             arrays.entry(elements.array.id()).or_insert(elements.array);
         }
         arrays
@@ -334,10 +340,10 @@ impl Journal {
     }
 
     /// The arrays that entries read or wrote, each once.
-    pub(super) fn used_by<'e>(entries: impl Iterator<Item = &'e Arc<Entry>>) -> Vec<Handle> {
+    pub(super) fn used_by<'e>(entries: impl Iterator<Item = &'e Arc<JournalEntry>>) -> Vec<Handle> {
         let mut arrays = HashMap::new();
         for entry in entries {
-            let (reads, writes) = (entry.uses.reads(), entry.uses.writes());
+            let (reads, writes) = (entry.accesses.reads(), entry.accesses.writes());
             for elements in reads.into_iter().chain(writes) {
                 arrays.entry(elements.array.id()).or_insert(elements.array);
             }
@@ -351,10 +357,10 @@ impl Journal {
     /// The entries on which elements in these versions depend that neither host memory nor an image
     /// holds, besides the entries `also` and what these depend on.
     pub(super) fn depended_on(
-        entries: &BTreeMap<Version, Arc<Entry>>,
+        entries: &BTreeMap<Version, Arc<JournalEntry>>,
         needed: Vec<(Handle, Range<usize>, Version)>,
         also: Vec<Version>,
-    ) -> BTreeMap<Version, Arc<Entry>> {
+    ) -> BTreeMap<Version, Arc<JournalEntry>> {
         let mut found = BTreeMap::new();
         let mut to_do = needed;
         let mut selected = also;
@@ -364,7 +370,7 @@ impl Journal {
                     continue;
                 };
                 if found.insert(version, Arc::clone(entry)).is_none() {
-                    let reads = entry.uses.reads().into_iter();
+                    let reads = entry.accesses.reads().into_iter();
                     to_do.extend(
                         reads.filter_map(|e| Some((e.array.upgrade()?, e.range, e.version))),
                     );
@@ -397,12 +403,12 @@ impl Journal {
 }
 
 impl State {
-    fn add(&mut self, entry: Arc<Entry>) {
+    fn add(&mut self, entry: Arc<JournalEntry>) {
         self.seconds += entry.seconds;
-        self.entries.insert(entry.uses.version, entry);
+        self.entries.insert(entry.accesses.version, entry);
     }
 
-    fn remove(&mut self, version: Version) -> Option<Arc<Entry>> {
+    fn remove(&mut self, version: Version) -> Option<Arc<JournalEntry>> {
         let entry = self.entries.remove(&version)?;
         self.seconds = if self.entries.is_empty() {
             0.0

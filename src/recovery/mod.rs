@@ -5,4 +5,4 @@ mod recover;
 mod snapshot;
 
 pub use journal::Durability;
-pub(crate) use journal::{Bounds, Journal, Recording};
+pub(crate) use journal::{Journal, JournalLimits, Recording};

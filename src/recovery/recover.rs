@@ -2,14 +2,14 @@
 //! as they were then.
 //!
 //! What is run again is chosen backwards from what is lost; it is run in the order in which it ran, each call alone, unsplit,
-//! on stand-ins of its arrays (see `array::replay`). Only then what was lost, and nothing else, is taken over.
+//! on stand-ins of its arrays (see `array::rerun`). Only then what was lost, and nothing else, is taken over.
 
-use super::journal::{Entry, Journal};
-use crate::array::{Elements, Handle, ReplayTurn, Rescue, Version};
+use super::journal::{Journal, JournalEntry};
+use crate::array::{Handle, Rescue, ShadowTurn, Version, VersionedRange};
 use crate::device::{DeviceId, DeviceKind, Devices};
 use crate::error::{Error, Result};
 use crate::execute::Executor;
-use crate::kernel::{Execution, Outline};
+use crate::kernel::{Execution, LaunchSpec};
 use crate::panics::catch_panic;
 use crate::plan::Plan;
 use std::collections::BTreeMap;
@@ -38,11 +38,11 @@ impl Journal {
     ///
     /// # Errors
     /// Why not all of it could be brought back. What could has been.
-    pub(crate) fn recover(&self, read: &[Elements], asked: Option<&Handle>) -> Result<()> {
+    pub(crate) fn recover(&self, read: &[VersionedRange], asked: Option<&Handle>) -> Result<()> {
         let Some(devices) = self.devices.upgrade() else {
             return Ok(());
         };
-        let turn = ReplayTurn::take();
+        let turn = ShadowTurn::take();
         let mut entries = self.entries();
         // A call under way sees to itself: what it has done so far cannot be had from it.
         entries.retain(|_, entry| !entry.is_open());
@@ -57,19 +57,19 @@ impl Journal {
             calls = again.len(),
             "running calls again that a lost GPU had run"
         );
-        let outcome = replay(&turn, &devices, &again, &goals, Preference::Gpu);
-        outcome.or_else(|_| replay(&turn, &devices, &again, &goals, Preference::Cpu))
+        let outcome = rerun(&turn, &devices, &again, &goals, Preference::Gpu);
+        outcome.or_else(|_| rerun(&turn, &devices, &again, &goals, Preference::Cpu))
     }
 }
 
 /// What only lost GPUs hold, as far as it can be had, and what was read and has changed or is lost.
 fn goals(
-    entries: &BTreeMap<Version, Arc<Entry>>,
-    read: &[Elements],
+    entries: &BTreeMap<Version, Arc<JournalEntry>>,
+    read: &[VersionedRange],
     asked: Option<&Handle>,
 ) -> Vec<Goal> {
     let mut goals = Vec::new();
-    for Elements {
+    for VersionedRange {
         array,
         range,
         version,
@@ -115,10 +115,10 @@ enum Preference {
 }
 
 /// Runs entries again and takes over what is wanted.
-fn replay(
-    turn: &ReplayTurn,
+fn rerun(
+    turn: &ShadowTurn,
     devices: &Devices,
-    entries: &BTreeMap<Version, Arc<Entry>>,
+    entries: &BTreeMap<Version, Arc<JournalEntry>>,
     goals: &[Goal],
     preference: Preference,
 ) -> Result<()> {
@@ -131,7 +131,7 @@ fn replay(
         }
     }
     for goal in goals {
-        if let Err(error) = take_over(goal) {
+        if let Err(error) = adopt(goal) {
             tracing::warn!(array = %goal.array, %error, "cannot be brought back");
             outcome = outcome.and(Err(error));
         }
@@ -139,17 +139,17 @@ fn replay(
     drop(under_way);
     let arrays = Journal::used_by(entries.values());
     let goals = goals.iter().map(|goal| &goal.array);
-    arrays.iter().chain(goals).for_each(Handle::clear_stand_in);
+    arrays.iter().chain(goals).for_each(Handle::clear_shadow);
     outcome
 }
 
 /// Runs an entry again, on what its arrays were.
-fn run_again(devices: &Devices, entry: &Entry, preference: Preference) -> Result<()> {
-    for Elements {
+fn run_again(devices: &Devices, entry: &JournalEntry, preference: Preference) -> Result<()> {
+    for VersionedRange {
         array,
         range,
         version,
-    } in entry.uses.reads()
+    } in entry.accesses.reads()
     {
         let Some(array) = array.upgrade() else {
             continue;
@@ -158,22 +158,22 @@ fn run_again(devices: &Devices, entry: &Entry, preference: Preference) -> Result
             .residency()
             .load(&array.real_residency(), range, version)?;
         if !missing.is_empty() {
-            return Err(gone(&array, missing.iter().collect()));
+            return Err(not_recoverable(&array, missing.iter().collect()));
         }
     }
-    let outline = entry.kernel.outline()?;
-    let device = place(devices, entry, &outline, preference)?;
-    let items = entry.items.clone().unwrap_or(0..outline.items);
+    let spec = entry.kernel.spec()?;
+    let device = place(devices, entry, &spec, preference)?;
+    let items = entry.items.clone().unwrap_or(0..spec.items);
     let plan = Plan::alone(device, items, devices.threads_of(device));
     catch_panic(entry.kernel.name(), || {
         let mut executor = Executor::again(devices, &plan);
-        entry.kernel.replay(&mut Execution::through(&mut executor))
+        entry.kernel.rerun(&mut Execution::through(&mut executor))
     })?;
-    for Elements {
+    for VersionedRange {
         array,
         range,
         version,
-    } in entry.uses.writes()
+    } in entry.accesses.writes()
     {
         if let Some(array) = array.upgrade() {
             array.residency().set_version(range, version);
@@ -185,8 +185,8 @@ fn run_again(devices: &Devices, entry: &Entry, preference: Preference) -> Result
 /// Where an entry is run again.
 fn place(
     devices: &Devices,
-    entry: &Entry,
-    outline: &Outline,
+    entry: &JournalEntry,
+    spec: &LaunchSpec,
     preference: Preference,
 ) -> Result<DeviceId> {
     let real = |(_, gpu): &(usize, Arc<_>)| {
@@ -194,12 +194,12 @@ fn place(
         gpu.info().kind != DeviceKind::Software
     };
     if preference == Preference::Gpu
-        && outline.has_gpu
+        && spec.has_gpu
         && let Some((index, _)) = devices.trusted().find(real)
     {
         return Ok(DeviceId::Gpu(index));
     }
-    if outline.has_cpu {
+    if spec.has_cpu {
         return Ok(DeviceId::Cpu);
     }
     if let Some((index, _)) = devices.trusted().next() {
@@ -210,9 +210,9 @@ fn place(
 }
 
 /// Lets an array have what was computed again, or what it keeps itself of a version.
-fn take_over(goal: &Goal) -> Result<()> {
+fn adopt(goal: &Goal) -> Result<()> {
     let Goal { array, version, .. } = goal;
-    let mut stand_in = array.residency();
+    let mut shadow = array.residency();
     let mut real = array.real_residency();
     // Others may have written there meanwhile, and what they wrote stays.
     let wanted = if goal.back {
@@ -221,17 +221,17 @@ fn take_over(goal: &Goal) -> Result<()> {
         real.lost_in_version(&goal.range, *version)
     };
     for range in wanted.iter() {
-        let missing = stand_in.load(&real, range.clone(), *version)?;
+        let missing = shadow.load(&real, range.clone(), *version)?;
         if !missing.is_empty() {
-            return Err(gone(array, missing.iter().collect()));
+            return Err(not_recoverable(array, missing.iter().collect()));
         }
-        real.restore(&mut stand_in, range, *version)?;
+        real.restore(&mut shadow, range, *version)?;
     }
     real.drop_lost_extents();
     Ok(())
 }
 
-fn gone(array: &Handle, ranges: Vec<Range<usize>>) -> Error {
+fn not_recoverable(array: &Handle, ranges: Vec<Range<usize>>) -> Error {
     Error::DataLost {
         array: array.to_string(),
         ranges,

@@ -3,13 +3,13 @@
 use super::{Runtime, check_machine};
 use crate::cost::learned::Learner;
 use crate::cost::profile::Location;
-use crate::cost::{Machine, Survey};
+use crate::cost::{Calibrator, Machine};
 use crate::device::cpu::Cpu;
 use crate::device::gpu::{Discovery, GpuOptions, LEAST_BUDGET, discover};
 use crate::device::{Devices, Placement};
 use crate::error::{Error, Result};
 use crate::plan::Policy;
-use crate::recovery::{Bounds, Durability, Journal};
+use crate::recovery::{Durability, Journal, JournalLimits};
 use crate::units;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub struct RuntimeBuilder {
     placement: Placement,
     policy: Policy,
     durability: Durability,
-    bounds: Bounds,
+    bounds: JournalLimits,
     gpu: GpuOptions,
 }
 
@@ -103,8 +103,8 @@ impl RuntimeBuilder {
 
     /// How long it may take to compute again what a lost GPU held: once that is predicted to take longer, what only GPUs
     /// hold is brought to the host in the background. One second, if this does not say otherwise.
-    pub fn replay_limit(mut self, limit: Duration) -> Self {
-        self.bounds.replay = limit;
+    pub fn recovery_limit(mut self, limit: Duration) -> Self {
+        self.bounds.rerun = limit;
         self
     }
 
@@ -236,17 +236,17 @@ impl RuntimeBuilder {
         }
         let devices = Arc::new(devices);
         let learner = Arc::new(Learner::new());
-        let survey = match self.machine {
-            Some(machine) => Survey::given(Arc::clone(&devices), machine, Arc::clone(&learner)),
+        let calibrator = match self.machine {
+            Some(machine) => Calibrator::given(Arc::clone(&devices), machine, Arc::clone(&learner)),
             None => {
                 let location = self.profile.unwrap_or_else(Location::from_environment);
-                Survey::new(Arc::clone(&devices), location, Arc::clone(&learner))
+                Calibrator::new(Arc::clone(&devices), location, Arc::clone(&learner))
             }
         };
         let choices = (self.placement, self.policy);
         let journal = Journal::new(&devices, self.durability, self.bounds);
         Ok(Runtime::of(
-            devices, journal, problems, survey, learner, choices,
+            devices, journal, problems, calibrator, learner, choices,
         ))
     }
 }

@@ -8,14 +8,15 @@ pub use builder::RuntimeBuilder;
 
 use crate::array::{Array, Element, Handle};
 use crate::cost::learned::Learner;
-use crate::cost::{Calibration, Machine, Step, Survey, Thoroughness};
+use crate::cost::{Calibration, Calibrator, Machine, Step, Thoroughness};
 use crate::device::gpu::{GpuInfo, GpuMemory, Readiness};
 use crate::device::{DeviceId, Devices, Faults, ManagedGpu, Placement, UnusableGpu};
 use crate::error::{Error, Result};
-use crate::execute::Outstanding;
-use crate::kernel::{Call, Kernel, Outline, identity};
+use crate::execute::PendingSamples;
+use crate::kernel::{Call, Kernel, LaunchSpec, identity};
 use crate::plan::{
-    Explanation, Knowledge, Plan, Policy, Recall, Request, Residency, Situation, explain, plan,
+    Explanation, Plan, PlanCache, PlanKey, PlannerInput, Policy, Request, ValidRanges, explain,
+    plan,
 };
 use crate::recovery::{Durability, Journal};
 use crate::verify::Sampler;
@@ -46,7 +47,7 @@ pub struct Runtime {
 
 struct Inner {
     /// What is known of the devices' speed. Declared first: its thread ends before they go.
-    survey: Survey,
+    calibrator: Calibrator,
     devices: Arc<Devices>,
     /// What was run on GPUs and may have to be run again.
     journal: Arc<Journal>,
@@ -57,9 +58,9 @@ struct Inner {
     sampler: Option<Sampler>,
     learner: Arc<Learner>,
     /// Calls whose times are not all known yet.
-    outstanding: Outstanding,
+    pending: PendingSamples,
     /// Plans of short calls.
-    recall: Recall,
+    plan_cache: PlanCache,
     /// What the CPU is at.
     work: CpuBacklog,
 }
@@ -69,9 +70,9 @@ type Unusable = SmallVec<[(DeviceId, Arc<str>); 1]>;
 
 impl Inner {
     /// Lets the learner have the times that GPUs' clocks show by now.
-    fn learn_what_is_done(&self) {
+    fn record_finished_calls(&self) {
         self.devices.working().for_each(|(_, gpu)| gpu.look());
-        self.outstanding.teach(&self.learner);
+        self.pending.record(&self.learner);
     }
 }
 
@@ -96,13 +97,13 @@ impl Runtime {
         let inner = &*self.inner;
         check_machine(&machine, &inner.devices)?;
         let (devices, learner) = (Arc::clone(&inner.devices), Arc::new(Learner::new()));
-        let survey = Survey::given(Arc::clone(&devices), machine, Arc::clone(&learner));
+        let calibrator = Calibrator::given(Arc::clone(&devices), machine, Arc::clone(&learner));
         let choices = (inner.placement.clone(), inner.policy);
         Ok(Self::of(
             devices,
             Arc::clone(&inner.journal),
             inner.problems.clone(),
-            survey,
+            calibrator,
             learner,
             choices,
         ))
@@ -112,12 +113,12 @@ impl Runtime {
         devices: Arc<Devices>,
         journal: Arc<Journal>,
         problems: Vec<String>,
-        survey: Survey,
+        calibrator: Calibrator,
         learner: Arc<Learner>,
         (placement, policy): (Placement, Policy),
     ) -> Self {
         let inner = Inner {
-            survey,
+            calibrator,
             devices,
             journal,
             problems,
@@ -125,8 +126,8 @@ impl Runtime {
             policy,
             sampler: Sampler::new(policy.verified_share),
             learner,
-            outstanding: Outstanding::default(),
-            recall: Recall::default(),
+            pending: PendingSamples::default(),
+            plan_cache: PlanCache::default(),
             work: CpuBacklog::default(),
         };
         Self {
@@ -135,37 +136,37 @@ impl Runtime {
     }
 
     /// All that the plan of a call depends on besides what was learned; `None` if that is more than can be told quickly.
-    fn situation<K: Kernel>(
+    fn plan_key<K: Kernel>(
         &self,
         call: &Call<'_, K>,
-        outline: &Outline,
+        spec: &LaunchSpec,
         identity: u64,
-    ) -> Option<Situation> {
+    ) -> Option<PlanKey> {
         let placement = match self.placement_of(call) {
             Placement::Auto => 0,
             Placement::Cpu => 1,
             // What runs on GPUs takes longer than a plan.
             Placement::Gpu(_) | Placement::Split(_) => return None,
         };
-        let work = &outline.work;
-        let mut situation = Situation::of(identity)
+        let work = &spec.work;
+        let mut plan_key = PlanKey::of(identity)
             .and(placement)
             .and(call.read_back.map_or(2, u64::from))
-            .and(outline.items as u64)
+            .and(spec.items as u64)
             .and(work.flops.to_bits())
             .and(work.bytes().to_bits());
-        for binding in &outline.bindings {
+        for binding in &spec.bindings {
             let mut residency = binding.array.residency();
             let wanted = match call.read_back {
                 Some(wanted) => f64::from(u8::from(wanted)),
                 None => residency.read_back().expected(),
             };
-            situation = situation
-                .and(residency.whereabouts()?)
+            plan_key = plan_key
+                .and(residency.location_key()?)
                 .and(binding.array.len() as u64)
                 .and(wanted.to_bits());
         }
-        Some(situation)
+        Some(plan_key)
     }
 
     /// What running a call would do and why: every candidate's predicted time, what it is made of, and why others
@@ -174,15 +175,15 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::run`], before anything runs.
     pub fn explain<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Explanation> {
-        self.inner.learn_what_is_done();
-        let outline = self.outline(call)?;
-        let request = self.request(call, &outline);
-        let knowledge = self.knowledge(call, &request, &[]);
+        self.inner.record_finished_calls();
+        let spec = self.spec(call)?;
+        let request = self.request(call, &spec);
+        let input = self.input(call, &request, &[]);
         explain(
             &request,
             &*self.machine()?,
-            &knowledge,
-            &self.placement_of(call).without(&knowledge.unusable),
+            &input,
+            &self.placement_of(call).without(&input.unusable),
             &self.inner.policy,
         )
     }
@@ -204,32 +205,26 @@ impl Runtime {
     /// # }
     /// ```
     pub fn plan<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Plan> {
-        self.plan_outlined(call, &self.outline(call)?, &[])
+        self.plan_outlined(call, &self.spec(call)?, &[])
     }
 
     /// Plans a call without the devices that already failed to run it. If nothing else can, lost GPUs are opened again.
     fn plan_outlined<K: Kernel>(
         &self,
         call: &Call<'_, K>,
-        outline: &Outline,
+        spec: &LaunchSpec,
         failed: &[(DeviceId, Arc<str>)],
     ) -> Result<Plan> {
         let machine = self.machine()?;
-        let request = self.request(call, outline);
+        let request = self.request(call, spec);
         let decide = || {
-            let knowledge = self.knowledge(call, &request, failed);
-            let placement = self.placement_of(call).without(&knowledge.unusable);
+            let input = self.input(call, &request, failed);
+            let placement = self.placement_of(call).without(&input.unusable);
             if let Cow::Owned(left) = &placement {
                 let asked = self.placement_of(call);
                 tracing::warn!(%asked, %left, "a GPU that was asked for cannot be used");
             }
-            plan(
-                &request,
-                &machine,
-                &knowledge,
-                &placement,
-                &self.inner.policy,
-            )
+            plan(&request, &machine, &input, &placement, &self.inner.policy)
         };
         let planned = decide();
         if let Err(Error::Infeasible { .. }) = &planned
@@ -240,13 +235,13 @@ impl Runtime {
         planned
     }
 
-    fn outline<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Outline> {
-        let outline = call.kernel.outline()?;
-        outline.check(call.kernel.name())?;
-        Ok(outline)
+    fn spec<K: Kernel>(&self, call: &Call<'_, K>) -> Result<LaunchSpec> {
+        let spec = call.kernel.spec()?;
+        spec.check(call.kernel.name())?;
+        Ok(spec)
     }
 
-    fn request<'a, K: Kernel>(&self, call: &'a Call<'_, K>, outline: &Outline) -> Request<'a> {
+    fn request<'a, K: Kernel>(&self, call: &'a Call<'_, K>, spec: &LaunchSpec) -> Request<'a> {
         let kernel = &call.kernel;
         let residency = |array: &Handle| self.residency(array);
         let read_back = |array: &Handle| match call.read_back {
@@ -256,19 +251,19 @@ impl Runtime {
         Request::new(
             kernel.name(),
             kernel.implementation(),
-            outline,
+            spec,
             residency,
             read_back,
         )
     }
 
     /// What is known beyond the rates of the machine: what was learned of the kernel, and what the devices are doing.
-    fn knowledge<K: Kernel>(
+    fn input<K: Kernel>(
         &self,
         call: &Call<'_, K>,
         request: &Request<'_>,
         failed: &[(DeviceId, Arc<str>)],
-    ) -> Knowledge {
+    ) -> PlannerInput {
         let inner = &*self.inner;
         let lost = inner.devices.lost();
         let lost = lost.map(|gpu| (gpu.index, format!("it is lost for now: {}", gpu.reason)));
@@ -277,31 +272,31 @@ impl Runtime {
             set_aside.map(|gpu| (gpu.index, format!("it is set aside: {}", gpu.reason)));
         let unusable = lost.chain(set_aside);
         let unusable = unusable.map(|(index, why)| (DeviceId::Gpu(index), why.into()));
-        let mut knowledge = Knowledge {
-            experience: inner.learner.experience(&request.kernel),
-            allowance: inner.learner.allowance(),
+        let mut input = PlannerInput {
+            perf_model: inner.learner.perf_model(&request.kernel),
+            exploration_budget: inner.learner.exploration_budget(),
             unusable: unusable.chain(failed.iter().cloned()).collect(),
-            ..Knowledge::default()
+            ..PlannerInput::default()
         };
         if !request.has_gpu {
-            return knowledge;
+            return input;
         }
         let identity = identity(&call.kernel);
         for (index, gpu) in inner.devices.working() {
             let device = DeviceId::Gpu(index);
             if gpu.readiness(identity) != Readiness::Ready {
-                knowledge.compiling = knowledge.compiling.with(device);
+                input.compiling = input.compiling.with(device);
             }
             let seconds = gpu.backlog_seconds();
             if seconds > 0.0 {
-                knowledge.backlog.push((device, seconds));
+                input.backlog.push((device, seconds));
             }
         }
         let seconds = inner.work.seconds();
         if seconds > 0.0 {
-            knowledge.backlog.push((DeviceId::Cpu, seconds));
+            input.backlog.push((DeviceId::Cpu, seconds));
         }
-        knowledge
+        input
     }
 
     fn placement_of<'a, K: Kernel>(&'a self, call: &'a Call<'_, K>) -> &'a Placement {
@@ -339,7 +334,7 @@ impl Runtime {
     pub fn synchronize(&self) -> Result<()> {
         let mut working = self.inner.devices.working();
         working.try_for_each(|(_, gpu)| gpu.wait_for_all())?;
-        self.inner.learn_what_is_done();
+        self.inner.record_finished_calls();
         Ok(())
     }
 
@@ -433,7 +428,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::Io`] if a profile was named that cannot be read.
     pub fn machine(&self) -> Result<Arc<Machine>> {
-        self.inner.survey.machine()
+        self.inner.calibrator.machine()
     }
 
     /// What is known of this machine's speed, like [`Runtime::machine`], once every device is measured that can be.
@@ -441,12 +436,12 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::machine`].
     pub fn measured_machine(&self) -> Result<Arc<Machine>> {
-        self.inner.survey.complete_machine()
+        self.inner.calibrator.complete_machine()
     }
 
     /// Whether the figures of a device were measured. While they are a guess, it is only used where it is asked for.
     pub fn is_measured(&self, device: DeviceId) -> bool {
-        self.inner.survey.is_measured(device)
+        self.inner.calibrator.is_measured(device)
     }
 
     /// Measures every device anew, and how much they slow each other down, and keeps that in the profile. `watch` hears
@@ -471,12 +466,12 @@ impl Runtime {
         thoroughness: Thoroughness,
         mut watch: impl FnMut(&Step),
     ) -> Result<Calibration> {
-        self.inner.survey.calibrate(thoroughness, &mut watch)
+        self.inner.calibrator.calibrate(thoroughness, &mut watch)
     }
 
     /// The file in which what is measured and learned is kept, if it is.
     pub fn profile_path(&self) -> Option<&Path> {
-        self.inner.survey.location().path()
+        self.inner.calibrator.location().path()
     }
 
     /// Keeps what was learned in the profile now, as happens every minute and when the runtime goes.
@@ -484,14 +479,14 @@ impl Runtime {
     /// # Errors
     /// [`Error::Io`] or [`Error::Profile`] if that cannot be done.
     pub fn save_profile(&self) -> Result<()> {
-        self.inner.learn_what_is_done();
-        self.inner.survey.keep()
+        self.inner.record_finished_calls();
+        self.inner.calibrator.keep()
     }
 
     /// The elements of an array that are valid on each device of this runtime.
-    fn residency(&self, array: &Handle) -> Residency {
+    fn residency(&self, array: &Handle) -> ValidRanges {
         let places = array.residency();
-        let mut residency = Residency::new();
+        let mut residency = ValidRanges::new();
         residency.push((DeviceId::Cpu, places.valid_on_host().clone()));
         for (index, gpu) in self.inner.devices.working() {
             let valid = places.valid_on(gpu.id());
@@ -506,7 +501,7 @@ impl Runtime {
 impl Drop for Inner {
     /// What GPUs took is known now if it ever will be; what was learned is kept after this, by the survey.
     fn drop(&mut self) {
-        self.learn_what_is_done();
+        self.record_finished_calls();
     }
 }
 
@@ -547,13 +542,13 @@ mod tests {
     fn whether_results_are_read_back_is_part_of_the_situation() {
         let rt = on_cpu();
         let [x, mut y] = [1.0f32; 2].map(|value| rt.filled(10, value).expect("a small array"));
-        let mut situation = |read_back: Option<bool>| {
+        let mut plan_key = |read_back: Option<bool>| {
             let mut call = axpy(2.0, &x, &mut y);
             call.read_back = read_back;
-            let outline = rt.outline(&call).expect("it fits together");
-            rt.situation(&call, &outline, identity(&call.kernel))
+            let spec = rt.spec(&call).expect("it fits together");
+            rt.plan_key(&call, &spec, identity(&call.kernel))
         };
-        let [unsaid, unwanted, wanted] = [None, Some(false), Some(true)].map(&mut situation);
+        let [unsaid, unwanted, wanted] = [None, Some(false), Some(true)].map(&mut plan_key);
         assert!(unsaid.is_some() && unsaid != unwanted && unwanted != wanted && unsaid != wanted);
     }
 
@@ -563,7 +558,7 @@ mod tests {
         let [x, mut y] = [1.0f32; 2].map(|value| rt.filled(10, value).expect("a small array"));
         rt.run(axpy(2.0, &x, &mut y)).expect("it runs");
         assert_eq!(rt.inner.learner.records(), []);
-        assert_eq!(rt.inner.learner.allowance().seconds, 0.0);
+        assert_eq!(rt.inner.learner.exploration_budget().seconds, 0.0);
         rt.measured_machine().expect("it can be measured");
         rt.run(axpy(2.0, &x, &mut y)).expect("it runs");
         assert_eq!(rt.inner.learner.records().len(), 1);

@@ -1,17 +1,17 @@
 //! A call from its plan to what became of it, on other devices if those of the plan fail.
 
 use super::{Runtime, Unusable};
-use crate::array::Moved;
+use crate::array::TransferBytes;
 use crate::cost::learned::KernelKey;
 use crate::device::DeviceId;
 use crate::device::DeviceSet;
 use crate::device::gpu::Gpu;
 use crate::error::{Error, Result};
 use crate::execute::{
-    Executor, Lesson, PartReport, PartTiming, Report, Run, Verify, teach, warm_up,
+    Executor, Observation, PartReport, PartTiming, Report, Run, Verify, record, warm_up,
 };
-use crate::kernel::{Call, Execution, Kernel, Outline, Shared, identity};
-use crate::plan::{Plan, PlannedPart, Situation};
+use crate::kernel::{Call, Execution, Kernel, LaunchSpec, SharedKernel, identity};
+use crate::plan::{Plan, PlanKey, PlannedPart};
 use crate::recovery::Recording;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -50,13 +50,13 @@ fn culprit(gpus: &GpusOfPlan, error: &Error) -> Option<DeviceId> {
 struct Planned {
     plan: Plan,
     /// Whether what it takes will say something.
-    teaches: bool,
+    is_recorded: bool,
 }
 
 /// What became of a call.
 struct Done<T> {
     value: T,
-    moved: Moved,
+    moved: TransferBytes,
     /// Parts that were computed again elsewhere, and compared.
     verified: usize,
     timings: SmallVec<[PartTiming; 2]>,
@@ -85,52 +85,52 @@ impl Runtime {
     /// Arrays that the call writes then hold unspecified values.
     pub fn run<K: Kernel>(&self, call: Call<'_, K>) -> Result<Run<K::Output>> {
         let started = Instant::now();
-        self.inner.devices.look_after_gpus();
-        let outline = self.outline(&call)?;
+        self.inner.devices.reopen_due_gpus();
+        let spec = self.spec(&call)?;
         let identity = identity(&call.kernel);
-        let situation = self.situation(&call, &outline, identity);
-        let planned = self.decide(&call, &outline, situation)?;
+        let plan_key = self.plan_key(&call, &spec, identity);
+        let planned = self.decide(&call, &spec, plan_key)?;
         if planned.plan.awaits.is_empty() && planned.plan.is_on_cpu() {
             let done = self.execute(&call.kernel, identity, &planned.plan, None);
             let done = done.map_err(|failed| failed.error)?;
-            return Ok(self.conclude(&call.kernel, &outline, planned, done, started));
+            return Ok(self.conclude(&call.kernel, &spec, planned, done, started));
         }
         // The kernel may be needed after the call: to compile it in the background, and to run it again.
         let call = Call {
-            kernel: Shared(Arc::new(call.kernel)),
+            kernel: SharedKernel(Arc::new(call.kernel)),
             placement: call.placement,
             read_back: call.read_back,
             borrows: call.borrows,
         };
-        self.compile_ahead(&call.kernel.0, outline.items, planned.plan.awaits);
-        let (planned, done) = self.execute_despite_faults(&call, &outline, planned)?;
-        Ok(self.conclude(&call.kernel, &outline, planned, done, started))
+        self.compile_ahead(&call.kernel.0, spec.items, planned.plan.awaits);
+        let (planned, done) = self.execute_with_recovery(&call, &spec, planned)?;
+        Ok(self.conclude(&call.kernel, &spec, planned, done, started))
     }
 
     /// The plan of a call: a new one, or that of an earlier call in the same situation.
     fn decide<K: Kernel>(
         &self,
         call: &Call<'_, K>,
-        outline: &Outline,
-        situation: Option<Situation>,
+        spec: &LaunchSpec,
+        plan_key: Option<PlanKey>,
     ) -> Result<Planned> {
         let inner = &*self.inner;
-        let recalled = situation.and_then(|here| inner.recall.find(here, outline.items));
+        let recalled = plan_key.and_then(|here| inner.plan_cache.find(here, spec.items));
         if let Some(plan) = recalled.filter(|plan| plan.is_on_cpu() || inner.devices.all_usable()) {
             return Ok(Planned {
                 plan,
-                teaches: false,
+                is_recorded: false,
             });
         }
         // The first call may have to wait until the machine is measured, and times over guesses teach nothing.
-        let guesses = inner.survey.guesses();
-        let plan = self.plan_outlined(call, outline, &[])?;
+        let guesses = inner.calibrator.guesses();
+        let plan = self.plan_outlined(call, spec, &[])?;
         let guessed = |guesses: DeviceSet| plan.parts.iter().any(|p| guesses.contains(p.device));
-        let teaches = guesses.is_some_and(|guesses| !guessed(guesses));
-        if let Some(here) = situation {
-            inner.recall.keep(here, &plan);
+        let is_recorded = guesses.is_some_and(|guesses| !guessed(guesses));
+        if let Some(here) = plan_key {
+            inner.plan_cache.keep(here, &plan);
         }
-        Ok(Planned { plan, teaches })
+        Ok(Planned { plan, is_recorded })
     }
 
     /// Runs a kernel as planned; `recording` keeps a record of it.
@@ -146,10 +146,10 @@ impl Runtime {
         let _busy = self.inner.work.begin(parts.map(|p| p.predicted.compute));
         let sampler = self.inner.sampler.as_ref();
         let mut executor = Executor::new(&self.inner.devices, plan)
-            .recorded(recording.map(Recording::uses))
+            .recorded(recording.map(Recording::accesses))
             .verified(sampler.map(|sampler| sampler as &dyn Verify));
         let outcome = kernel.execute(&mut Execution::through(&mut executor));
-        let outcome = outcome.and_then(|value| executor.secure_what_was_made().map(|()| value));
+        let outcome = outcome.and_then(|value| executor.fetch_created_arrays().map(|()| value));
         match outcome {
             Ok(value) => Ok(Done {
                 value,
@@ -166,10 +166,10 @@ impl Runtime {
 
     /// Runs a call as planned and, if a GPU is lost or full meanwhile, as it is then planned without that one, from the
     /// state before the call.
-    fn execute_despite_faults<K: Kernel>(
+    fn execute_with_recovery<K: Kernel>(
         &self,
-        call: &Call<'_, Shared<K>>,
-        outline: &Outline,
+        call: &Call<'_, SharedKernel<K>>,
+        spec: &LaunchSpec,
         mut planned: Planned,
     ) -> Result<(Planned, Done<K::Output>)> {
         let (kernel, journal) = (&call.kernel.0, &self.inner.journal);
@@ -209,13 +209,13 @@ impl Runtime {
                 return Err(fault.error);
             }
             restored?;
-            let mut read = outline.bindings.iter().filter(|b| b.access.reads());
-            read.try_for_each(|binding| binding.array.bring_back())?;
+            let mut read = spec.bindings.iter().filter(|b| b.access.reads());
+            read.try_for_each(|binding| binding.array.recover())?;
             tracing::warn!(kernel = kernel.name(), error = %fault.error, "running the call again");
             failed.extend(culprit.map(|device| (device, fault.error.to_string().into())));
             planned = Planned {
-                plan: self.plan_outlined(call, outline, &failed)?,
-                teaches: false,
+                plan: self.plan_outlined(call, spec, &failed)?,
+                is_recorded: false,
             };
         }
     }
@@ -235,21 +235,21 @@ impl Runtime {
     fn conclude<K: Kernel>(
         &self,
         kernel: &K,
-        outline: &Outline,
-        Planned { plan, teaches }: Planned,
+        spec: &LaunchSpec,
+        Planned { plan, is_recorded }: Planned,
         done: Done<K::Output>,
         started: Instant,
     ) -> Run<K::Output> {
         let seconds = started.elapsed().as_secs_f64();
         let name = kernel.name().to_owned();
         // The call took longer than it would without.
-        if teaches && done.verified == 0 {
+        if is_recorded && done.verified == 0 {
             let key = KernelKey {
                 name: &name,
-                element_type: outline.element_type(),
+                element_type: spec.element_type(),
                 implementation: kernel.implementation(),
             };
-            self.teach(&key, &plan, &done.timings, seconds);
+            self.record(&key, &plan, &done.timings, seconds);
         }
         let parts = plan.parts.iter().zip(done.timings);
         let parts = parts.map(|(part, timing)| PartReport {
@@ -275,7 +275,7 @@ impl Runtime {
     }
 
     /// Hands what a call took to the learner, now or when its GPUs are done.
-    fn teach(
+    fn record(
         &self,
         key: &KernelKey<'_>,
         plan: &Plan,
@@ -284,10 +284,10 @@ impl Runtime {
     ) {
         let inner = &*self.inner;
         if plan.parts.iter().all(|part| part.device == DeviceId::Cpu) {
-            teach(&inner.learner, key, plan, timings, seconds);
+            record(&inner.learner, key, plan, timings, seconds);
         } else {
-            let lesson = Lesson::new(key, plan.clone(), timings.clone(), seconds);
-            inner.outstanding.add(lesson, &inner.learner);
+            let observation = Observation::new(key, plan.clone(), timings.clone(), seconds);
+            inner.pending.add(observation, &inner.learner);
         }
     }
 

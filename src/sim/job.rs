@@ -2,7 +2,7 @@
 
 use super::calibrate::calibrate_simulated;
 use super::machine::{SimulatedKernel, SimulatedMachine};
-use super::options::{DataLocation, Options, Outlines};
+use super::options::{DataLocation, LaunchSpecs, Options};
 use super::table::Table;
 use crate::array::{Handle, RangeSet};
 use crate::cost::prior::Demand;
@@ -10,8 +10,8 @@ use crate::cost::{Bound, Machine};
 use crate::device::{DeviceId, Placement};
 use crate::error::{Error, Result};
 use crate::hash::fnv1a;
-use crate::kernel::Outline;
-use crate::plan::{Knowledge, Operand, Policy, Request, plan};
+use crate::kernel::LaunchSpec;
+use crate::plan::{Operand, PlannerInput, Policy, Request, plan};
 use smallvec::SmallVec;
 
 /// Devices, by position, and how many items each gets.
@@ -64,15 +64,15 @@ impl PartSeconds {
 }
 
 impl<'a> World<'a> {
-    pub fn new(machine: &'a SimulatedMachine, outlines: Outlines<'_>) -> Result<Self> {
+    pub fn new(machine: &'a SimulatedMachine, specs: LaunchSpecs<'_>) -> Result<Self> {
         let calibrated = calibrate_simulated(machine, |kernel, size| {
-            let outline = outlines(kernel, size as usize)?.ok()?;
-            Some(demand(&outline))
+            let spec = specs(kernel, size as usize)?.ok()?;
+            Some(demand(&spec))
         });
         let (known, unknown): (Vec<_>, Vec<_>) = machine
             .kernels
             .iter()
-            .partition(|kernel| outlines(&kernel.name, 1).is_some());
+            .partition(|kernel| specs(&kernel.name, 1).is_some());
         let unknown: Vec<&str> = unknown.iter().map(|kernel| kernel.name.as_str()).collect();
         let unknown = unknown.join(", ");
         if known.is_empty() {
@@ -136,7 +136,7 @@ impl<'a> World<'a> {
     }
 
     /// Every kernel at every size and residency, except those that no device can run.
-    pub fn jobs(&self, outlines: Outlines<'_>, options: &Options) -> Result<Vec<Job<'a>>> {
+    pub fn jobs(&self, specs: LaunchSpecs<'_>, options: &Options) -> Result<Vec<Job<'a>>> {
         let mut jobs = Vec::new();
         for (planner, (kernel, _)) in self.kernels.iter().enumerate() {
             let sizes = match options.sizes.as_slice() {
@@ -145,7 +145,7 @@ impl<'a> World<'a> {
             };
             for n in sizes {
                 for residency in &options.residencies {
-                    let job = self.job(planner, n, *residency, outlines)?;
+                    let job = self.job(planner, n, *residency, specs)?;
                     jobs.extend(job);
                 }
             }
@@ -158,11 +158,11 @@ impl<'a> World<'a> {
         planner: usize,
         n: usize,
         residency: DataLocation,
-        outlines: Outlines<'_>,
+        specs: LaunchSpecs<'_>,
     ) -> Result<Option<Job<'a>>> {
         let kernel = self.kernels[planner].0;
-        let outline = |n| outlines(&kernel.name, n).expect("only known kernels are kept");
-        let whole = outline(n)?;
+        let spec = |n| specs(&kernel.name, n).expect("only known kernels are kept");
+        let whole = spec(n)?;
         let demand = demand(&whole);
         let engine = &self.calibrated.devices[self.reference].engines[0];
         let ridge = engine.flops_per_second / engine.bandwidth.at(demand.footprint_bytes);
@@ -199,9 +199,9 @@ impl<'a> World<'a> {
             },
             footprint_bytes: demand.footprint_bytes,
             planner,
-            exponent: exponent(&outline)?,
+            exponent: exponent(&spec)?,
         };
-        let nothing = Knowledge::default();
+        let nothing = PlannerInput::default();
         let planned = plan(
             &job.request,
             self.planner(&job),
@@ -394,20 +394,20 @@ pub(super) fn most(limit: usize, mut holds: impl FnMut(usize) -> bool) -> usize 
     yes
 }
 
-fn demand(outline: &Outline) -> Demand {
-    let footprint: usize = outline.bindings.iter().map(|b| b.array.bytes()).sum();
+fn demand(spec: &LaunchSpec) -> Demand {
+    let footprint: usize = spec.bindings.iter().map(|b| b.array.bytes()).sum();
     Demand {
-        flops: outline.work.flops,
-        traffic_bytes: outline.work.bytes(),
+        flops: spec.work.flops,
+        traffic_bytes: spec.work.bytes(),
         footprint_bytes: footprint as f64,
     }
 }
 
 /// With which power of its size a kernel's work grows: 1 for items, 3 for a matrix product.
-fn exponent(outline: &dyn Fn(usize) -> Result<Outline>) -> Result<f64> {
+fn exponent(spec: &dyn Fn(usize) -> Result<LaunchSpec>) -> Result<f64> {
     const SIZE: usize = 4096;
     let work = |n| -> Result<f64> {
-        let work = outline(n)?.work;
+        let work = spec(n)?.work;
         Ok(if work.flops > 0.0 {
             work.flops
         } else {

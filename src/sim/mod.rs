@@ -19,7 +19,7 @@ pub use calibrate::calibrate_simulated;
 pub use machine::{
     Calibration, Change, Noise, SimulatedDevice, SimulatedKernel, SimulatedMachine, SimulatedPair,
 };
-pub use options::{COLD_CALLS, DataLocation, Options, Outlines};
-pub use score::{Case, Outcome, PartShare, Recovery, Row, Score, Sums, fleet};
+pub use options::{COLD_CALLS, DataLocation, LaunchSpecs, Options};
+pub use score::{Outcome, PartShare, Recovery, Row, Score, SimulatedCase, Sums, fleet};
 pub use simulation::simulate;
 pub use table::Table;

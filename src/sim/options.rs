@@ -1,14 +1,14 @@
 //! What is simulated: which calls, at which sizes, with arrays where.
 
 use crate::error::Result;
-use crate::kernel::Outline;
+use crate::kernel::LaunchSpec;
 use crate::plan::Policy;
 
 /// Calls of each kernel and size that count as cold.
 pub const COLD_CALLS: usize = 20;
 
 /// What is known of kernels: the outline of one at a size, or `None` if there is no kernel of that name.
-pub type Outlines<'a> = &'a dyn Fn(&str, usize) -> Option<Result<Outline>>;
+pub type LaunchSpecs<'a> = &'a dyn Fn(&str, usize) -> Option<Result<LaunchSpec>>;
 
 /// What is replayed.
 #[derive(Clone, Debug)]

@@ -88,7 +88,7 @@ pub(super) fn best(world: &World<'_>, job: &Job<'_>, slowness: &[f64]) -> (f64, 
             .filter(|(at, _)| subset >> at & 1 == 1)
             .map(|(_, member)| *member)
             .collect();
-        let split = Split {
+        let split = OracleSplit {
             world,
             job,
             slowness,
@@ -122,7 +122,7 @@ pub(super) fn best(world: &World<'_>, job: &Job<'_>, slowness: &[f64]) -> (f64, 
 }
 
 /// Some devices that share a job.
-struct Split<'a> {
+struct OracleSplit<'a> {
     world: &'a World<'a>,
     job: &'a Job<'a>,
     slowness: &'a [f64],
@@ -132,7 +132,7 @@ struct Split<'a> {
     corun: Vec<f64>,
 }
 
-impl Split<'_> {
+impl OracleSplit<'_> {
     /// The parts with which all are done soonest, if that is before `limit`. The member `last` gets the piece that is not
     /// full.
     fn finish_before(&self, limit: f64, last: usize) -> Option<Parts> {

@@ -21,7 +21,7 @@ pub struct Outcome {
     /// The planner first, then the rules that it is compared with.
     pub rows: Vec<Row>,
     /// Every kernel, size and residency.
-    pub cases: Vec<Case>,
+    pub cases: Vec<SimulatedCase>,
     /// For each change that makes a device slower, how the planner coped.
     pub recovery: Vec<Recovery>,
 }
@@ -155,7 +155,7 @@ impl From<Score> for Summary {
 /// A kernel at a size.
 #[derive(Clone, Debug, serde::Serialize)]
 #[non_exhaustive]
-pub struct Case {
+pub struct SimulatedCase {
     /// The kernel.
     pub kernel: String,
     /// Its size.
@@ -204,7 +204,7 @@ pub(super) fn outcome(
     options: &Options,
 ) -> Outcome {
     let devices: Vec<DeviceId> = world.machine.devices.iter().map(|d| d.id).collect();
-    let cases: Vec<Case> = jobs
+    let cases: Vec<SimulatedCase> = jobs
         .iter()
         .enumerate()
         .map(|(at, job)| {
@@ -215,7 +215,7 @@ pub(super) fn outcome(
                 };
                 parts.iter().map(share).collect()
             };
-            Case {
+            SimulatedCase {
                 kernel: job.kernel.name.clone(),
                 n: job.n,
                 residency: job.residency,

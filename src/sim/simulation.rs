@@ -21,18 +21,18 @@
 
 use super::job::{Parts, World};
 use super::machine::SimulatedMachine;
-use super::options::{Options, Outlines};
+use super::options::{LaunchSpecs, Options};
 use super::score::{Outcome, outcome};
 use super::track::Track;
 use super::{baselines, oracle};
 use crate::cost::learned::Learner;
 use crate::device::Placement;
 use crate::error::Result;
-use crate::plan::{Knowledge, Measured, learn, plan};
+use crate::plan::{Measured, PlannerInput, learn, plan};
 
 /// Simulates calls on a machine under the planner and under simple rules. `round` is told after each round of calls.
 ///
-/// Kernels of the machine that `outlines` does not know are passed over with a warning. The first row of the outcome is
+/// Kernels of the machine that `specs` does not know are passed over with a warning. The first row of the outcome is
 /// the planner's, `auto`.
 ///
 /// # Errors
@@ -50,7 +50,7 @@ use crate::plan::{Knowledge, Measured, learn, plan};
 ///     "kernels": {"axpy": {"cpu": [[1024, 1e-7], [1048576, 1e-4]], "gpu0": [[1024, 1e-6], [1048576, 5e-6]]}}
 /// }"#)?;
 /// let options = Options { calls: 40, ..Options::default() };
-/// let outcome = simulate(&machine, &catalog::outline, &options, || ())?;
+/// let outcome = simulate(&machine, &catalog::spec, &options, || ())?;
 /// let [auto, always_cpu, ..] = &outcome.rows[..] else { panic!("there are always these") };
 /// assert_eq!((auto.policy, always_cpu.policy), ("auto", "always-cpu"));
 /// assert!(auto.score.warm.regret() < always_cpu.score.warm.regret());
@@ -59,12 +59,12 @@ use crate::plan::{Knowledge, Measured, learn, plan};
 /// ```
 pub fn simulate(
     machine: &SimulatedMachine,
-    outlines: Outlines<'_>,
+    specs: LaunchSpecs<'_>,
     options: &Options,
     mut round: impl FnMut(),
 ) -> Result<Outcome> {
-    let world = World::new(machine, outlines)?;
-    let jobs = world.jobs(outlines, options)?;
+    let world = World::new(machine, specs)?;
+    let jobs = world.jobs(specs, options)?;
     let epochs = machine.epochs();
     let mut truth = oracle::Best::new(&world, &jobs, &epochs);
     let mut auto = Track::new("auto", jobs.len());
@@ -72,15 +72,15 @@ pub fn simulate(
     for call in 0..options.calls {
         let slowness = world.slowness(call);
         for (at, job) in jobs.iter().enumerate() {
-            let knowledge = Knowledge {
-                experience: learner.experience(&job.request.kernel),
-                allowance: learner.allowance(),
-                ..Knowledge::default()
+            let input = PlannerInput {
+                perf_model: learner.perf_model(&job.request.kernel),
+                exploration_budget: learner.exploration_budget(),
+                ..PlannerInput::default()
             };
             let plan = plan(
                 &job.request,
                 world.planner(job),
-                &knowledge,
+                &input,
                 &Placement::Auto,
                 &options.policy,
             )?;

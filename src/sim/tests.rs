@@ -27,9 +27,9 @@ fn with_job(
     check: impl FnOnce(&World<'_>, &Job<'_>),
 ) {
     let machine = machine(file);
-    let world = World::new(&machine, &catalog::outline).expect("known kernels");
+    let world = World::new(&machine, &catalog::spec).expect("known kernels");
     let jobs = world
-        .jobs(&catalog::outline, &options(&[n], residency))
+        .jobs(&catalog::spec, &options(&[n], residency))
         .expect("possible");
     check(&world, &jobs[0]);
 }
@@ -211,9 +211,9 @@ proptest! {
         n in 1usize..4000, device: bool, seed: u64,
     ) {
         let machine = machine(&file);
-        let world = World::new(&machine, &catalog::outline).expect("known kernels");
+        let world = World::new(&machine, &catalog::spec).expect("known kernels");
         let residency = if device { DataLocation::Device } else { DataLocation::Host };
-        let jobs = world.jobs(&catalog::outline, &options(&[n], residency)).expect("possible");
+        let jobs = world.jobs(&catalog::spec, &options(&[n], residency)).expect("possible");
         let mut rng = fastrand::Rng::with_seed(seed);
         for job in &jobs {
             let slowness = world.slowness(0);

@@ -1,15 +1,15 @@
 //! Verification: a sample of parts is computed a second time, on another device, and the results are compared.
 //!
 //! What a part reads is copied before it runs. Afterwards another device computes the same items from the copy, on
-//! stand-ins of the arrays (see `array::replay`), so that nobody sees its results but the comparison. How far the two may
+//! stand-ins of the arrays (see `array::shadow`), so that nobody sees its results but the comparison. How far the two may
 //! be apart is the pass's own [`Tolerance`](crate::kernel::Tolerance).
 
 use super::compare::{Compared, Values};
-use crate::array::{Handle, ReplayTurn};
+use crate::array::{Handle, ShadowTurn};
 use crate::device::{DeviceId, DeviceKind, Devices};
 use crate::error::{Difference, Error, Mismatch, Result};
-use crate::execute::{Executor, SecondOpinion};
-use crate::kernel::{Binding, Launch, Outline, Pass};
+use crate::execute::{Executor, Recheck};
+use crate::kernel::{Binding, Launch, LaunchSpec, Pass};
 use crate::panics::catch_panic;
 use crate::plan::Plan;
 use smallvec::SmallVec;
@@ -34,8 +34,8 @@ struct Copied {
 }
 
 impl Copied {
-    fn of(binding: &Binding, outline: &Outline, items: &Range<usize>) -> Result<Self> {
-        let range = binding.elements(items, outline.items);
+    fn of(binding: &Binding, spec: &LaunchSpec, items: &Range<usize>) -> Result<Self> {
+        let range = binding.elements(items, spec.items);
         let bytes = binding.array.copy_out(&range)?;
         let array = binding.array.clone();
         Ok(Self {
@@ -53,14 +53,14 @@ impl Copied {
 impl Recomputation {
     /// A device that can compute what another one has: the CPU before GPUs, and real ones before software adapters.
     pub(super) fn device_beside(
-        outline: &Outline,
+        spec: &LaunchSpec,
         first: DeviceId,
         devices: &Devices,
     ) -> Option<DeviceId> {
-        if first != DeviceId::Cpu && outline.has_cpu {
+        if first != DeviceId::Cpu && spec.has_cpu {
             return Some(DeviceId::Cpu);
         }
-        if !outline.has_gpu {
+        if !spec.has_gpu {
             return None;
         }
         let others = devices
@@ -75,12 +75,12 @@ impl Recomputation {
     /// be copied.
     pub(super) fn of(
         kernel: &str,
-        outline: &Outline,
+        spec: &LaunchSpec,
         (device, items): (DeviceId, &Range<usize>),
         other: DeviceId,
     ) -> Option<Self> {
-        let read = outline.bindings.iter().filter(|b| b.access.reads());
-        let inputs = read.map(|binding| Copied::of(binding, outline, items));
+        let read = spec.bindings.iter().filter(|b| b.access.reads());
+        let inputs = read.map(|binding| Copied::of(binding, spec, items));
         match inputs.collect() {
             Ok(inputs) => Some(Self {
                 device,
@@ -106,13 +106,13 @@ impl Recomputation {
     fn worst_difference(
         &self,
         pass: &dyn Pass,
-        outline: &Outline,
+        spec: &LaunchSpec,
         devices: &Devices,
     ) -> Result<Option<(Handle, Difference)>> {
-        let ours = self.outputs(outline)?;
-        let theirs = self.compute_again(pass, outline, devices)?;
+        let ours = self.outputs(spec)?;
+        let theirs = self.compute_again(pass, spec, devices)?;
         let mut worst: Option<(Handle, Difference)> = None;
-        let written = outline.bindings.iter().enumerate();
+        let written = spec.bindings.iter().enumerate();
         let written = written.filter(|(_, binding)| binding.access.writes());
         for (at, (binding, _)) in written.enumerate() {
             let (ours, theirs) = (&ours[at], &theirs[at]);
@@ -121,7 +121,7 @@ impl Recomputation {
             }
             let tolerance = pass.tolerance(binding);
             let magnitudes = match tolerance.terms() {
-                Some(pass) => Some(self.of_magnitudes().compute_again(pass, outline, devices)?),
+                Some(pass) => Some(self.of_magnitudes().compute_again(pass, spec, devices)?),
                 None => None,
             };
             let largest_read = self.inputs.iter().map(|input| input.values().largest());
@@ -145,30 +145,30 @@ impl Recomputation {
     fn compute_again(
         &self,
         pass: &dyn Pass,
-        outline: &Outline,
+        spec: &LaunchSpec,
         devices: &Devices,
     ) -> Result<Vec<Copied>> {
         let threads = devices.threads_of(self.other);
         let plan = Plan::alone(self.other, self.items.clone(), threads);
-        let turn = ReplayTurn::take();
+        let turn = ShadowTurn::take();
         let under_way = turn.begin();
         let compute = || {
             let mut inputs = self.inputs.iter();
             inputs.try_for_each(|input| input.array.copy_in(&input.range, &input.bytes))?;
             catch_panic(pass.name(), || Executor::again(devices, &plan).launch(pass))?;
-            self.outputs(outline)
+            self.outputs(spec)
         };
         let outputs = compute();
         drop(under_way);
-        let arrays = outline.bindings.iter().map(|binding| &binding.array);
-        arrays.for_each(Handle::clear_stand_in);
+        let arrays = spec.bindings.iter().map(|binding| &binding.array);
+        arrays.for_each(Handle::clear_shadow);
         outputs
     }
 
     /// What the part wrote, as this thread sees it.
-    fn outputs(&self, outline: &Outline) -> Result<Vec<Copied>> {
-        let written = outline.bindings.iter().filter(|b| b.access.writes());
-        let outputs = written.map(|binding| Copied::of(binding, outline, &self.items));
+    fn outputs(&self, spec: &LaunchSpec) -> Result<Vec<Copied>> {
+        let written = spec.bindings.iter().filter(|b| b.access.writes());
+        let outputs = written.map(|binding| Copied::of(binding, spec, &self.items));
         outputs.collect()
     }
 
@@ -188,13 +188,13 @@ impl Recomputation {
     }
 }
 
-impl SecondOpinion for Recomputation {
+impl Recheck for Recomputation {
     fn items(&self) -> &Range<usize> {
         &self.items
     }
 
-    fn verify(&self, pass: &dyn Pass, outline: &Outline, devices: &Devices) -> Result<bool> {
-        let worst = match self.worst_difference(pass, outline, devices) {
+    fn verify(&self, pass: &dyn Pass, spec: &LaunchSpec, devices: &Devices) -> Result<bool> {
+        let worst = match self.worst_difference(pass, spec, devices) {
             Ok(worst) => worst,
             Err(error) => {
                 cannot_verify(pass.name(), &error);

@@ -2,9 +2,9 @@
 
 use super::recomputation::Recomputation;
 use crate::device::{DeviceId, Devices};
-use crate::execute::{SecondOpinion, Verify};
+use crate::execute::{Recheck, Verify};
 use crate::hash::mixed;
-use crate::kernel::{Outline, Pass};
+use crate::kernel::{LaunchSpec, Pass};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,13 +35,13 @@ impl Verify for Sampler {
     fn pick(
         &self,
         pass: &dyn Pass,
-        outline: &Outline,
+        spec: &LaunchSpec,
         part: (DeviceId, &Range<usize>),
         devices: &Devices,
-    ) -> Option<Box<dyn SecondOpinion>> {
-        let other = Recomputation::device_beside(outline, part.0, devices);
+    ) -> Option<Box<dyn Recheck>> {
+        let other = Recomputation::device_beside(spec, part.0, devices);
         let other = other.filter(|_| self.next())?;
-        let picked = Recomputation::of(pass.name(), outline, part, other)?;
+        let picked = Recomputation::of(pass.name(), spec, part, other)?;
         Some(Box::new(picked))
     }
 }

@@ -244,12 +244,12 @@ fn sizes(size: Size, rng: &mut Random) -> Vec<usize> {
 
 /// What a kernel costs in the abstract, and the bytes it touches.
 fn demand(kernel: &str, n: usize) -> (Work, f64) {
-    let outline = catalog::outline(kernel, n)
+    let spec = catalog::spec(kernel, n)
         .expect("of the catalog")
         .expect("small enough");
-    let bytes = outline
+    let bytes = spec
         .bindings
         .iter()
         .map(|binding| binding.array.len() as f64 * binding.array.element_type().size() as f64);
-    (outline.work, bytes.sum())
+    (spec.work, bytes.sum())
 }

@@ -1,6 +1,6 @@
 //! The ways in which a kernel can be run, each forced and timed: what `Placement::Auto` is held against.
 
-use super::super::args::Residency;
+use super::super::args::StartLocation;
 use super::statistics::Samples;
 use super::subject::Subject;
 use divvy::PartReport;
@@ -125,7 +125,11 @@ impl Forced {
     ///
     /// # Errors
     /// Whatever goes wrong, except that a way cannot be taken, which is noted with it.
-    pub fn measure(&self, subject: &mut Subject, residency: Residency) -> Result<Vec<Arm>, Error> {
+    pub fn measure(
+        &self,
+        subject: &mut Subject,
+        residency: StartLocation,
+    ) -> Result<Vec<Arm>, Error> {
         let mut arms = self.arms();
         let started = Instant::now();
         for round in 0..MOST_ROUNDS {
@@ -351,7 +355,7 @@ impl Arm {
     fn time(
         &mut self,
         subject: &mut Subject,
-        residency: Residency,
+        residency: StartLocation,
         glance: bool,
     ) -> Result<(), Error> {
         match self.try_time(subject, residency, glance) {
@@ -366,11 +370,11 @@ impl Arm {
     fn try_time(
         &mut self,
         subject: &mut Subject,
-        residency: Residency,
+        residency: StartLocation,
         glance: bool,
     ) -> Result<(), Error> {
         let usual = self.samples.median();
-        let settled = residency == Residency::Host
+        let settled = residency == StartLocation::Host
             && usual.is_some_and(|seconds| subject.is_settled_after(seconds));
         if !(settled || glance) {
             self.settle(subject)?;

@@ -1,10 +1,10 @@
 //! Auto and the ways that may be the best in turns, so that what disturbs the machine disturbs all of them.
 
-use super::super::args::Residency;
+use super::super::args::StartLocation;
 use super::arms::{self, Arm, Part, runs_per_visit};
 use super::statistics::{Samples, best, mean, median};
 use super::subject::{Subject, Timed};
-use super::task::Task;
+use super::task::AuditTask;
 use divvy::{DeviceId, Error, Placement, Runtime};
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ pub struct Outcome {
 /// # Errors
 /// Whatever a device reports.
 pub fn duel(
-    task: &Task,
+    task: &AuditTask,
     auto: &Runtime,
     arms: &[Arm],
     contenders: &[usize],
@@ -121,7 +121,11 @@ pub fn duel(
 }
 
 /// The first calls of Auto. Returns their mean seconds, and those of as many of a way.
-fn cold(task: &Task, auto: &mut Auto<'_>, other: &mut Contender<'_>) -> Result<(f64, f64), Error> {
+fn cold(
+    task: &AuditTask,
+    auto: &mut Auto<'_>,
+    other: &mut Contender<'_>,
+) -> Result<(f64, f64), Error> {
     let (mut mine, mut others) = (Vec::new(), Vec::new());
     while mine.len() < COLD_CALLS {
         rest();
@@ -230,10 +234,10 @@ impl<'a> Contender<'a> {
     /// same kernel takes another time with arrays at other addresses.
     fn subject<'b>(
         &'b mut self,
-        task: &Task,
+        task: &AuditTask,
         auto: &'b mut Auto<'_>,
     ) -> Result<(&'a Arm, &'b mut Subject), Error> {
-        let on_host = task.residency == Residency::Host;
+        let on_host = task.residency == StartLocation::Host;
         if on_host || auto.on_cpu && self.arm.kind.is_cpu() {
             return Ok((self.arm, &mut auto.subject));
         }
@@ -248,7 +252,7 @@ impl<'a> Contender<'a> {
         Ok((self.arm, self.apart.insert(apart)))
     }
 
-    fn turn(&mut self, task: &Task, auto: &mut Auto<'_>) -> Result<(), Error> {
+    fn turn(&mut self, task: &AuditTask, auto: &mut Auto<'_>) -> Result<(), Error> {
         let last = self.times.last().copied();
         let (arm, subject) = self.subject(task, auto)?;
         if !last.is_some_and(|seconds| subject.is_settled_after(seconds)) {

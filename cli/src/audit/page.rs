@@ -1,6 +1,6 @@
 //! The audit as a page: one file that needs nothing else, and no scripts.
 
-use super::super::args::{Residency, unit};
+use super::super::args::{StartLocation, unit};
 use super::plot::{Mark, Plot, Point, Series, Shape};
 use super::row::Row;
 use super::summary::Meta;
@@ -201,7 +201,7 @@ fn kernel(page: &mut String, audit: &Audit, name: &str) {
     if !rows.is_empty() {
         key(page, audit, &rows);
         page.push_str("<div class=\"plots\">\n");
-        for residency in [Residency::Host, Residency::Device] {
+        for residency in [StartLocation::Host, StartLocation::Device] {
             let of: Vec<&Row> = rows
                 .iter()
                 .copied()
@@ -241,10 +241,10 @@ fn kernel(page: &mut String, audit: &Audit, name: &str) {
     page.push_str("</section>\n");
 }
 
-fn arrays(residency: Residency) -> &'static str {
+fn arrays(residency: StartLocation) -> &'static str {
     match residency {
-        Residency::Host => "arrays on the host",
-        Residency::Device => "arrays where it runs",
+        StartLocation::Host => "arrays on the host",
+        StartLocation::Device => "arrays where it runs",
     }
 }
 
@@ -533,7 +533,7 @@ pub mod tests {
         let mut split = row("axpy", 1e-3, 2e-3);
         (split.split, split.split_fraction) = (Some(2e-3), Some(0.25));
         (split.gpu, split.gpus) = (Some(3e-3), vec![(DeviceId::Gpu(0), 3e-3)]);
-        split.residency = Residency::Device;
+        split.residency = StartLocation::Device;
         let page = page(&audit(vec![
             row("axpy", 1e-6, 1e-6),
             split,
@@ -571,7 +571,7 @@ pub mod tests {
         audit.failures.push(Failed {
             kernel: "axpy",
             n: 3,
-            residency: Residency::Host,
+            residency: StartLocation::Host,
             error: "a < b & c".into(),
         });
         let page = page(&audit);

@@ -1,11 +1,11 @@
 //! A row of the audit: one kernel at one size, every way forced, then `Placement::Auto` against the best of them.
 
-use super::super::args::Residency;
+use super::super::args::StartLocation;
 use super::arms::{Forced, Kind, Part, contenders, name};
 use super::duel::duel;
 use super::statistics::ratio;
 use super::subject::Subject;
-use super::task::Task;
+use super::task::AuditTask;
 use divvy::array::ElementType;
 use divvy::{DeviceId, Error, Runtime};
 use serde::Serialize;
@@ -16,7 +16,7 @@ pub struct Row {
     pub kernel: &'static str,
     pub n: usize,
     pub dtype: ElementType,
-    pub residency: Residency,
+    pub residency: StartLocation,
     /// The CPU alone, with one thread or the pool.
     pub cpu: Option<f64>,
     /// The best GPU alone.
@@ -75,8 +75,8 @@ pub struct Way {
 ///
 /// # Errors
 /// Whatever a device reports, and [`Error::Infeasible`] if none can run the kernel.
-pub fn measure(task: &Task, forced: &Forced, auto: &Runtime) -> Result<Row, Error> {
-    let Task {
+pub fn measure(task: &AuditTask, forced: &Forced, auto: &Runtime) -> Result<Row, Error> {
+    let AuditTask {
         entry,
         n,
         residency,
@@ -175,7 +175,7 @@ pub mod tests {
             kernel,
             n: 100,
             dtype: ElementType::F32,
-            residency: Residency::Host,
+            residency: StartLocation::Host,
             cpu: Some(oracle),
             gpu: None,
             gpus: Vec::new(),

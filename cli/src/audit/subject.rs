@@ -1,8 +1,8 @@
 //! A kernel with arrays of its own, run again and again, in whichever way.
 
-use super::super::args::Residency;
+use super::super::args::StartLocation;
 use super::super::measure::{self, Repeats, Setup};
-use super::task::Task;
+use super::task::AuditTask;
 use divvy::array::Handle;
 use divvy::kernels::catalog::Case;
 use divvy::{DeviceId, Error, Placement, Report, Runtime};
@@ -19,7 +19,7 @@ const LONG: f64 = 5e-3;
 /// A kernel bound to random arguments.
 pub struct Subject {
     case: Box<dyn Case>,
-    residency: Residency,
+    residency: StartLocation,
     written: Vec<Handle>,
     all: Vec<Handle>,
     in_place: bool,
@@ -38,8 +38,8 @@ pub struct Timed {
 
 impl Subject {
     /// The kernel with its arguments, which are on the host.
-    pub fn bind(task: &Task) -> Result<Self, Error> {
-        let Task {
+    pub fn bind(task: &AuditTask) -> Result<Self, Error> {
+        let AuditTask {
             entry,
             n,
             residency,
@@ -67,9 +67,9 @@ impl Subject {
         self.case.reset()
     }
 
-    /// Runs the kernel once. With [`Residency::Host`] its arrays are on the host before, which is not timed.
+    /// Runs the kernel once. With [`StartLocation::Host`] its arrays are on the host before, which is not timed.
     pub fn run(&mut self, rt: &Runtime, placement: &Placement) -> Result<Timed, Error> {
-        if self.residency == Residency::Host {
+        if self.residency == StartLocation::Host {
             self.all.iter().try_for_each(Handle::move_to_host)?;
         }
         let setup = Setup {
@@ -115,7 +115,7 @@ impl Subject {
     pub fn decision_seconds(&mut self, rt: &Runtime) -> Result<f64, Error> {
         const BATCHES: usize = 41;
         const BATCH: usize = 16;
-        if self.residency == Residency::Host {
+        if self.residency == StartLocation::Host {
             self.all.iter().try_for_each(Handle::move_to_host)?;
         }
         let mut times = Vec::with_capacity(BATCHES);
@@ -142,7 +142,7 @@ impl Subject {
         };
         self.runs = 0;
         self.case.reset()?;
-        if device != DeviceId::Cpu && self.residency == Residency::Device {
+        if device != DeviceId::Cpu && self.residency == StartLocation::Device {
             for array in &self.all {
                 rt.prefetch_handle(array, device)?;
             }

@@ -1,7 +1,7 @@
 //! What must be known of an array to bring back what a lost GPU held of it: which version each element has, which
 //! version host memory still holds although it is stale, and which versions the calls need that would be run again.
 //!
-//! A call on a GPU leaves what it read and wrote, and in which versions, in its [`Uses`]. As long as these live, what
+//! A call on a GPU leaves what it read and wrote, and in which versions, in its [`AccessSet`]. As long as these live, what
 //! host memory holds of a version that they read is not overwritten without being kept as an *image*. So whatever is
 //! lost can be computed again: from host memory, from images, and from calls that wrote what these read.
 //!
@@ -28,7 +28,7 @@ pub(crate) trait Rescue: Send + Sync {
 
 /// What a call on a GPU read and wrote.
 #[derive(Debug)]
-pub(crate) struct Uses {
+pub(crate) struct AccessSet {
     /// The version of all that it wrote. Arrays that are no older are its own temporaries.
     pub(crate) version: Version,
     /// Keeps the record of the call. Extents that the call writes remember it.
@@ -38,7 +38,7 @@ pub(crate) struct Uses {
 
 /// Elements of an array in one version.
 #[derive(Clone, Debug)]
-pub(crate) struct Elements {
+pub(crate) struct VersionedRange {
     pub(crate) array: WeakHandle,
     pub(crate) range: Range<usize>,
     pub(crate) version: Version,
@@ -46,12 +46,12 @@ pub(crate) struct Elements {
 
 #[derive(Debug, Default)]
 struct Lists {
-    reads: SmallVec<[Elements; 3]>,
-    writes: SmallVec<[Elements; 2]>,
+    reads: SmallVec<[VersionedRange; 3]>,
+    writes: SmallVec<[VersionedRange; 2]>,
     written_bytes: usize,
 }
 
-impl Uses {
+impl AccessSet {
     /// A call that has used nothing yet, of which `rescuer` keeps the record.
     pub(crate) fn new(rescuer: Weak<dyn Rescue>) -> Self {
         Self {
@@ -71,12 +71,12 @@ impl Uses {
     }
 
     /// What it read that it had not written itself.
-    pub(crate) fn reads(&self) -> SmallVec<[Elements; 3]> {
+    pub(crate) fn reads(&self) -> SmallVec<[VersionedRange; 3]> {
         self.lists().reads.clone()
     }
 
     /// What it wrote.
-    pub(crate) fn writes(&self) -> SmallVec<[Elements; 2]> {
+    pub(crate) fn writes(&self) -> SmallVec<[VersionedRange; 2]> {
         self.lists().writes.clone()
     }
 
@@ -89,7 +89,7 @@ impl Uses {
 /// Adds elements to a list in which whole arrays often appear again and ranges follow on each other. Returns whether
 /// they were not there.
 fn note<const N: usize>(
-    list: &mut SmallVec<[Elements; N]>,
+    list: &mut SmallVec<[VersionedRange; N]>,
     array: &Handle,
     range: Range<usize>,
     version: Version,
@@ -107,7 +107,7 @@ fn note<const N: usize>(
         }
     }
     let array = array.downgrade();
-    list.push(Elements {
+    list.push(VersionedRange {
         array,
         range,
         version,
@@ -140,7 +140,7 @@ struct Image {
 struct Reader {
     range: Range<usize>,
     version: Version,
-    uses: Weak<Uses>,
+    accesses: Weak<AccessSet>,
 }
 
 /// A copy of elements on a GPU.
@@ -186,19 +186,20 @@ impl History {
         self.readers.iter().any(|reader| {
             reader.version == version
                 && !overlap(&reader.range, range).is_empty()
-                && reader.uses.strong_count() > 0
+                && reader.accesses.strong_count() > 0
         })
     }
 
-    fn add_reader(&mut self, range: Range<usize>, version: Version, uses: &Arc<Uses>) {
+    fn add_reader(&mut self, range: Range<usize>, version: Version, accesses: &Arc<AccessSet>) {
         if self.readers.len() >= self.tidy_at {
-            self.readers.retain(|reader| reader.uses.strong_count() > 0);
+            self.readers
+                .retain(|reader| reader.accesses.strong_count() > 0);
             self.tidy_at = FEW_READERS.max(2 * self.readers.len());
         }
         self.readers.push(Reader {
             range,
             version,
-            uses: Arc::downgrade(uses),
+            accesses: Arc::downgrade(accesses),
         });
     }
 
@@ -245,24 +246,25 @@ impl Residency {
         array: &Handle,
         range: &Range<usize>,
         (reads, writes): (bool, bool),
-        uses: &Arc<Uses>,
+        accesses: &Arc<AccessSet>,
     ) {
         let size = self.ty.size();
         let history = self.history();
-        let mut lists = uses.lists();
+        let mut lists = accesses.lists();
         if reads {
             let read: SmallVec<[_; 2]> = history.current.of(range.clone()).collect();
             for (range, version) in read {
-                if version != uses.version && note(&mut lists.reads, array, range.clone(), version)
+                if version != accesses.version
+                    && note(&mut lists.reads, array, range.clone(), version)
                 {
-                    history.add_reader(range, version, uses);
+                    history.add_reader(range, version, accesses);
                 }
             }
         }
         if writes {
-            note(&mut lists.writes, array, range.clone(), uses.version);
+            note(&mut lists.writes, array, range.clone(), accesses.version);
             lists.written_bytes += range.len() * size;
-            history.current.set(range.clone(), uses.version);
+            history.current.set(range.clone(), accesses.version);
         }
     }
 
@@ -449,7 +451,7 @@ impl Residency {
         };
         history
             .readers
-            .retain(|reader| reader.uses.strong_count() > 0);
+            .retain(|reader| reader.accesses.strong_count() > 0);
         drop(history.take_useless_images(&self.host_valid));
     }
 
@@ -474,13 +476,13 @@ impl Residency {
     }
 
     /// A residency of nothing, in which calls are run again apart from what goes on: see `replay`.
-    pub(crate) fn stand_in(&self) -> Self {
-        let mut stand_in = Self::on_host(self.owner.clone(), self.len, self.ty, None);
-        stand_in.host_valid = RangeSet::new();
-        let mut history = History::new(self.len, &stand_in.host_valid);
+    pub(crate) fn shadow(&self) -> Self {
+        let mut shadow = Self::on_host(self.owner.clone(), self.len, self.ty, None);
+        shadow.host_valid = RangeSet::new();
+        let mut history = History::new(self.len, &shadow.host_valid);
         history.current = Versions::all(self.len, UNKNOWN);
-        stand_in.history = Some(Box::new(history));
-        stand_in
+        shadow.history = Some(Box::new(history));
+        shadow
     }
 
     /// Makes a range of a stand-in what it was in that version, from what `source`, the array itself, holds of it.
@@ -557,7 +559,7 @@ impl Residency {
     /// Takes over from a stand-in what is on its host in that version, as what the elements of a range are.
     pub(crate) fn restore(
         &mut self,
-        stand_in: &mut Self,
+        shadow: &mut Self,
         range: Range<usize>,
         version: Version,
     ) -> Result<()> {
@@ -566,10 +568,10 @@ impl Residency {
         {
             return Err(Self::clash());
         }
-        stand_in.fetch_to_host(range.clone())?;
+        shadow.fetch_to_host(range.clone())?;
         self.keep_host_memory(&range)?;
         let size = self.ty.size();
-        let (source, target) = (stand_in.host_start()?, self.host_start()?);
+        let (source, target) = (shadow.host_start()?, self.host_start()?);
         // SAFETY: both are the starts of host memory of the whole array. Nobody looks at the range here: it is not valid
         // on the host, or nothing of the array is borrowed.
         unsafe {

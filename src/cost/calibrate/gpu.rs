@@ -7,7 +7,7 @@ use crate::array::{Array, DeviceView};
 use crate::cost::machine::Link;
 use crate::device::gpu::Gpu;
 use crate::error::Result;
-use crate::kernel::{Binding, GpuPart, Outline, Role, Shader, Work};
+use crate::kernel::{Binding, GpuPart, LaunchSpec, Role, Shader, Work};
 use bytemuck::{Pod, Zeroable};
 use std::sync::{Arc, LazyLock};
 
@@ -27,7 +27,7 @@ struct Params {
 pub(super) struct GpuBench<'a> {
     gpu: &'a Arc<Gpu>,
     effort: Effort,
-    outline: Outline,
+    spec: LaunchSpec,
     views: [DeviceView; 2],
     /// The footprints that fit the adapter.
     footprints: Vec<usize>,
@@ -52,11 +52,11 @@ impl<'a> GpuBench<'a> {
             Binding::read(x.handle(), Role::ITEM),
             Binding::update(y.handle(), Role::ITEM),
         ];
-        let outline = Outline::new(items, bindings, Work::default());
+        let spec = LaunchSpec::new(items, bindings, Work::default());
         let bench = Self {
             gpu,
             effort,
-            outline,
+            spec,
             views,
             footprints,
         };
@@ -75,7 +75,7 @@ impl<'a> GpuBench<'a> {
 
     /// Records so many dispatches of the shader over that many items.
     fn record(&self, times: usize, items: usize, rounds: u32) -> Result<()> {
-        let part = GpuPart::new(self.gpu, &self.outline, 0..items.max(1), &self.views);
+        let part = GpuPart::new(self.gpu, &self.spec, 0..items.max(1), &self.views);
         let vectors = (items / 4) as u32;
         let params = Params {
             vectors,
@@ -124,7 +124,7 @@ impl<'a> GpuBench<'a> {
     /// How many items and rounds of arithmetic take that long, or as many as there may be.
     fn rounds_for(&self, launch: f64, seconds: f64) -> Result<(usize, u32)> {
         const MOST_ROUNDS: u32 = 1 << 14;
-        let most_items = self.outline.items;
+        let most_items = self.spec.items;
         let (mut items, mut rounds) = (most_items.min(1 << 14), 64);
         while self.run(1, items, rounds)? - launch < seconds {
             if items < most_items {
@@ -151,7 +151,7 @@ impl<'a> GpuBench<'a> {
     /// Passes over the largest footprint, that take about so long.
     pub(super) fn memory(self, seconds: f64) -> Result<WorkUnit<'a>> {
         const MOST: f64 = 1000.0;
-        let items = self.outline.items;
+        let items = self.spec.items;
         let times = (seconds / self.run(1, items, 0)?).clamp(1.0, MOST) as usize;
         Ok(Box::new(move || self.run(times, items, 0).map(drop)))
     }
@@ -159,7 +159,7 @@ impl<'a> GpuBench<'a> {
     /// To the device and back.
     pub(super) fn links(&self) -> Result<(Link, Link)> {
         let buffer = &self.views[1].buffer;
-        let most = self.outline.items * 4;
+        let most = self.spec.items * 4;
         let mut sizes = self.effort.transfers.to_vec();
         sizes.retain(|bytes| *bytes <= most);
         if sizes.is_empty() {

@@ -29,7 +29,7 @@ use sampling::rounded;
 use std::sync::Arc;
 
 /// What one device is measured with, and who hears of it.
-pub(super) struct Task<'a> {
+pub(super) struct CalibrationTask<'a> {
     /// How thoroughly.
     pub(super) thoroughness: Thoroughness,
     /// How many devices are measured in the same time.
@@ -44,7 +44,7 @@ pub(super) const CPU_STEPS: usize = 3;
 pub(super) const GPU_STEPS: usize = 4;
 
 /// Measures the CPU with one thread and with its whole pool.
-pub(super) fn cpu(cpu: &Cpu, name: String, task: Task<'_>) -> Result<DeviceModel> {
+pub(super) fn cpu(cpu: &Cpu, name: String, task: CalibrationTask<'_>) -> Result<DeviceModel> {
     let effort = Effort::of(DeviceKind::Cpu, task.thoroughness).shared_by(task.devices);
     let bench = cpu::CpuBench::new(cpu, effort);
     let threads = cpu.threads();
@@ -72,7 +72,7 @@ pub(super) fn cpu(cpu: &Cpu, name: String, task: Task<'_>) -> Result<DeviceModel
 }
 
 /// Measures a GPU.
-pub(super) fn gpu(gpu: &Arc<Gpu>, id: DeviceId, task: Task<'_>) -> Result<DeviceModel> {
+pub(super) fn gpu(gpu: &Arc<Gpu>, id: DeviceId, task: CalibrationTask<'_>) -> Result<DeviceModel> {
     let kind = gpu.info().kind;
     (task.note)("launch");
     let effort = Effort::of(kind, task.thoroughness).shared_by(task.devices);
@@ -109,7 +109,7 @@ mod tests {
     fn measured_cpu(threads: usize) -> (DeviceModel, Vec<String>) {
         let pool = Cpu::new(threads).expect("as many threads");
         let mut heard = Vec::new();
-        let task = Task {
+        let task = CalibrationTask {
             thoroughness: Thoroughness::First,
             devices: 1,
             note: &mut |what| heard.push(what.to_owned()),

@@ -10,7 +10,7 @@ use super::class::{RING, Summary};
 /// What is believed of a log factor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Estimate {
+pub struct LearnedFactor {
     /// The most likely log factor: predicted seconds are `exp` of it times the prior's.
     pub log_factor: f64,
     /// The variance of that.
@@ -36,14 +36,14 @@ const SUSPICIOUS: f64 = 1.6;
 const SUSPECT_VARIANCE: f64 = 1.0;
 
 /// What is believed at `size`, given the classes in ascending order of size and what would be believed without them.
-pub(super) fn estimate(classes: &[Summary], size: f64, prior: Estimate) -> Estimate {
+pub(super) fn estimate(classes: &[Summary], size: f64, prior: LearnedFactor) -> LearnedFactor {
     let above = classes.partition_point(|class| f64::from(class.size) < size);
     let left = above.checked_sub(1).and_then(|at| classes.get(at));
     let right = classes.get(above);
     let point = |class: &Summary| Point::new(class, size, &prior);
     match (left.map(point), right.map(point)) {
         (None, None) => prior,
-        (Some(only), None) | (None, Some(only)) => Estimate {
+        (Some(only), None) | (None, Some(only)) => LearnedFactor {
             extrapolated: only.distance > SAME,
             ..only.alone(&prior)
         },
@@ -75,7 +75,7 @@ struct Point {
 }
 
 impl Point {
-    fn new(class: &Summary, size: f64, prior: &Estimate) -> Self {
+    fn new(class: &Summary, size: f64, prior: &LearnedFactor) -> Self {
         let distance = (f64::from(class.size) - size).abs();
         let residual = f64::from(class.median) - prior.log_factor;
         let lone_spike = class.recent == 1 && residual > SUSPICIOUS;
@@ -98,9 +98,9 @@ impl Point {
     }
 
     /// What this point alone makes of the prior.
-    fn alone(&self, prior: &Estimate) -> Estimate {
+    fn alone(&self, prior: &LearnedFactor) -> LearnedFactor {
         let gain = self.correlation * prior.variance / (prior.variance + self.variance);
-        Estimate {
+        LearnedFactor {
             log_factor: prior.log_factor + gain * self.residual,
             variance: prior.variance * (1.0 - self.correlation * gain),
             noise: gain * gain * self.variance,
@@ -111,7 +111,7 @@ impl Point {
     }
 
     /// What this point, the nearer one, and another on the other side make of the prior.
-    fn beside(&self, far: &Self, prior: &Estimate) -> Estimate {
+    fn beside(&self, far: &Self, prior: &LearnedFactor) -> LearnedFactor {
         let scale = prior.variance;
         let cross = scale * self.correlation * far.correlation;
         let (near_sum, far_sum) = (scale + self.variance, scale + far.variance);
@@ -122,7 +122,7 @@ impl Point {
         let (with_near, with_far) = (scale * self.correlation, scale * far.correlation);
         let near_gain = (with_near * far_sum - with_far * cross) / determinant;
         let far_gain = (with_far * near_sum - with_near * cross) / determinant;
-        Estimate {
+        LearnedFactor {
             log_factor: prior.log_factor + near_gain * self.residual + far_gain * far.residual,
             variance: (scale - near_gain * with_near - far_gain * with_far).max(0.0),
             noise: near_gain * near_gain * self.variance + far_gain * far_gain * far.variance,
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const NOTHING: Estimate = Estimate {
+    const NOTHING: LearnedFactor = LearnedFactor {
         log_factor: 0.0,
         variance: 0.5,
         noise: 0.0,
@@ -198,7 +198,7 @@ mod tests {
             size in -10.0f64..60.0, mean in -1.0f64..1.0, variance in 0.01f64..1.0,
         ) {
             let classes: Vec<_> = points.iter().map(|(at, (median, n))| class(*at as f32 / 2.0, *median, *n)).collect();
-            let prior = Estimate { log_factor: mean, variance, ..NOTHING };
+            let prior = LearnedFactor { log_factor: mean, variance, ..NOTHING };
             let found = estimate(&classes, size, prior);
             prop_assert!(found.variance >= 0.0 && found.variance <= variance * (1.0 + 1e-9), "{:?}", found);
             prop_assert!(found.log_factor.is_finite() && found.noise >= 0.0);

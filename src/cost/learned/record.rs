@@ -1,6 +1,6 @@
 //! What was learned, as plain data that can be kept.
 
-use super::variant::Arm;
+use super::variant::Variant;
 use crate::device::DeviceId;
 use crate::element::ElementType;
 use serde::{Deserialize, Serialize};
@@ -41,8 +41,8 @@ pub struct ClassRecord {
 
 impl Record {
     /// The way to run the kernel that it is about.
-    pub fn arm(&self) -> Arm {
-        Arm {
+    pub fn variant(&self) -> Variant {
+        Variant {
             device: self.device,
             threads: self.threads,
             beside: self.beside.iter().copied().collect(),

@@ -1,9 +1,11 @@
 //! The measurements of all kernels, taken in from any thread, and what may be spent on more.
 
 use super::class::{Class, class_of};
-use super::experience::{ArmPicture, Experience, Picture, Shares, Split, visits_near};
+use super::perf_model::{
+    KernelSummary, MeasuredSplit, PerfModel, SplitHistory, VariantSummary, visits_near,
+};
 use super::record::{ClassRecord, Record};
-use super::variant::{Arm, KernelKey, Sample};
+use super::variant::{KernelKey, Sample, Variant};
 use crate::element::ElementType;
 use crate::hash::fnv1a;
 use std::collections::HashMap;
@@ -30,7 +32,7 @@ pub struct Learner {
 /// What may be spent on finding out whether other ways are faster.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Allowance {
+pub struct ExplorationBudget {
     /// Seconds that it may take.
     pub seconds: f64,
     /// How many seconds each of them must be expected to save: the more of the allowance is spent already, the more, so
@@ -38,7 +40,7 @@ pub struct Allowance {
     pub price: f64,
 }
 
-impl Default for Allowance {
+impl Default for ExplorationBudget {
     /// Nothing.
     fn default() -> Self {
         Self {
@@ -62,8 +64,8 @@ struct Kernel {
     element_type: Option<ElementType>,
     implementation: u64,
     /// By arm, the classes with data, ascending.
-    arms: Vec<(Arm, Vec<(i16, Class)>)>,
-    picture: Arc<Picture>,
+    variants: Vec<(Variant, Vec<(i16, Class)>)>,
+    picture: Arc<KernelSummary>,
 }
 
 impl Learner {
@@ -73,9 +75,9 @@ impl Learner {
     }
 
     /// What is known of a kernel now.
-    pub fn experience(&self, key: &KernelKey<'_>) -> Experience {
+    pub fn perf_model(&self, key: &KernelKey<'_>) -> PerfModel {
         let kernel = self.find(key);
-        Experience::of(kernel.map(|kernel| Arc::clone(&lock(&kernel).picture)))
+        PerfModel::of(kernel.map(|kernel| Arc::clone(&lock(&kernel).picture)))
     }
 
     /// Takes in that there was a call of `size` (log2 of the sum of its operations, bytes and items), and what its parts
@@ -100,12 +102,12 @@ impl Learner {
         &self,
         key: &KernelKey<'_>,
         size: f64,
-        (shares, seconds): (Shares, f64),
+        (shares, seconds): (SplitHistory, f64),
         tried: bool,
     ) {
         if seconds > 0.0 && seconds.is_finite() && size.is_finite() {
             let kernel = self.find_or_insert(key);
-            lock(&kernel).remember(class_of(size), Split::new(shares, seconds), tried);
+            lock(&kernel).remember(class_of(size), MeasuredSplit::new(shares, seconds), tried);
         }
     }
 
@@ -122,11 +124,11 @@ impl Learner {
     }
 
     /// What may be spent on exploring now.
-    pub fn allowance(&self) -> Allowance {
+    pub fn exploration_budget(&self) -> ExplorationBudget {
         let spent = *lock(&self.spent);
         let whole = EXPLORING_SHARE * spent.all;
         let seconds = (whole - spent.exploring).max(0.0);
-        Allowance {
+        ExplorationBudget {
             seconds,
             price: if seconds > 0.0 {
                 (whole - seconds) / seconds
@@ -230,7 +232,7 @@ impl Kernel {
             name: key.name.into(),
             element_type: key.element_type,
             implementation: key.implementation,
-            arms: Vec::new(),
+            variants: Vec::new(),
             picture: Arc::default(),
         }
     }
@@ -243,7 +245,7 @@ impl Kernel {
         }
     }
 
-    fn remember(&mut self, class: i16, split: Split, tried: bool) {
+    fn remember(&mut self, class: i16, split: MeasuredSplit, tried: bool) {
         let splits = &mut Arc::make_mut(&mut self.picture).splits;
         match splits.binary_search_by_key(&class, |(class, _)| *class) {
             Ok(at) => splits[at].1.replace(split, tried),
@@ -257,31 +259,31 @@ impl Kernel {
         if !(log_factor.abs() <= LARGEST_LOG_FACTOR && sample.size.is_finite()) {
             return;
         }
-        let (arm, at) = self.class(sample.arm, class_of(sample.size));
-        let stale = self.picture.calls_since(arm, at) >= STALE;
-        let class = &mut self.arms[arm].1[at].1;
-        if stale && sample.arm.beside.is_empty() {
+        let (variant, at) = self.class(sample.variant, class_of(sample.size));
+        let stale = self.picture.calls_since(variant, at) >= STALE;
+        let class = &mut self.variants[variant].1[at].1;
+        if stale && sample.variant.beside.is_empty() {
             class.keep_latest(KEPT_OF_STALE);
         }
         if let Some(shift) = class.add(sample.size, log_factor as f32) {
             let changed = class.clone();
-            self.doubt(&sample.arm, sample.size, shift);
-            self.arms[arm].1[at].1 = changed;
+            self.doubt(&sample.variant, sample.size, shift);
+            self.variants[variant].1[at].1 = changed;
         }
-        self.draw(arm, at);
+        self.draw(variant, at);
     }
 
     /// Casts doubt on what is known of a device, run with as many threads: it turned out to have changed at one size. The
     /// more another size differs from that, the less it is expected to have changed alike: what makes small calls slow,
     /// such as threads that must wake up, does nothing to large ones.
-    fn doubt(&mut self, changed: &Arm, size: f64, shift: f32) {
+    fn doubt(&mut self, changed: &Variant, size: f64, shift: f32) {
         /// Octaves.
         const RANGE: f32 = 8.0;
-        for (at, (arm, classes)) in self.arms.iter_mut().enumerate() {
-            if (arm.device, arm.threads) != (changed.device, changed.threads) {
+        for (at, (variant, classes)) in self.variants.iter_mut().enumerate() {
+            if (variant.device, variant.threads) != (changed.device, changed.threads) {
                 continue;
             }
-            let picture = &mut Arc::make_mut(&mut self.picture).arms[at];
+            let picture = &mut Arc::make_mut(&mut self.picture).variants[at];
             for ((_, class), summary) in classes.iter_mut().zip(&mut picture.classes) {
                 let distance = (summary.size - size as f32).abs();
                 class.doubt(shift * (-distance / RANGE).exp());
@@ -292,33 +294,38 @@ impl Kernel {
 
     fn restore(&mut self, record: &Record) {
         for class in &record.classes {
-            let (arm, at) = self.class(record.arm(), class_of(class.size));
-            let known = &mut self.arms[arm].1[at].1;
+            let (variant, at) = self.class(record.variant(), class_of(class.size));
+            let known = &mut self.variants[variant].1[at].1;
             let restored = Class::restored(class.size, &class.recent, class.samples);
             if known.recent().next().is_none() || known.summary().total < restored.summary().total {
                 *known = restored;
             }
-            self.draw(arm, at);
+            self.draw(variant, at);
         }
     }
 
     /// The indices of an arm and of one of its classes, which are made if need be.
-    fn class(&mut self, arm: Arm, class: i16) -> (usize, usize) {
-        let index = self.arms.iter().position(|(known, _)| *known == arm);
+    fn class(&mut self, variant: Variant, class: i16) -> (usize, usize) {
+        let index = self
+            .variants
+            .iter()
+            .position(|(known, _)| *known == variant);
         let index = index.unwrap_or_else(|| {
-            self.arms.push((arm, Vec::new()));
-            Arc::make_mut(&mut self.picture).arms.push(ArmPicture {
-                arm,
-                classes: Vec::new(),
-                measured_at: Vec::new(),
-            });
-            self.arms.len() - 1
+            self.variants.push((variant, Vec::new()));
+            Arc::make_mut(&mut self.picture)
+                .variants
+                .push(VariantSummary {
+                    variant,
+                    classes: Vec::new(),
+                    measured_at: Vec::new(),
+                });
+            self.variants.len() - 1
         });
-        let classes = &mut self.arms[index].1;
+        let classes = &mut self.variants[index].1;
         let at = classes.partition_point(|(known, _)| *known < class);
         if classes.get(at).is_none_or(|(known, _)| *known != class) {
             classes.insert(at, (class, Class::default()));
-            let picture = &mut Arc::make_mut(&mut self.picture).arms[index];
+            let picture = &mut Arc::make_mut(&mut self.picture).variants[index];
             picture.classes.insert(at, Class::default().summary());
             picture.measured_at.insert(at, 0);
         }
@@ -326,13 +333,13 @@ impl Kernel {
     }
 
     /// Puts what is believed of a class into the picture.
-    fn draw(&mut self, arm: usize, at: usize) {
-        let (class, measured) = &self.arms[arm].1[at];
+    fn draw(&mut self, variant: usize, at: usize) {
+        let (class, measured) = &self.variants[variant].1[at];
         let summary = measured.summary();
         let picture = Arc::make_mut(&mut self.picture);
         let visits = visits_near(&picture.visits, *class);
-        picture.arms[arm].classes[at] = summary;
-        picture.arms[arm].measured_at[at] = visits;
+        picture.variants[variant].classes[at] = summary;
+        picture.variants[variant].measured_at[at] = visits;
     }
 
     fn records(&self) -> Vec<Record> {
@@ -344,38 +351,38 @@ impl Kernel {
                 recent: class.recent().map(f64::from).collect(),
             }
         };
-        let record = |(arm, classes): &(Arm, Vec<(i16, Class)>)| Record {
+        let record = |(variant, classes): &(Variant, Vec<(i16, Class)>)| Record {
             kernel: self.name.to_string(),
             element_type: self.element_type,
             implementation: self.implementation,
-            device: arm.device,
-            threads: arm.threads,
-            beside: arm.beside.iter().collect(),
-            moved: arm.moved,
+            device: variant.device,
+            threads: variant.threads,
+            beside: variant.beside.iter().collect(),
+            moved: variant.moved,
             classes: classes.iter().map(class).collect(),
         };
-        self.arms.iter().map(record).collect()
+        self.variants.iter().map(record).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Circumstances;
+    use super::super::RunConditions;
     use super::*;
     use crate::device::{DeviceId, DeviceSet};
 
-    const CPU: Arm = Arm {
+    const CPU: Variant = Variant {
         device: DeviceId::Cpu,
         threads: 8,
         beside: DeviceSet::EMPTY,
         moved: false,
     };
-    const GPU: Arm = Arm {
+    const GPU: Variant = Variant {
         device: DeviceId::Gpu(0),
         threads: 1,
         ..CPU
     };
-    const PLAIN: Circumstances = Circumstances {
+    const PLAIN: RunConditions = RunConditions {
         execution_share: 1.0,
         log_slowdown: 0.0,
     };
@@ -384,17 +391,17 @@ mod tests {
         KernelKey::named("axpy")
     }
 
-    fn sample(arm: Arm, size: f64, factor: f64) -> Sample {
+    fn sample(variant: Variant, size: f64, factor: f64) -> Sample {
         Sample {
-            arm,
+            variant,
             size,
             prior_seconds: 1e-3,
             seconds: factor * 1e-3,
         }
     }
 
-    fn factor(learner: &Learner, arm: Arm, size: f64) -> f64 {
-        let estimate = learner.experience(&key()).estimate(&arm, size, &PLAIN);
+    fn factor(learner: &Learner, variant: Variant, size: f64) -> f64 {
+        let estimate = learner.perf_model(&key()).estimate(&variant, size, &PLAIN);
         estimate.log_factor.exp()
     }
 
@@ -406,7 +413,7 @@ mod tests {
         }
         assert!((factor(&learner, CPU, 20.0) - 2.0).abs() < 0.05);
         assert_eq!(factor(&learner, GPU, 20.0), 1.0);
-        assert_eq!(factor(&learner, Arm { threads: 1, ..CPU }, 20.0), 1.0);
+        assert_eq!(factor(&learner, Variant { threads: 1, ..CPU }, 20.0), 1.0);
         let others = [
             KernelKey::named("axpz"),
             KernelKey {
@@ -419,7 +426,7 @@ mod tests {
             },
         ];
         for other in others {
-            let unknown = learner.experience(&other).estimate(&CPU, 20.0, &PLAIN);
+            let unknown = learner.perf_model(&other).estimate(&CPU, 20.0, &PLAIN);
             assert_eq!((unknown.log_factor, unknown.samples), (0.0, 0), "{other:?}");
         }
     }
@@ -428,7 +435,7 @@ mod tests {
     fn a_picture_does_not_change_while_others_learn() {
         let learner = Learner::new();
         learner.observe(&key(), 20.0, [sample(CPU, 20.0, 2.0)]);
-        let before = learner.experience(&key());
+        let before = learner.perf_model(&key());
         let estimate = before.estimate(&CPU, 20.0, &PLAIN);
         for _ in 0..20 {
             learner.observe(
@@ -466,7 +473,7 @@ mod tests {
         nowhere.size = f64::INFINITY;
         learner.observe(&key(), 20.0, [nowhere]);
         assert_eq!(learner.records(), []);
-        assert!(learner.allowance().seconds >= 0.0 && learner.exploring_share() <= 1.0);
+        assert!(learner.exploration_budget().seconds >= 0.0 && learner.exploring_share() <= 1.0);
     }
 
     #[test]
@@ -475,31 +482,31 @@ mod tests {
         for _ in 0..8 {
             learner.observe(&key(), 20.0, [sample(GPU, 20.0, 3.0)]);
         }
-        let experience = learner.experience(&key());
-        let moved = Arm { moved: true, ..GPU };
-        let half = Circumstances {
+        let perf_model = learner.perf_model(&key());
+        let moved = Variant { moved: true, ..GPU };
+        let half = RunConditions {
             execution_share: 0.5,
             log_slowdown: 0.0,
         };
-        let estimate = experience.estimate(&moved, 20.0, &half);
+        let estimate = perf_model.estimate(&moved, 20.0, &half);
         assert!(
             (estimate.log_factor.exp() - 2.0).abs() < 0.1,
             "{estimate:?}"
         );
-        let beside = Arm {
+        let beside = Variant {
             beside: DeviceSet::EMPTY.with(DeviceId::Cpu),
             ..GPU
         };
-        let slowed = Circumstances {
+        let slowed = RunConditions {
             execution_share: 1.0,
             log_slowdown: 1.5f64.ln(),
         };
-        let estimate = experience.estimate(&beside, 20.0, &slowed);
+        let estimate = perf_model.estimate(&beside, 20.0, &slowed);
         assert!(
             (estimate.log_factor.exp() - 4.5).abs() < 0.2,
             "{estimate:?}"
         );
-        assert!(estimate.variance > experience.estimate(&GPU, 20.0, &PLAIN).variance);
+        assert!(estimate.variance > perf_model.estimate(&GPU, 20.0, &PLAIN).variance);
     }
 
     #[test]
@@ -510,7 +517,7 @@ mod tests {
         }
         let variance = || {
             learner
-                .experience(&key())
+                .perf_model(&key())
                 .estimate(&GPU, 20.0, &PLAIN)
                 .variance
         };
@@ -538,9 +545,10 @@ mod tests {
     #[test]
     fn shares_that_were_tried_are_remembered_if_they_took_less() {
         let learner = Learner::new();
-        let split =
-            |gpu: f64| Shares::from_slice(&[(DeviceId::Gpu(0), gpu), (DeviceId::Cpu, 1.0 - gpu)]);
-        let known = || learner.experience(&key()).shares(20.0).cloned();
+        let split = |gpu: f64| {
+            SplitHistory::from_slice(&[(DeviceId::Gpu(0), gpu), (DeviceId::Cpu, 1.0 - gpu)])
+        };
+        let known = || learner.perf_model(&key()).shares(20.0).cloned();
         assert_eq!(known(), None);
         learner.remember(&key(), 20.0, (split(0.5), 1.0), false);
         learner.remember(&key(), 20.0, (split(0.6), 1.1), true);
@@ -551,18 +559,18 @@ mod tests {
         assert_eq!(known(), Some(split(0.7)));
         learner.remember(&key(), 20.0, (split(0.8), f64::NAN), false);
         assert_eq!(known(), Some(split(0.7)));
-        assert_eq!(learner.experience(&key()).shares(21.0), None);
+        assert_eq!(learner.perf_model(&key()).shares(21.0), None);
     }
 
     #[test]
     fn exploring_is_allowed_a_small_share_of_the_time() {
         let learner = Learner::new();
-        assert_eq!(learner.allowance().seconds, 0.0);
+        assert_eq!(learner.exploration_budget().seconds, 0.0);
         learner.account(100.0, false);
-        let allowance = learner.allowance().seconds;
-        assert!(allowance > 0.0 && allowance <= 5.0);
-        learner.account(allowance, true);
-        assert!(learner.allowance().seconds < 0.5);
+        let exploration_budget = learner.exploration_budget().seconds;
+        assert!(exploration_budget > 0.0 && exploration_budget <= 5.0);
+        learner.account(exploration_budget, true);
+        assert!(learner.exploration_budget().seconds < 0.5);
         assert!(learner.exploring_share() <= 0.05);
     }
 
@@ -603,7 +611,7 @@ mod tests {
         let learner = Learner::new();
         for call in 0..30 {
             let size = 10.0 + f64::from(call % 3) * 4.0;
-            let beside = Arm {
+            let beside = Variant {
                 beside: DeviceSet::EMPTY.with(DeviceId::Gpu(0)),
                 ..CPU
             };
@@ -619,8 +627,8 @@ mod tests {
         again.observe(&key(), 10.0, [sample(CPU, 10.0, 9.0)]);
         again.restore(&records);
         assert_eq!(again.records(), records);
-        let experience = |l: &Learner| l.experience(&key()).estimate(&CPU, 12.0, &PLAIN);
-        assert_eq!(experience(&again), experience(&learner));
+        let perf_model = |l: &Learner| l.perf_model(&key()).estimate(&CPU, 12.0, &PLAIN);
+        assert_eq!(perf_model(&again), perf_model(&learner));
         let unsound = Record {
             kernel: "other".into(),
             classes: vec![ClassRecord {

@@ -29,7 +29,7 @@ impl<'a> KernelKey<'a> {
 /// A way to run a part of a kernel, of which the speed is learned by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub struct Arm {
+pub struct Variant {
     /// Where it runs.
     pub device: DeviceId,
     /// CPU threads that compute it; 1 on a GPU.
@@ -44,7 +44,7 @@ pub struct Arm {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
     /// How it was run.
-    pub arm: Arm,
+    pub variant: Variant,
     /// How large it was: log2 of the sum of its operations, bytes and items.
     pub size: f64,
     /// Seconds that the prior gives it, from its start to its completion, without waiting for earlier work and without

@@ -166,7 +166,7 @@ pub(crate) struct Keyed {
 
 /// When and how a device was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Circumstances {
+pub(crate) struct MeasurementConditions {
     /// Seconds since 1970.
     pub(crate) measured: u64,
     /// How thoroughly.
@@ -175,7 +175,7 @@ pub(crate) struct Circumstances {
     pub(crate) busy: bool,
 }
 
-impl Circumstances {
+impl MeasurementConditions {
     /// Measured just now.
     pub(crate) fn now(thoroughness: Thoroughness, busy: bool) -> Self {
         Self {
@@ -199,8 +199,8 @@ impl DeviceEntry {
     }
 
     /// When and how it was measured.
-    pub(crate) fn circumstances(&self) -> Circumstances {
-        Circumstances {
+    pub(crate) fn circumstances(&self) -> MeasurementConditions {
+        MeasurementConditions {
             measured: self.measured,
             thoroughness: self.thoroughness,
             busy: self.busy,
@@ -338,7 +338,7 @@ impl Profile {
     }
 
     /// Notes what is known of a device, in place of what was known before.
-    pub(crate) fn insert(&mut self, key: DeviceKey, at: Circumstances, model: DeviceModel) {
+    pub(crate) fn insert(&mut self, key: DeviceKey, at: MeasurementConditions, model: DeviceModel) {
         let known = self.find(&key);
         let keeps = known.is_some_and(|known| agree(&known.model, &model));
         let label = known.map(|known| known.label.clone());

@@ -74,11 +74,11 @@ fn rounded(log_factor: f64) -> f64 {
 impl LearnedEntry {
     /// Whether both are about the same thing.
     fn is_about_what(&self, other: &Self) -> bool {
-        self.implementation == other.implementation && self.arm() == other.arm()
+        self.implementation == other.implementation && self.variant() == other.variant()
     }
 
     /// What it is about, but for the implementation.
-    fn arm(&self) -> impl Ord + '_ {
+    fn variant(&self) -> impl Ord + '_ {
         (
             &self.kernel,
             self.element_type.map(ElementType::name),
@@ -234,12 +234,13 @@ impl Profile {
     pub(super) fn merge_learned(&mut self, entries: Vec<LearnedEntry>) -> usize {
         let mut taken = 0;
         // Both in one order, so that a look for each of many entries is short.
-        self.learned.sort_by(|a, b| a.arm().cmp(&b.arm()));
+        self.learned.sort_by(|a, b| a.variant().cmp(&b.variant()));
         for entry in entries {
             let start = self
                 .learned
-                .partition_point(|known| known.arm() < entry.arm());
-            let len = self.learned[start..].partition_point(|known| known.arm() <= entry.arm());
+                .partition_point(|known| known.variant() < entry.variant());
+            let len =
+                self.learned[start..].partition_point(|known| known.variant() <= entry.variant());
             let group = &mut self.learned[start..start + len];
             match group.iter().position(|known| known.is_about_what(&entry)) {
                 Some(at) => {

@@ -10,8 +10,8 @@ mod file;
 mod learned;
 mod text;
 
-pub(crate) use contents::{Circumstances, Keyed, agree};
 pub use contents::{CoRunEntry, DeviceEntry, DeviceKey, Merged, Profile, SCHEMA};
+pub(crate) use contents::{Keyed, MeasurementConditions, agree};
 pub use file::{Cleared, Location, read_from};
 pub use learned::LearnedEntry;
 pub use text::{Parsed, parse};

@@ -10,7 +10,7 @@ use crate::element::ElementType;
 use proptest::prelude::*;
 use std::fs;
 
-const QUIET: Circumstances = Circumstances {
+const QUIET: MeasurementConditions = MeasurementConditions {
     measured: 1_700_000_000,
     thoroughness: Thoroughness::Quick,
     busy: false,
@@ -158,7 +158,7 @@ fn sorted(mut records: Vec<Record>) -> Vec<String> {
     all
 }
 
-fn keep(location: &Location, key: DeviceKey, at: Circumstances, model: DeviceModel) {
+fn keep(location: &Location, key: DeviceKey, at: MeasurementConditions, model: DeviceModel) {
     let kept = location.update(|profile| profile.insert(key, at, model));
     kept.expect("it can be written");
 }
@@ -499,7 +499,7 @@ fn clearing_removes_everything_or_what_was_learned() {
 
 #[test]
 fn merging_takes_newer_figures_and_more_samples() {
-    let newer = Circumstances {
+    let newer = MeasurementConditions {
         measured: QUIET.measured + 1,
         ..QUIET
     };
@@ -548,7 +548,7 @@ fn merging_takes_newer_figures_and_more_samples() {
 fn merging_older_figures_of_another_machine_state_is_refused_with_the_reason() {
     let mut changed = cpu(8);
     changed.engines[0].flops_per_second *= 10.0;
-    let older = Circumstances {
+    let older = MeasurementConditions {
         measured: QUIET.measured - 1,
         ..QUIET
     };

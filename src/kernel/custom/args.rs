@@ -18,12 +18,12 @@ pub(super) type Closure = dyn Fn(PartItems, &WgslArgs<'_>) -> Result<()> + Send 
 /// The slices outlive this borrow, so that several can be held at once.
 pub struct WgslArgs<'a> {
     kernel: &'a Definition,
-    arrays: Vec<Slot<'a>>,
+    arrays: Vec<ArrayArg<'a>>,
     uniforms: &'a [UniformValue],
 }
 
 /// The bytes of an array that a closure may see.
-pub(super) enum Slot<'a> {
+pub(super) enum ArrayArg<'a> {
     Read(&'a [u8]),
     /// Empty once handed out.
     Write(Cell<Option<&'a mut [u8]>>),
@@ -32,7 +32,7 @@ pub(super) enum Slot<'a> {
 impl<'a> WgslArgs<'a> {
     pub(super) fn new(
         kernel: &'a Definition,
-        arrays: Vec<Slot<'a>>,
+        arrays: Vec<ArrayArg<'a>>,
         uniforms: &'a [UniformValue],
     ) -> Self {
         Self {
@@ -52,10 +52,10 @@ impl<'a> WgslArgs<'a> {
     pub fn input<T: Element>(&self, name: &str) -> Result<&'a [T]> {
         let index = self.find::<T>(name)?;
         match &self.arrays[index] {
-            Slot::Read(bytes) => {
+            ArrayArg::Read(bytes) => {
                 bytemuck::try_cast_slice(bytes).map_err(|e| self.error(name, e.to_string()))
             }
-            Slot::Write(_) => {
+            ArrayArg::Write(_) => {
                 let role = self.kernel.arrays[index].role;
                 Err(self.error(
                     name,
@@ -73,13 +73,13 @@ impl<'a> WgslArgs<'a> {
     pub fn output<T: Element>(&self, name: &str) -> Result<&'a mut [T]> {
         let index = self.find::<T>(name)?;
         match &self.arrays[index] {
-            Slot::Write(bytes) => {
+            ArrayArg::Write(bytes) => {
                 let bytes = bytes
                     .take()
                     .ok_or_else(|| self.error(name, "the CPU closure took it twice"))?;
                 bytemuck::try_cast_slice_mut(bytes).map_err(|e| self.error(name, e.to_string()))
             }
-            Slot::Read(_) => {
+            ArrayArg::Read(_) => {
                 let role = self.kernel.arrays[index].role;
                 Err(self.error(
                     name,

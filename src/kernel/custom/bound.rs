@@ -8,7 +8,7 @@ use super::pass::ItemsPass;
 use super::uniform::UniformValue;
 use crate::array::{Array, Element, ElementType, Handle};
 use crate::error::{Error, Result};
-use crate::kernel::{Binding, Call, Execution, Kernel, Outline, Role, Work};
+use crate::kernel::{Binding, Call, Execution, Kernel, LaunchSpec, Role, Work};
 use bytemuck::Pod;
 use std::any::TypeId;
 use std::sync::Arc;
@@ -292,7 +292,7 @@ impl BoundWgsl {
     }
 
     /// The outline of the pass over the items, in which `copies` stand for the arrays with partial results.
-    fn outline_with(&self, copies: &[Copies]) -> Result<Outline> {
+    fn outline_with(&self, copies: &[Copies]) -> Result<LaunchSpec> {
         let items = self.check()?;
         let kernel = &self.kernel;
         let mut work = Work {
@@ -325,11 +325,11 @@ impl BoundWgsl {
                 work.bytes_written += bytes;
             }
         }
-        let mut outline = Outline::new(items, bindings, work).grain(self.block(items));
-        outline.has_cpu = kernel.cpu.is_some();
+        let mut spec = LaunchSpec::new(items, bindings, work).grain(self.block(items));
+        spec.has_cpu = kernel.cpu.is_some();
         let uniforms = kernel.uniforms.iter().map(|uniform| uniform.layout.size);
-        outline.uniform_bytes = uniforms.max().unwrap_or(0);
-        Ok(outline)
+        spec.uniform_bytes = uniforms.max().unwrap_or(0);
+        Ok(spec)
     }
 }
 
@@ -344,7 +344,7 @@ impl Kernel for BoundWgsl {
         self.kernel.implementation
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         self.outline_with(&[])
     }
 
@@ -365,9 +365,9 @@ impl Kernel for BoundWgsl {
                 results.push(array.clone());
             }
         }
-        let outline = self.outline_with(&copies)?;
+        let spec = self.outline_with(&copies)?;
         let uniforms = self.uniforms.iter().flatten().cloned().collect();
-        let pass = ItemsPass::new(Arc::clone(&self.kernel), uniforms, copies, outline);
+        let pass = ItemsPass::new(Arc::clone(&self.kernel), uniforms, copies, spec);
         cx.launch(&pass)?;
         for (copies, result) in pass.into_copies().into_iter().zip(results) {
             cx.launch_small(&FoldPass::new(copies, result))?;

@@ -7,7 +7,7 @@
 use crate::array::{Array, Element, ElementType, Handle};
 use crate::error::Result;
 use crate::kernel::Shader;
-use crate::kernel::{Binding, CpuPart, Fold, GpuPart, Outline, Pass, Role, Tolerance, Work};
+use crate::kernel::{Binding, CpuPart, Fold, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work};
 use bytemuck::{Pod, Zeroable};
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -165,7 +165,7 @@ impl Pass for FoldPass {
         self.shader().hash()
     }
 
-    fn outline(&self) -> Result<Outline> {
+    fn spec(&self) -> Result<LaunchSpec> {
         let scalars = self.copies.scalars;
         let bytes = 4.0 * scalars as f64;
         let work = Work {
@@ -177,7 +177,7 @@ impl Pass for FoldPass {
             Binding::read(&self.copies.array, Role::Whole),
             Binding::write(&self.result, Role::ITEM),
         ];
-        Ok(Outline::new(scalars, bindings, work))
+        Ok(LaunchSpec::new(scalars, bindings, work))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {

@@ -1,13 +1,13 @@
 //! The pass that runs a user's code: for a range of items on the CPU, the closure; on a GPU, the shader.
 
-use super::args::{Slot, WgslArgs};
+use super::args::{ArrayArg, WgslArgs};
 use super::definition::{ArrayBinding, Definition, Use};
 use super::fold::Copies;
 use super::part_items::PartItems;
 use super::uniform::UniformValue;
 use crate::array::ElementType;
 use crate::error::{Error, Result};
-use crate::kernel::{Binding, CpuPart, GpuArg, GpuPart, Outline, Pass, Tolerance};
+use crate::kernel::{Binding, CpuPart, GpuArg, GpuPart, LaunchSpec, Pass, Tolerance};
 use bytemuck::{Pod, Zeroable};
 use std::cell::Cell;
 use std::ops::Range;
@@ -21,7 +21,7 @@ pub(super) struct ItemsPass {
     /// What stands for the arrays with partial results, in the order of the kernel.
     copies: Vec<Copies>,
     /// One binding for each array of the kernel.
-    outline: Outline,
+    spec: LaunchSpec,
 }
 
 impl ItemsPass {
@@ -29,13 +29,13 @@ impl ItemsPass {
         kernel: Arc<Definition>,
         uniforms: Vec<UniformValue>,
         copies: Vec<Copies>,
-        outline: Outline,
+        spec: LaunchSpec,
     ) -> Self {
         Self {
             kernel,
             uniforms,
             copies,
-            outline,
+            spec,
         }
     }
 
@@ -63,13 +63,9 @@ impl ItemsPass {
         let mut copies = self.copies.iter();
         let of = move |(array, binding): (&ArrayBinding, &Binding)| match array.role {
             Use::Partial { .. } => copies.next().map_or(0..0, |copies| copies.elements(piece)),
-            _ => binding.elements(piece, self.outline.items),
+            _ => binding.elements(piece, self.spec.items),
         };
-        self.kernel
-            .arrays
-            .iter()
-            .zip(&self.outline.bindings)
-            .map(of)
+        self.kernel.arrays.iter().zip(&self.spec.bindings).map(of)
     }
 }
 
@@ -82,8 +78,8 @@ impl Pass for ItemsPass {
         self.kernel.implementation
     }
 
-    fn outline(&self) -> Result<Outline> {
-        Ok(self.outline.clone())
+    fn spec(&self) -> Result<LaunchSpec> {
+        Ok(self.spec.clone())
     }
 
     fn tolerance(&self, binding: usize) -> Tolerance {
@@ -107,7 +103,7 @@ impl Pass for ItemsPass {
             ));
         };
         let total = part.total();
-        let bindings = self.outline.bindings.iter().enumerate();
+        let bindings = self.spec.bindings.iter().enumerate();
         let mut views: Vec<_> = bindings
             .map(|(index, binding)| View::new(part, index, binding))
             .collect();
@@ -209,12 +205,12 @@ impl<'a> View<'a> {
 
     /// The bytes of `elements` of the array. A piece follows on the one before, and pieces that share a copy of
     /// partial results get it one after the other.
-    fn show(&mut self, elements: Range<usize>) -> Slot<'_> {
+    fn show(&mut self, elements: Range<usize>) -> ArrayArg<'_> {
         let range =
             (elements.start - self.first) * self.size..(elements.end - self.first) * self.size;
         match &mut self.bytes {
-            Bytes::Read(bytes) => Slot::Read(&bytes[range]),
-            Bytes::Write(bytes) => Slot::Write(Cell::new(Some(&mut bytes[range]))),
+            Bytes::Read(bytes) => ArrayArg::Read(&bytes[range]),
+            Bytes::Write(bytes) => ArrayArg::Write(Cell::new(Some(&mut bytes[range]))),
         }
     }
 }

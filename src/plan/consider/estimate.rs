@@ -2,7 +2,7 @@
 //! taught, behind the work that the device has already.
 
 use super::Planner;
-use crate::cost::learned::{Arm, Circumstances};
+use crate::cost::learned::{RunConditions, Variant};
 use crate::cost::prior::{self, Prediction};
 use crate::cost::{DeviceModel, Engine};
 use crate::device::DeviceSet;
@@ -21,7 +21,7 @@ const MOVED_SHARE: f64 = 0.05;
 
 /// What a part takes on one engine of a device.
 #[derive(Clone, Copy)]
-pub(super) struct Estimate<'a> {
+pub(super) struct CostEstimate<'a> {
     pub device: &'a DeviceModel,
     pub engine: &'a Engine,
     pub predicted: Prediction,
@@ -45,7 +45,7 @@ impl Planner<'_> {
         device: &'m DeviceModel,
         range: &Range<usize>,
         beside: DeviceSet,
-    ) -> Result<Estimate<'m>, RuledOut> {
+    ) -> Result<CostEstimate<'m>, RuledOut> {
         let load = self.load(device, range)?;
         let fastest = self.estimates(device, &load, beside).reduce(|best, next| {
             if next.seconds < best.seconds {
@@ -63,7 +63,7 @@ impl Planner<'_> {
         device: &'m DeviceModel,
         load: &Load,
         beside: DeviceSet,
-    ) -> impl Iterator<Item = Estimate<'m>> {
+    ) -> impl Iterator<Item = CostEstimate<'m>> {
         let wait = self.wait(device, load);
         device
             .engines
@@ -78,7 +78,7 @@ impl Planner<'_> {
         load: &Load,
         beside: DeviceSet,
         wait: f64,
-    ) -> Estimate<'m> {
+    ) -> CostEstimate<'m> {
         let launch = engine.launch_seconds + (load.dispatches - 1) as f64 * device.queued_seconds;
         let returned_bytes = self.request.returned_bytes as f64;
         let download = device.download.as_ref().filter(|_| returned_bytes > 0.0);
@@ -96,13 +96,13 @@ impl Planner<'_> {
         let compute = prior::compute_seconds(engine, &load.demand);
         let transfers = load.upload + load.download + with_it;
         let prior_seconds = launch + compute + transfers;
-        let arm = Arm {
+        let variant = Variant {
             device: device.id,
             threads: engine.threads,
             beside,
             moved: load.upload + load.download > MOVED_SHARE * prior_seconds,
         };
-        let circumstances = Circumstances {
+        let circumstances = RunConditions {
             execution_share: if transfers > 0.0 {
                 1.0 - transfers / prior_seconds
             } else {
@@ -111,9 +111,9 @@ impl Planner<'_> {
             log_slowdown: self.log_slowdown(device, engine, load, beside),
         };
         let learned = self
-            .knowledge
-            .experience
-            .estimate(&arm, load.size, &circumstances);
+            .input
+            .perf_model
+            .estimate(&variant, load.size, &circumstances);
         let factor = if learned.log_factor == 0.0 {
             1.0
         } else {
@@ -132,12 +132,12 @@ impl Planner<'_> {
         } else {
             1.0
         };
-        Estimate {
+        CostEstimate {
             device,
             engine,
             predicted,
             evidence: Evidence {
-                arm,
+                variant,
                 size: load.size,
                 prior_seconds,
                 samples: learned.samples,
@@ -158,7 +158,7 @@ impl Planner<'_> {
 
     /// Seconds until a device can begin: it is done with its work, and so are those that hold what it needs.
     pub(super) fn wait(&self, device: &DeviceModel, load: &Load) -> f64 {
-        let backlog = &self.knowledge.backlog;
+        let backlog = &self.input.backlog;
         let on_cores = |id: DeviceId| {
             id == DeviceId::Cpu
                 || self
@@ -206,7 +206,7 @@ impl Planner<'_> {
     }
 }
 
-impl Estimate<'_> {
+impl CostEstimate<'_> {
     /// The time against the number of items, drawn through this estimate for `items`.
     pub(super) fn line(&self, items: usize) -> Line {
         // A kernel that claims no work at all still needs a line that rises.

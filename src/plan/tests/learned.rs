@@ -9,13 +9,13 @@ use crate::plan::explain;
 /// Samples as many as count.
 const SETTLED: usize = 32;
 /// More than any call here may spend on exploring.
-const PLENTY: Allowance = Allowance {
+const PLENTY: ExplorationBudget = ExplorationBudget {
     seconds: 1e6,
     price: 0.0,
 };
 
-fn alone(device: DeviceId, threads: usize) -> Arm {
-    Arm {
+fn alone(device: DeviceId, threads: usize) -> Variant {
+    Variant {
         device,
         threads,
         beside: DeviceSet::EMPTY,
@@ -23,8 +23,8 @@ fn alone(device: DeviceId, threads: usize) -> Arm {
     }
 }
 
-fn beside(device: DeviceId, threads: usize, other: DeviceId) -> Arm {
-    Arm {
+fn beside(device: DeviceId, threads: usize, other: DeviceId) -> Variant {
+    Variant {
         beside: DeviceSet::EMPTY.with(other),
         ..alone(device, threads)
     }
@@ -49,11 +49,11 @@ impl<'a> History<'a> {
         }
     }
 
-    fn add(self, arm: Arm, share: f64, factors: impl IntoIterator<Item = f64>) -> Self {
+    fn add(self, variant: Variant, share: f64, factors: impl IntoIterator<Item = f64>) -> Self {
         let items = (share * self.request.items as f64) as usize;
         for factor in factors {
             let sample = Sample {
-                arm,
+                variant,
                 size: load::size(self.request, items),
                 prior_seconds: 1.0,
                 seconds: factor,
@@ -69,18 +69,18 @@ impl<'a> History<'a> {
         self.add(alone(device, threads), 1.0, vec![factor; times])
     }
 
-    fn knowledge(&self) -> Knowledge {
-        Knowledge {
-            experience: self.learner.experience(&self.request.kernel),
-            ..Knowledge::default()
+    fn input(&self) -> PlannerInput {
+        PlannerInput {
+            perf_model: self.learner.perf_model(&self.request.kernel),
+            ..PlannerInput::default()
         }
     }
 }
 
 #[track_caller]
-fn auto(request: &Request<'_>, machine: &Machine, knowledge: &Knowledge) -> Plan {
+fn auto(request: &Request<'_>, machine: &Machine, input: &PlannerInput) -> Plan {
     let policy = Policy::default();
-    plan(request, machine, knowledge, &Placement::Auto, &policy)
+    plan(request, machine, input, &Placement::Auto, &policy)
         .expect("a device of the machine can run it")
 }
 
@@ -97,15 +97,15 @@ fn a_software_adapter_is_chosen_once_it_was_measured_faster_and_never_tried() {
     let here = machine([cpu(), software(0, 1.0)]);
     let after = |samples: usize, factor: f64| {
         let history = History::of(&request).took(POOL, 1.0, SETTLED);
-        let knowledge = Knowledge {
-            allowance: if samples < 3 {
+        let input = PlannerInput {
+            exploration_budget: if samples < 3 {
                 PLENTY
             } else {
-                Allowance::default()
+                ExplorationBudget::default()
             },
-            ..history.took(CARD, factor, samples).knowledge()
+            ..history.took(CARD, factor, samples).input()
         };
-        let plan = auto(&request, &here, &knowledge);
+        let plan = auto(&request, &here, &input);
         assert!(!plan.exploring || plan.parts[0].device == CPU, "{plan:?}");
         devices(&plan)
     };
@@ -120,7 +120,7 @@ fn measurements_of_other_sizes_do_not_make_a_software_adapter_known() {
     let request = update(1 << 22, 1e3, &[CPU, GPU0]);
     let here = machine([cpu(), software(0, 1.0)]);
     let smaller = History::of(&request).add(alone(GPU0, 1), 1e-3, [0.1; SETTLED]);
-    assert_eq!(devices(&auto(&request, &here, &smaller.knowledge())), [CPU]);
+    assert_eq!(devices(&auto(&request, &here, &smaller.input())), [CPU]);
 }
 
 #[test]
@@ -132,12 +132,12 @@ fn a_software_adapter_never_shares_work_however_fast_it_was() {
         .took((GPU1, 1), 0.9, SETTLED)
         .add(beside(GPU0, 1, CPU), 0.5, [0.1; SETTLED])
         .add(beside(CPU, 2, GPU0), 0.5, [0.1; SETTLED]);
-    for allowance in [Allowance::default(), PLENTY] {
-        let knowledge = Knowledge {
-            allowance,
-            ..fast.knowledge()
+    for exploration_budget in [ExplorationBudget::default(), PLENTY] {
+        let input = PlannerInput {
+            exploration_budget,
+            ..fast.input()
         };
-        assert_eq!(auto(&request, &here, &knowledge).parts.len(), 1);
+        assert_eq!(auto(&request, &here, &input).parts.len(), 1);
     }
 }
 
@@ -145,11 +145,11 @@ fn a_software_adapter_never_shares_work_however_fast_it_was() {
 fn a_software_adapter_and_the_cpu_share_one_backlog() {
     let request = update(1 << 20, 1.0, &[CPU, GPU0]);
     let wait = |here: &Machine, busy, placement| {
-        let knowledge = Knowledge {
+        let input = PlannerInput {
             backlog: smallvec![(busy, 0.25)],
-            ..Knowledge::default()
+            ..PlannerInput::default()
         };
-        let plan = plan(&request, here, &knowledge, &placement, &Policy::default())
+        let plan = plan(&request, here, &input, &placement, &Policy::default())
             .expect("a device of the machine can run it");
         plan.parts[0].predicted.wait
     };
@@ -166,12 +166,12 @@ fn a_software_adapter_and_the_cpu_share_one_backlog() {
 fn a_device_waits_for_those_that_hold_its_data() {
     let request = update(1 << 20, 1.0, &[GPU0]);
     let here = machine([cpu(), gpu(0, 1.0), gpu(1, 1.0)]);
-    let knowledge = Knowledge {
+    let input = PlannerInput {
         backlog: smallvec![(GPU0, 0.25)],
-        ..Knowledge::default()
+        ..PlannerInput::default()
     };
     for placement in [Placement::Cpu, Placement::Gpu(0), Placement::Gpu(1)] {
-        let plan = plan(&request, &here, &knowledge, &placement, &Policy::default())
+        let plan = plan(&request, &here, &input, &placement, &Policy::default())
             .expect("a device of the machine can run it");
         assert_eq!(plan.parts[0].predicted.wait, 0.25, "{placement}");
     }
@@ -182,11 +182,11 @@ fn a_busy_device_is_left_alone_until_waiting_is_the_quicker_way() {
     let request = update(1 << 24, 1e4, &[CPU, GPU0]);
     let here = machine([cpu(), gpu(0, 20.0)]);
     let chosen = |seconds| {
-        let knowledge = Knowledge {
+        let input = PlannerInput {
             backlog: smallvec![(GPU0, seconds)],
-            ..Knowledge::default()
+            ..PlannerInput::default()
         };
-        devices(&auto(&request, &here, &knowledge))
+        devices(&auto(&request, &here, &input))
     };
     // The GPU takes 42 ms, the CPU 20 times as long.
     assert_eq!(chosen(0.5), [GPU0]);
@@ -217,11 +217,7 @@ fn shared_or_not(together: f64, noise: f64, samples: usize) -> Plan {
         .add(alone(GPU0, 1), 1.0, noisy(1.0))
         .add(beside(CPU, 2, GPU0), 0.5, noisy(slower))
         .add(beside(GPU0, 1, CPU), 0.5, noisy(slower));
-    auto(
-        &request,
-        &machine([cpu(), gpu(0, 1.0)]),
-        &history.knowledge(),
-    )
+    auto(&request, &machine([cpu(), gpu(0, 1.0)]), &history.input())
 }
 
 #[test]
@@ -259,14 +255,8 @@ fn beyond_eight_to_one_nothing_is_shared_whatever_the_rates_say() {
                     [slower; SETTLED],
                 )
             });
-        let plan = plan(
-            &request,
-            &here,
-            &history.knowledge(),
-            &Placement::Auto,
-            &eager,
-        )
-        .expect("a device of the machine can run it");
+        let plan = plan(&request, &here, &history.input(), &Placement::Auto, &eager)
+            .expect("a device of the machine can run it");
         assert_eq!(plan.parts.len(), parts, "{slower}: {plan:?}");
     }
 }
@@ -281,7 +271,7 @@ fn what_was_measured_beside_another_device_replaces_what_pairs_do_in_general() {
         memory: [5.0, 5.0],
     });
     assert_eq!(
-        devices(&auto(&request, &here, &Knowledge::default())).len(),
+        devices(&auto(&request, &here, &PlannerInput::default())).len(),
         1
     );
     let history = History::of(&request)
@@ -289,7 +279,7 @@ fn what_was_measured_beside_another_device_replaces_what_pairs_do_in_general() {
         .took(CARD, 1.0, SETTLED)
         .add(beside(CPU, 2, GPU0), 0.5, [1.05; SETTLED])
         .add(beside(GPU0, 1, CPU), 0.5, [1.05; SETTLED]);
-    let both = auto(&request, &here, &history.knowledge());
+    let both = auto(&request, &here, &history.input());
     assert_eq!(devices(&both), [GPU0, CPU]);
     assert!(
         both.parts
@@ -300,7 +290,7 @@ fn what_was_measured_beside_another_device_replaces_what_pairs_do_in_general() {
 
 /// A call on the CPU that is well known, and what may be spent on finding out about a GPU of that speed, if it was
 /// measured as often.
-fn explored(speed: f64, measured: usize, allowance: Allowance) -> (Plan, Plan) {
+fn explored(speed: f64, measured: usize, exploration_budget: ExplorationBudget) -> (Plan, Plan) {
     let request = whole(update(1 << 22, 1e3, &[CPU, GPU0]));
     // What was measured long ago would be doubted.
     let history = History::of(&request)
@@ -308,14 +298,17 @@ fn explored(speed: f64, measured: usize, allowance: Allowance) -> (Plan, Plan) {
         .took(ONE, 1.0, SETTLED)
         .took(CARD, 1.0, measured);
     let here = machine([cpu(), gpu(0, speed)]);
-    let planned = |allowance| {
-        let knowledge = Knowledge {
-            allowance,
-            ..history.knowledge()
+    let planned = |exploration_budget| {
+        let input = PlannerInput {
+            exploration_budget,
+            ..history.input()
         };
-        auto(&request, &here, &knowledge)
+        auto(&request, &here, &input)
     };
-    (planned(allowance), planned(Allowance::default()))
+    (
+        planned(exploration_budget),
+        planned(ExplorationBudget::default()),
+    )
 }
 
 #[test]
@@ -323,12 +316,12 @@ fn what_may_be_faster_is_tried_if_that_can_be_afforded() {
     let (trial, known) = explored(0.7, 0, PLENTY);
     assert!(trial.exploring && !known.exploring);
     assert_eq!((devices(&trial), devices(&known)), (vec![GPU0], vec![CPU]));
-    let exactly = Allowance {
+    let exactly = ExplorationBudget {
         seconds: trial.predicted_seconds,
         price: 0.0,
     };
     assert!(explored(0.7, 0, exactly).0.exploring);
-    let less = Allowance {
+    let less = ExplorationBudget {
         seconds: 0.999 * trial.predicted_seconds,
         price: 0.0,
     };
@@ -347,7 +340,9 @@ fn nothing_is_tried_that_is_predicted_to_take_three_times_as_long() {
 fn a_trial_must_be_worth_its_price() {
     let at = |price| {
         let seconds = PLENTY.seconds;
-        explored(0.7, 0, Allowance { seconds, price }).0.exploring
+        explored(0.7, 0, ExplorationBudget { seconds, price })
+            .0
+            .exploring
     };
     assert!(at(1.0));
     assert!(!at(1e6));
@@ -362,7 +357,7 @@ fn what_is_known_is_not_tried_again() {
 fn what_is_unmeasured_uses_the_prior_and_says_so() {
     let request = update(1 << 22, 1e3, &[CPU, GPU0]);
     let here = machine([cpu(), gpu(0, 1.0)]);
-    let nothing = auto(&request, &here, &Knowledge::default());
+    let nothing = auto(&request, &here, &PlannerInput::default());
     for part in &nothing.parts {
         assert_eq!(part.evidence.samples, 0);
         assert!(part.evidence.uncertainty > 0.5 && part.evidence.extrapolated);
@@ -377,7 +372,7 @@ fn what_is_unmeasured_uses_the_prior_and_says_so() {
     for other in &others {
         for (device, threads) in [ONE, POOL, CARD] {
             let sample = Sample {
-                arm: alone(device, threads),
+                variant: alone(device, threads),
                 size,
                 prior_seconds: 1.0,
                 seconds: 50.0,
@@ -385,11 +380,11 @@ fn what_is_unmeasured_uses_the_prior_and_says_so() {
             (0..SETTLED).for_each(|_| learner.observe(other, size, [sample]));
         }
     }
-    let knowledge = Knowledge {
-        experience: learner.experience(&request.kernel),
-        ..Knowledge::default()
+    let input = PlannerInput {
+        perf_model: learner.perf_model(&request.kernel),
+        ..PlannerInput::default()
     };
-    assert_eq!(auto(&request, &here, &knowledge), nothing);
+    assert_eq!(auto(&request, &here, &input), nothing);
 }
 
 #[test]
@@ -407,8 +402,8 @@ fn data_stay_unless_what_was_learned_saves_a_tenth() {
             .took(ONE, 3.0, SETTLED)
             .took(POOL, 3.0, SETTLED)
             .took(CARD, 3.0 * of_card, SETTLED);
-        let knowledge = history.knowledge();
-        let plan = plan(&request, &here, &knowledge, &Placement::Auto, &policy)
+        let input = history.input();
+        let plan = plan(&request, &here, &input, &Placement::Auto, &policy)
             .expect("a device of the machine can run it");
         devices(&plan)
     };
@@ -421,16 +416,16 @@ fn data_stay_unless_what_was_learned_saves_a_tenth() {
 fn while_pipelines_compile_the_cpu_runs_the_call() {
     let request = update(1 << 24, 1e4, &[CPU, GPU0]);
     let here = machine([cpu(), gpu(0, 50.0)]);
-    let compiling = Knowledge {
+    let compiling = PlannerInput {
         compiling: DeviceSet::EMPTY.with(GPU0),
-        allowance: PLENTY,
-        ..Knowledge::default()
+        exploration_budget: PLENTY,
+        ..PlannerInput::default()
     };
     let meanwhile = auto(&request, &here, &compiling);
     assert_eq!(devices(&meanwhile), [CPU]);
     assert_eq!(meanwhile.awaits, DeviceSet::EMPTY.with(GPU0));
     assert!(!meanwhile.exploring);
-    let ready = auto(&request, &here, &Knowledge::default());
+    let ready = auto(&request, &here, &PlannerInput::default());
     assert_eq!(
         (devices(&ready), ready.awaits),
         (vec![GPU0], DeviceSet::EMPTY)
@@ -459,7 +454,7 @@ fn one_thread_and_the_pool_are_learned_apart() {
     let request = update(10_000, 0.0, &[CPU]);
     let here = machine([cpu()]);
     let threads = |history: &History<'_>| {
-        let plan = auto(&request, &here, &history.knowledge());
+        let plan = auto(&request, &here, &history.input());
         (plan.parts[0].threads, plan.parts[0].evidence.samples)
     };
     assert_eq!(threads(&History::of(&request)), (1, 0));
@@ -485,7 +480,7 @@ fn reading_results_back_counts_where_the_host_wants_them() {
             .took(CARD, factor, SETTLED)
             .took(ONE, factor, SETTLED);
         let policy = Policy::default();
-        let plan = plan(&request, &here, &history.knowledge(), &placement, &policy)
+        let plan = plan(&request, &here, &history.input(), &placement, &policy)
             .expect("a device of the machine can run it");
         plan.parts[0].predicted.download
     };
@@ -509,7 +504,7 @@ fn what_the_host_wants_back_can_keep_a_call_on_the_cpu() {
     let chosen = |share| {
         let mut request = whole(update(1 << 22, 0.0, &[CPU, GPU0]));
         request.operands[0].read_back = share;
-        devices(&auto(&request, &here, &Knowledge::default()))
+        devices(&auto(&request, &here, &PlannerInput::default()))
     };
     assert_eq!((chosen(0.0), chosen(1.0)), (vec![GPU0], vec![CPU]));
 }
@@ -540,12 +535,12 @@ fn absurd_factors_and_calls_that_cost_nothing_make_no_nan() {
                     .took(POOL, of_gpu, 6)
                     .took(CARD, of_gpu, 6)
                     .add(beside(GPU0, 1, CPU), 0.5, [of_cpu; 6]);
-                for allowance in [Allowance::default(), PLENTY] {
-                    let knowledge = Knowledge {
-                        allowance,
-                        ..history.knowledge()
+                for exploration_budget in [ExplorationBudget::default(), PLENTY] {
+                    let input = PlannerInput {
+                        exploration_budget,
+                        ..history.input()
                     };
-                    let plan = auto(request, &here, &knowledge);
+                    let plan = auto(request, &here, &input);
                     let seconds = plan.predicted_seconds;
                     assert!(seconds.is_finite() && seconds >= 0.0, "{plan:?}");
                     for part in &plan.parts {
@@ -567,16 +562,16 @@ fn backlogs_slow_downs_and_policies_that_make_no_sense_make_no_nan() {
             compute: [absurd; 2],
             memory: [absurd; 2],
         });
-        let knowledge = Knowledge {
+        let input = PlannerInput {
             backlog: smallvec![(GPU0, absurd), (CPU, absurd)],
-            ..Knowledge::default()
+            ..PlannerInput::default()
         };
         let policy = Policy {
             corun_slowdown: absurd,
             ..Policy::default()
         };
         for placement in [Placement::Auto, Placement::split(0.5)] {
-            let plan = plan(&request, &here, &knowledge, &placement, &policy)
+            let plan = plan(&request, &here, &input, &placement, &policy)
                 .expect("a device of the machine can run it");
             let seconds = plan.predicted_seconds;
             assert!(seconds.is_finite() && seconds >= 0.0, "{absurd}: {plan:?}");
@@ -591,15 +586,15 @@ fn what_would_be_tried_is_compiled_first() {
     let history = History::of(&request)
         .took(ONE, 1.0, SETTLED)
         .took(POOL, 1.0, SETTLED);
-    let compiling = Knowledge {
+    let compiling = PlannerInput {
         compiling: DeviceSet::EMPTY.with(GPU0),
-        allowance: PLENTY,
-        ..history.knowledge()
+        exploration_budget: PLENTY,
+        ..history.input()
     };
     let meanwhile = auto(&request, &here, &compiling);
     assert_eq!(devices(&meanwhile), [CPU]);
     assert!(!meanwhile.exploring && meanwhile.awaits.contains(GPU0));
-    let ready = Knowledge {
+    let ready = PlannerInput {
         compiling: DeviceSet::EMPTY,
         ..compiling
     };
@@ -612,7 +607,7 @@ fn a_software_adapter_runs_what_is_too_large_for_the_cpu() {
     small.limits.memory_bytes = Some(1 << 20);
     let here = machine([small, software(0, 1.0)]);
     let request = update(1 << 20, 1.0, &[CPU]);
-    let plan = auto(&request, &here, &Knowledge::default());
+    let plan = auto(&request, &here, &PlannerInput::default());
     assert_eq!(devices(&plan), [GPU0]);
 }
 
@@ -621,16 +616,16 @@ fn a_software_adapter_runs_what_is_too_large_for_the_cpu() {
 fn a_way_to_use_the_cpu_that_seemed_slow_once_is_tried_again_when_the_cpu_is_asked_for() {
     let request = update(1 << 22, 1e3, &[CPU]);
     let here = machine([cpu()]);
-    let after = |allowance: Allowance, samples: usize| {
+    let after = |exploration_budget: ExplorationBudget, samples: usize| {
         let history = History::of(&request).took(ONE, 1.0, SETTLED);
-        let knowledge = Knowledge {
-            allowance,
-            ..history.took(POOL, 3.0, samples).knowledge()
+        let input = PlannerInput {
+            exploration_budget,
+            ..history.took(POOL, 3.0, samples).input()
         };
         let policy = Policy::default();
-        let asked = |placement| plan(&request, &here, &knowledge, &placement, &policy);
+        let asked = |placement| plan(&request, &here, &input, &placement, &policy);
         let asked = asked(Placement::Cpu).expect("a CPU");
-        let shown = explain(&request, &here, &knowledge, &Placement::Cpu, &policy);
+        let shown = explain(&request, &here, &input, &Placement::Cpu, &policy);
         let shown = shown.expect("a CPU");
         let chosen = &shown.candidates[shown.choice].parts[0];
         assert_eq!(chosen.threads, asked.parts[0].threads);
@@ -638,6 +633,6 @@ fn a_way_to_use_the_cpu_that_seemed_slow_once_is_tried_again_when_the_cpu_is_ask
         (asked.parts[0].threads, asked.exploring)
     };
     assert_eq!(after(PLENTY, 1), (2, true));
-    assert_eq!(after(Allowance::default(), 1), (1, false));
+    assert_eq!(after(ExplorationBudget::default(), 1), (1, false));
     assert_eq!(after(PLENTY, SETTLED), (1, false), "it is slow indeed");
 }

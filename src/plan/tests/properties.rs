@@ -190,7 +190,7 @@ proptest! {
     fn auto_is_never_worse_than_a_device_it_could_have_taken(request in any_request(), here in any_machine()) {
         let auto = place(&request, &here, Placement::Auto);
         let free = Policy { hysteresis: 0.0, ..Policy::default() };
-        let unbound = plan(&request, &here, &Knowledge::default(), &Placement::Auto, &free);
+        let unbound = plan(&request, &here, &PlannerInput::default(), &Placement::Auto, &free);
         for device in here.devices.iter().filter(|device| device.kind != DeviceKind::Software) {
             let Ok(alone) = place(&request, &here, device.id.into()) else { continue };
             let possible = "one device alone can run it";
@@ -260,8 +260,8 @@ proptest! {
             _ => Placement::Split(vec![(CPU, 0.5), (GPU1, 0.5)]),
         };
         let policy = Policy::default();
-        let plan = plan(&request, &here, &Knowledge::default(), &placement, &policy);
-        let explanation = explain(&request, &here, &Knowledge::default(), &placement, &policy);
+        let plan = plan(&request, &here, &PlannerInput::default(), &placement, &policy);
+        let explanation = explain(&request, &here, &PlannerInput::default(), &placement, &policy);
         let (plan, explanation) = match (plan, explanation) {
             (Ok(plan), Ok(explanation)) => (plan, explanation),
             (Err(plan), Err(explanation)) => {
@@ -310,14 +310,14 @@ fn device_at(at: usize) -> DeviceId {
 }
 
 /// What is known after these runs of a call.
-fn experience(request: &Request<'_>, runs: &[Run]) -> Experience {
+fn perf_model(request: &Request<'_>, runs: &[Run]) -> PerfModel {
     let learner = Learner::new();
     let size = load::size(request, request.items);
     for (device, pool, beside, moved, octaves, log_factor, times) in runs {
         let threads = if *device == 0 && *pool { 8 } else { 1 };
         let beside = (0..5).filter(|at| beside >> at & 1 == 1 && at != device);
         let sample = Sample {
-            arm: Arm {
+            variant: Variant {
                 device: device_at(*device),
                 threads,
                 beside: beside.map(device_at).collect(),
@@ -329,16 +329,16 @@ fn experience(request: &Request<'_>, runs: &[Run]) -> Experience {
         };
         (0..*times).for_each(|_| learner.observe(&request.kernel, size, [sample]));
     }
-    learner.experience(&request.kernel)
+    learner.perf_model(&request.kernel)
 }
 
 /// What is known, but for what was learned.
 #[derive(Clone, Debug)]
-struct Circumstances {
+struct RunConditions {
     runs: Vec<Run>,
     backlog: Vec<(usize, f64)>,
     compiling: u8,
-    allowance: Option<(f64, f64)>,
+    exploration_budget: Option<(f64, f64)>,
     corun: Vec<(usize, usize, [f64; 2])>,
 }
 
@@ -347,22 +347,21 @@ prop_compose! {
         runs in prop::collection::vec(any_run(-4.0..2.0, 4.0), 0..12),
         backlog in prop::collection::vec((0usize..5, around(1e-7, 1e-1)), 0..3),
         compiling in prop_oneof![2 => Just(0u8), 1 => any::<u8>()],
-        allowance in prop::option::of((around(1e-6, 1e3), prop_oneof![Just(0.0), around(1e-3, 1e3)])),
+        exploration_budget in prop::option::of((around(1e-6, 1e3), prop_oneof![Just(0.0), around(1e-3, 1e3)])),
         corun in prop::collection::vec((0usize..5, 0usize..5, [around(0.8, 4.0), around(0.8, 4.0)]), 0..4),
-    ) -> Circumstances {
-        Circumstances { runs, backlog, compiling, allowance, corun }
+    ) -> RunConditions {
+        RunConditions { runs, backlog, compiling, exploration_budget, corun }
     }
 }
 
-impl Circumstances {
-    fn knowledge(&self, request: &Request<'_>) -> Knowledge {
-        Knowledge {
-            experience: experience(request, &self.runs),
-            allowance: self
-                .allowance
-                .map_or_else(Allowance::default, |(seconds, price)| Allowance {
-                    seconds,
-                    price,
+impl RunConditions {
+    fn input(&self, request: &Request<'_>) -> PlannerInput {
+        PlannerInput {
+            perf_model: perf_model(request, &self.runs),
+            exploration_budget: self
+                .exploration_budget
+                .map_or_else(ExplorationBudget::default, |(seconds, price)| {
+                    ExplorationBudget { seconds, price }
                 }),
             backlog: self
                 .backlog
@@ -374,7 +373,7 @@ impl Circumstances {
                 .filter(|at| self.compiling >> at & 1 == 1)
                 .map(device_at)
                 .collect(),
-            ..Knowledge::default()
+            ..PlannerInput::default()
         }
     }
 
@@ -408,7 +407,7 @@ proptest! {
     #[test]
     fn whatever_is_known_a_plan_is_possible_and_finite(request in any_request(), here in any_machine(),
                                                        around in any_circumstances()) {
-        let (known, here) = (around.knowledge(&request), around.slow_down(&here));
+        let (known, here) = (around.input(&request), around.slow_down(&here));
         let policy = Policy::default();
         let Ok(auto) = plan(&request, &here, &known, &Placement::Auto, &policy) else { return Ok(()) };
         prop_assert!(auto.predicted_seconds.is_finite() && auto.predicted_seconds >= 0.0);
@@ -447,7 +446,7 @@ proptest! {
     fn whatever_is_known_auto_is_never_worse_than_a_device_it_could_have_taken(
         request in any_request(), here in any_machine(), around in any_circumstances()) {
         let here = around.slow_down(&here);
-        let known = Knowledge { allowance: Allowance::default(), ..around.knowledge(&request) };
+        let known = PlannerInput { exploration_budget: ExplorationBudget::default(), ..around.input(&request) };
         let policy = Policy::default();
         let free = Policy { hysteresis: 0.0, ..policy };
         let auto = plan(&request, &here, &known, &Placement::Auto, &policy);
@@ -467,14 +466,14 @@ proptest! {
     #[test]
     fn exploring_stays_within_the_allowance_and_three_times_what_is_best(
         request in any_request(), here in any_machine(), around in any_circumstances()) {
-        let (known, here) = (around.knowledge(&request), around.slow_down(&here));
+        let (known, here) = (around.input(&request), around.slow_down(&here));
         let policy = Policy::default();
         let Ok(auto) = plan(&request, &here, &known, &Placement::Auto, &policy) else { return Ok(()) };
-        let thrifty = Knowledge { allowance: Allowance::default(), ..known.clone() };
+        let thrifty = PlannerInput { exploration_budget: ExplorationBudget::default(), ..known.clone() };
         let best = plan(&request, &here, &thrifty, &Placement::Auto, &policy).expect("it is possible with an allowance");
         prop_assert!(!best.exploring);
         if auto.exploring {
-            prop_assert!(auto.predicted_seconds <= known.allowance.seconds);
+            prop_assert!(auto.predicted_seconds <= known.exploration_budget.seconds);
             prop_assert!(auto.predicted_seconds <= 3.0 * best.predicted_seconds);
             prop_assert!(auto.awaits.is_empty());
         }
@@ -486,7 +485,7 @@ proptest! {
         request in linear_request(), here in linear_machine(), around in any_circumstances(), which in 0usize..4,
         times in 1.0f64..20.0) {
         let request = Request { border_grain: request.items.max(1), ..request };
-        let known = Knowledge { allowance: Allowance::default(), ..around.knowledge(&request) };
+        let known = PlannerInput { exploration_budget: ExplorationBudget::default(), ..around.input(&request) };
         let which = which % here.devices.len();
         let id = here.devices[which].id;
         let mut later = here.clone();
@@ -507,10 +506,10 @@ proptest! {
         let (fast_id, slow_id) = (fast.id, slow.id);
         let here = machine([fast, slow]);
         let both = runs.iter().flat_map(|run| [1, 2].map(|device| (device, run.1, 0, run.3, run.4, run.5, run.6)));
-        let known = Knowledge {
-            experience: experience(&request, &both.collect::<Vec<_>>()),
+        let known = PlannerInput {
+            perf_model: perf_model(&request, &both.collect::<Vec<_>>()),
             backlog: smallvec![(GPU0, busy), (GPU1, busy)],
-            ..Knowledge::default()
+            ..PlannerInput::default()
         };
         let Ok(plan) = plan(&request, &here, &known, &Placement::Auto, &Policy::default()) else { return Ok(()) };
         prop_assert!(share(&plan, fast_id) >= share(&plan, slow_id), "{:?}", plan);
@@ -519,7 +518,7 @@ proptest! {
     #[test]
     fn an_explanation_tells_what_the_planner_does_with_what_it_knows(
         request in any_request(), here in any_machine(), around in any_circumstances()) {
-        let (known, here) = (around.knowledge(&request), around.slow_down(&here));
+        let (known, here) = (around.input(&request), around.slow_down(&here));
         let policy = Policy::default();
         let Ok(plan) = plan(&request, &here, &known, &Placement::Auto, &policy) else { return Ok(()) };
         let explanation = explain(&request, &here, &known, &Placement::Auto, &policy).expect("it was planned");
@@ -534,10 +533,10 @@ proptest! {
     #[test]
     fn absurd_experience_makes_no_absurd_plan(
         request in any_request(), here in any_machine(), runs in prop::collection::vec(any_run(-60.0..60.0, 29.0), 0..12)) {
-        let known = Knowledge {
-            experience: experience(&request, &runs),
-            allowance: Allowance { seconds: 1e9, price: 0.0 },
-            ..Knowledge::default()
+        let known = PlannerInput {
+            perf_model: perf_model(&request, &runs),
+            exploration_budget: ExplorationBudget { seconds: 1e9, price: 0.0 },
+            ..PlannerInput::default()
         };
         let Ok(plan) = plan(&request, &here, &known, &Placement::Auto, &Policy::default()) else { return Ok(()) };
         prop_assert!(plan.predicted_seconds.is_finite() && plan.predicted_seconds >= 0.0, "{:?}", plan);

@@ -2,7 +2,7 @@
 
 use crate::device::{DeviceId, Devices};
 use crate::error::Result;
-use crate::kernel::{Outline, Pass};
+use crate::kernel::{LaunchSpec, Pass};
 use std::ops::Range;
 
 /// Picks parts to be computed a second time.
@@ -11,14 +11,14 @@ pub(crate) trait Verify: Sync {
     fn pick(
         &self,
         pass: &dyn Pass,
-        outline: &Outline,
+        spec: &LaunchSpec,
         part: (DeviceId, &Range<usize>),
         devices: &Devices,
-    ) -> Option<Box<dyn SecondOpinion>>;
+    ) -> Option<Box<dyn Recheck>>;
 }
 
 /// A part that is computed a second time.
-pub(crate) trait SecondOpinion {
+pub(crate) trait Recheck {
     /// Its items.
     fn items(&self) -> &Range<usize>;
 
@@ -26,5 +26,5 @@ pub(crate) trait SecondOpinion {
     ///
     /// # Errors
     /// [`Error::Mismatch`](crate::Error::Mismatch) if the results are too far apart.
-    fn verify(&self, pass: &dyn Pass, outline: &Outline, devices: &Devices) -> Result<bool>;
+    fn verify(&self, pass: &dyn Pass, spec: &LaunchSpec, devices: &Devices) -> Result<bool>;
 }

@@ -18,31 +18,31 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// While it lives, this thread sees stand-ins of all arrays that were made before.
 #[derive(Debug)]
-pub(crate) struct Replay {
+pub(crate) struct ShadowScope {
     /// It must end on the thread on which it began.
     _thread: PhantomData<*const ()>,
 }
 
 /// The right to replay: one at a time.
 #[derive(Debug)]
-pub(crate) struct ReplayTurn(#[allow(dead_code, reason = "held")] MutexGuard<'static, ()>);
+pub(crate) struct ShadowTurn(#[allow(dead_code, reason = "held")] MutexGuard<'static, ()>);
 
-impl ReplayTurn {
+impl ShadowTurn {
     /// Waits until nobody else replays.
     pub(crate) fn take() -> Self {
         Self(TURN.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Begins a replay on this thread.
-    pub(crate) fn begin(&self) -> Replay {
+    pub(crate) fn begin(&self) -> ShadowScope {
         BEGAN.set(Some(tick()));
-        Replay {
+        ShadowScope {
             _thread: PhantomData,
         }
     }
 }
 
-impl Drop for Replay {
+impl Drop for ShadowScope {
     fn drop(&mut self) {
         BEGAN.set(None);
     }
@@ -54,6 +54,6 @@ pub(crate) fn is_under_way() -> bool {
 }
 
 /// Whether this thread sees the stand-in of an array that was made at that moment.
-pub(super) fn replaces(born: Version) -> bool {
-    BEGAN.get().is_some_and(|began| born < began)
+pub(super) fn replaces(created: Version) -> bool {
+    BEGAN.get().is_some_and(|began| created < began)
 }

@@ -10,7 +10,7 @@ use crate::kernel::Role;
 
 /// What a piece needs of an array.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Need {
+pub(crate) struct Requirement {
     pub(crate) role: Role,
     /// Elements of the whole array.
     pub(crate) len: usize,
@@ -20,7 +20,7 @@ pub(crate) struct Need {
 
 /// What a GPU can hold.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
+pub(crate) struct Capacity {
     /// All arrays together, in bytes.
     pub(crate) arrays: u64,
     /// The largest buffer.
@@ -31,7 +31,7 @@ pub(crate) struct Room {
 
 /// How a part is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cut {
+pub(crate) struct Tiling {
     /// The most items of a piece.
     pub(crate) items: usize,
     /// Whether arrays are held whole, and not only the windows that a piece needs.
@@ -48,13 +48,13 @@ const WINDOW_SHARE: u64 = 8;
 /// The smallest such window: a few rows of it are cut for one product.
 const LEAST_WINDOW: u64 = 4 << 10;
 
-impl Need {
+impl Requirement {
     fn bytes(&self) -> u64 {
         (self.len as u64).saturating_mul(self.element_bytes as u64)
     }
 
     /// Bytes of the buffer that a piece of so many items needs.
-    fn buffer(&self, items: usize, cut: &Cut) -> u64 {
+    fn buffer(&self, items: usize, cut: &Tiling) -> u64 {
         let elements = match self.role {
             _ if cut.whole => self.len,
             Role::Items { num, den } => items.div_ceil(den.max(1)).saturating_mul(num),
@@ -69,28 +69,28 @@ impl Need {
     }
 
     /// Whether all of the array is there while a piece runs that reads everything.
-    pub(crate) fn is_held_whole(&self, cut: &Cut) -> bool {
+    pub(crate) fn is_held_whole(&self, cut: &Tiling) -> bool {
         cut.whole || self.role != Role::WholeWindowed || self.bytes() <= cut.window
     }
 }
 
-impl Cut {
+impl Tiling {
     /// Cuts a part of `items` items at multiples of `border` into pieces of at most `most` items, which can be bound, such
     /// that there is room for each.
     ///
     /// # Errors
     /// The bytes that the least piece needs, if there is no room for it.
     pub(crate) fn new(
-        needs: impl Iterator<Item = Need> + Clone,
+        needs: impl Iterator<Item = Requirement> + Clone,
         (items, border, most): (usize, usize, usize),
-        room: &Room,
+        room: &Capacity,
     ) -> Result<Self, u64> {
         let whole = Self {
             items: most,
             whole: true,
             window: u64::MAX,
         };
-        let windowed = |need: &Need| need.role == Role::WholeWindowed;
+        let windowed = |need: &Requirement| need.role == Role::WholeWindowed;
         let too_long = needs
             .clone()
             .any(|need| windowed(&need) && need.bytes() > room.buffer);
@@ -138,7 +138,7 @@ impl Cut {
     }
 
     /// Bytes of the buffers that a piece of so many items needs.
-    pub(crate) fn bytes(&self, needs: impl Iterator<Item = Need>, items: usize) -> u64 {
+    pub(crate) fn bytes(&self, needs: impl Iterator<Item = Requirement>, items: usize) -> u64 {
         needs
             .map(|need| need.buffer(items, self))
             .fold(0, u64::saturating_add)
@@ -174,14 +174,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ROOM: Room = Room {
+    const ROOM: Capacity = Capacity {
         arrays: 1 << 20,
         buffer: 1 << 20,
         binding: 1 << 20,
     };
 
-    fn need(role: Role, len: usize) -> Need {
-        Need {
+    fn need(role: Role, len: usize) -> Requirement {
+        Requirement {
             role,
             len,
             element_bytes: 4,
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn what_fits_is_held_whole_and_in_one_piece() {
         let needs = [need(Role::ITEM, 1 << 17), need(Role::Whole, 1 << 16)];
-        let cut = Cut::new(needs.into_iter(), (1 << 17, 64, usize::MAX), &ROOM);
+        let cut = Tiling::new(needs.into_iter(), (1 << 17, 64, usize::MAX), &ROOM);
         assert!(cut.is_ok_and(|cut| cut.whole && cut.items == usize::MAX));
     }
 
@@ -199,9 +199,9 @@ mod tests {
     fn what_is_read_whole_must_fit_beside_the_least_piece() {
         let needs = |whole| [need(Role::ITEM, 1 << 20), need(Role::Whole, whole)];
         let items = (1 << 20, 64, usize::MAX);
-        let cut = Cut::new(needs(1 << 17).into_iter(), items, &ROOM).expect("it fits");
+        let cut = Tiling::new(needs(1 << 17).into_iter(), items, &ROOM).expect("it fits");
         assert!(!cut.whole && cut.items < 1 << 17);
-        let bytes = Cut::new(needs(1 << 18).into_iter(), items, &ROOM).expect_err("too much");
+        let bytes = Tiling::new(needs(1 << 18).into_iter(), items, &ROOM).expect_err("too much");
         assert!(bytes > ROOM.arrays);
     }
 
@@ -209,7 +209,8 @@ mod tests {
     fn what_can_be_read_in_windows_need_not_fit() {
         let b = need(Role::WholeWindowed, 1 << 22);
         let needs = [need(Role::rows(1 << 11), 1 << 22), b];
-        let cut = Cut::new(needs.into_iter(), (1 << 11, 64, usize::MAX), &ROOM).expect("it fits");
+        let cut =
+            Tiling::new(needs.into_iter(), (1 << 11, 64, usize::MAX), &ROOM).expect("it fits");
         assert!(!b.is_held_whole(&cut) && cut.items >= 64);
         // A small one is held all the same.
         assert!(need(Role::WholeWindowed, 1 << 10).is_held_whole(&cut));
@@ -219,7 +220,7 @@ mod tests {
     fn smaller_cuts_come_to_an_end() {
         for windowed in [0, 1 << 22] {
             let (border, mut items) = (64, 1 << 20);
-            let mut cut = Cut {
+            let mut cut = Tiling {
                 items,
                 whole: true,
                 window: u64::MAX,
@@ -262,8 +263,8 @@ mod tests {
                 };
                 need(*role, len)
             });
-            let room = Room { arrays, buffer, binding: buffer };
-            match Cut::new(needs.clone(), (items, border, usize::MAX), &room) {
+            let room = Capacity { arrays, buffer, binding: buffer };
+            match Tiling::new(needs.clone(), (items, border, usize::MAX), &room) {
                 Ok(cut) => {
                     let piece = cut.items.min(items);
                     prop_assert!(piece == items || (piece > 0 && piece.is_multiple_of(border)));

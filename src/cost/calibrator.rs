@@ -1,13 +1,13 @@
 //! What a runtime knows of its machine: read from the profile, measured where that knows nothing, and kept there again.
 //!
 //! A thread measures, so that the first call need not wait for devices that take long: until they are measured, guesses
-//! stand in for them, which [`Survey::is_measured`] tells from figures. The same thread then keeps what is learned, every
+//! stand in for them, which [`Calibrator::is_measured`] tells from figures. The same thread then keeps what is learned, every
 //! so often and in the end; the thread that calls kernels never touches the file after the first call.
 
-use super::calibrate::{self, Bench, Task, Thoroughness};
+use super::calibrate::{self, Bench, CalibrationTask, Thoroughness};
 use super::learned::{Learner, Record};
 use super::machine::{CoRun, DeviceModel, Machine};
-use super::profile::{Circumstances, DeviceKey, Keyed, Location, Profile, agree};
+use super::profile::{DeviceKey, Keyed, Location, MeasurementConditions, Profile, agree};
 use crate::device::gpu::Gpu;
 use crate::device::{DeviceId, DeviceSet, Devices, ManagedGpu};
 use crate::error::Result;
@@ -52,13 +52,13 @@ pub struct Calibration {
 }
 
 /// What is known of a runtime's devices, and who finds it out.
-pub(crate) struct Survey {
-    shared: Arc<Shared>,
+pub(crate) struct Calibrator {
+    shared: Arc<CalibratorState>,
     /// Held while it is found out what is known: once.
     keeper: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct Shared {
+struct CalibratorState {
     devices: Arc<Devices>,
     keyed: Vec<Keyed>,
     location: Location,
@@ -92,10 +92,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Survey {
+impl Calibrator {
     /// Nothing is known yet.
     pub(crate) fn new(devices: Arc<Devices>, location: Location, learner: Arc<Learner>) -> Self {
-        let shared = Shared {
+        let shared = CalibratorState {
             keyed: keys(&devices),
             devices,
             location,
@@ -113,14 +113,14 @@ impl Survey {
 
     /// Everything is known, and nothing is measured or kept.
     pub(crate) fn given(devices: Arc<Devices>, machine: Machine, learner: Arc<Learner>) -> Self {
-        let survey = Self::new(devices, Location::Off, learner);
+        let calibrator = Self::new(devices, Location::Off, learner);
         {
-            let mut findings = lock(&survey.shared.findings);
+            let mut findings = lock(&calibrator.shared.findings);
             findings.complete = true;
             findings.machine = machine;
-            survey.shared.publish(&findings);
+            calibrator.shared.publish(&findings);
         }
-        survey
+        calibrator
     }
 
     /// Where it is kept.
@@ -143,7 +143,7 @@ impl Survey {
     /// What is known of the machine once everything is measured that can be.
     ///
     /// # Errors
-    /// As [`Survey::machine`].
+    /// As [`Calibrator::machine`].
     pub(crate) fn complete_machine(&self) -> Result<Arc<Machine>> {
         self.machine()?;
         let findings = lock(&self.shared.findings);
@@ -206,7 +206,7 @@ impl Survey {
         let (models, corun, problems) = shared.measure_all(thoroughness, watch)?;
         let busy = !calibrate::is_undisturbed(&shared.devices.cpu)?;
         drop(measuring);
-        let at = Circumstances::now(thoroughness, busy);
+        let at = MeasurementConditions::now(thoroughness, busy);
         let machine = {
             let mut findings = lock(&shared.findings);
             for model in models {
@@ -242,7 +242,7 @@ impl Survey {
     }
 }
 
-impl Drop for Survey {
+impl Drop for Calibrator {
     fn drop(&mut self) {
         lock(&self.shared.findings).stopping = true;
         self.shared.changed.notify_all();
@@ -257,7 +257,7 @@ impl Drop for Survey {
     }
 }
 
-impl Shared {
+impl CalibratorState {
     fn known(&self) -> Option<Arc<Machine>> {
         let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
         seen.as_ref().map(|(machine, _)| Arc::clone(machine))
@@ -342,7 +342,7 @@ impl Shared {
     }
 
     /// Notes what was measured of a device.
-    fn note(&self, findings: &mut Findings, model: DeviceModel, at: Circumstances) {
+    fn note(&self, findings: &mut Findings, model: DeviceModel, at: MeasurementConditions) {
         let id = model.id;
         let guessed = findings.unmeasured.contains(id);
         if let Some(place) = findings
@@ -426,7 +426,7 @@ impl Shared {
                     self.note(
                         &mut findings,
                         model,
-                        Circumstances::now(Thoroughness::First, late),
+                        MeasurementConditions::now(Thoroughness::First, late),
                     );
                     if late {
                         self.publish(&findings);
@@ -442,7 +442,7 @@ impl Shared {
         {
             let mut findings = lock(&self.findings);
             if busy {
-                let at = Circumstances::now(Thoroughness::First, busy);
+                let at = MeasurementConditions::now(Thoroughness::First, busy);
                 for (_, model) in measured {
                     self.note(&mut findings, model, at);
                 }
@@ -467,7 +467,7 @@ impl Shared {
         devices: usize,
         note: &mut dyn FnMut(&str),
     ) -> Result<DeviceModel> {
-        let task = Task {
+        let task = CalibrationTask {
             thoroughness,
             devices,
             note,

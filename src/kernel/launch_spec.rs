@@ -8,7 +8,7 @@ use std::ops::Range;
 /// The items of a pass, the arrays they touch, and what they cost.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Outline {
+pub struct LaunchSpec {
     /// How many items there are: the length of the outermost axis.
     pub items: usize,
     /// Borders between parts are multiples of this. At least 1.
@@ -33,7 +33,7 @@ const MOST_BINDINGS: usize = 64;
 /// The arrays of a pass; nearly always four or fewer.
 pub type Bindings = SmallVec<[Binding; 4]>;
 
-impl Outline {
+impl LaunchSpec {
     /// A pass over `items` items that has both implementations, may be cut anywhere, and returns nothing.
     pub fn new(items: usize, bindings: impl IntoIterator<Item = Binding>, work: Work) -> Self {
         Self {

@@ -11,12 +11,12 @@ thread_local! {
 
 /// While it lives, this thread has no access to the elements of arrays that were made before.
 #[derive(Debug)]
-pub(crate) struct Rehearsal {
+pub(crate) struct DryRun {
     /// It must end on the thread on which it began.
     _thread: PhantomData<*const ()>,
 }
 
-impl Rehearsal {
+impl DryRun {
     pub(crate) fn begin() -> Self {
         UNDER_WAY.set(true);
         Self {
@@ -25,7 +25,7 @@ impl Rehearsal {
     }
 }
 
-impl Drop for Rehearsal {
+impl Drop for DryRun {
     fn drop(&mut self) {
         UNDER_WAY.set(false);
     }

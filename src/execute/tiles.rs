@@ -2,42 +2,42 @@
 
 use crate::device::gpu::{Gpu, GpuLimits};
 use crate::error::{Error, Result};
-use crate::kernel::{Binding, Outline, Role};
-use crate::plan::pieces::{Cut, Need, Room};
+use crate::kernel::{Binding, LaunchSpec, Role};
+use crate::plan::tiling::{Capacity, Requirement, Tiling};
 use std::ops::Range;
 
 /// The pieces of a part, for each of which a GPU has room and every window fits a binding.
-pub(super) struct Pieces<'a> {
-    outline: &'a Outline,
+pub(super) struct TileQueue<'a> {
+    spec: &'a LaunchSpec,
     gpu: &'a Gpu,
     /// How many items the part has.
     part: usize,
     /// The items that are left.
     rest: Range<usize>,
-    pub(super) cut: Cut,
+    pub(super) cut: Tiling,
     /// The cut that there should be room for.
-    planned: Cut,
+    planned: Tiling,
     /// Whether the arrays gave up what they held on the GPU, so that there is room for it.
     has_cleared: bool,
 }
 
-impl<'a> Pieces<'a> {
+impl<'a> TileQueue<'a> {
     pub(super) fn new(
         name: &str,
-        outline: &'a Outline,
+        spec: &'a LaunchSpec,
         items: &Range<usize>,
         gpu: &'a Gpu,
     ) -> Result<Self> {
-        let most = piece_items(name, outline, gpu.limits())?;
-        let room = Room {
+        let most = piece_items(name, spec, gpu.limits())?;
+        let room = Capacity {
             arrays: gpu.array_budget().unwrap_or(u64::MAX),
             buffer: gpu.largest_buffer(),
             binding: gpu.limits().max_binding_bytes,
         };
-        let part = (items.len(), outline.border_grain(), most);
-        let cut = Cut::new(needs(outline), part, &room).map_err(|bytes| gpu.no_room(bytes))?;
+        let part = (items.len(), spec.border_grain(), most);
+        let cut = Tiling::new(needs(spec), part, &room).map_err(|bytes| gpu.no_room(bytes))?;
         Ok(Self {
-            outline,
+            spec,
             gpu,
             part: items.len(),
             rest: items.clone(),
@@ -54,8 +54,8 @@ impl<'a> Pieces<'a> {
     /// The error given, if nothing smaller can be cut.
     pub(super) fn did_not_fit(&mut self, piece: Range<usize>, error: Error) -> Result<()> {
         const VERY_SMALL: usize = 8;
-        let border = self.outline.border_grain();
-        let windowed = self.outline.bindings.iter();
+        let border = self.spec.border_grain();
+        let windowed = self.spec.bindings.iter();
         let windowed = windowed.filter(|binding| binding.role == Role::WholeWindowed);
         let windowed = windowed.map(|binding| binding.array.bytes() as u64).max();
         let smaller = self.cut.smaller(piece.len(), border, windowed.unwrap_or(0));
@@ -65,7 +65,7 @@ impl<'a> Pieces<'a> {
         match smaller {
             Some(smaller) if enough => self.cut = smaller,
             _ if !self.has_cleared => {
-                for binding in &self.outline.bindings {
+                for binding in &self.spec.bindings {
                     binding.array.leave(self.gpu)?;
                 }
                 self.has_cleared = true;
@@ -77,7 +77,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-impl Iterator for Pieces<'_> {
+impl Iterator for TileQueue<'_> {
     type Item = Range<usize>;
 
     fn next(&mut self) -> Option<Range<usize>> {
@@ -89,8 +89,8 @@ impl Iterator for Pieces<'_> {
 }
 
 /// What a pass needs of its arrays, each once unless several windows on it may be needed at a time.
-pub(super) fn needs(outline: &Outline) -> impl Iterator<Item = Need> + Clone {
-    let bindings = &outline.bindings;
+pub(super) fn needs(spec: &LaunchSpec) -> impl Iterator<Item = Requirement> + Clone {
+    let bindings = &spec.bindings;
     bindings.iter().enumerate().filter_map(|(at, binding)| {
         let mut before = bindings[..at].iter();
         let same =
@@ -100,8 +100,8 @@ pub(super) fn needs(outline: &Outline) -> impl Iterator<Item = Need> + Clone {
     })
 }
 
-pub(super) fn need(binding: &Binding) -> Need {
-    Need {
+pub(super) fn need(binding: &Binding) -> Requirement {
+    Requirement {
         role: binding.role,
         len: binding.array.len(),
         element_bytes: binding.array.element_type().size(),
@@ -109,18 +109,18 @@ pub(super) fn need(binding: &Binding) -> Need {
 }
 
 /// The most items that one piece of a part may have, so that every window fits a binding.
-fn piece_items(name: &str, outline: &Outline, limits: &GpuLimits) -> Result<usize> {
+fn piece_items(name: &str, spec: &LaunchSpec, limits: &GpuLimits) -> Result<usize> {
     let mut most = usize::MAX;
     let limit = limits.max_binding_bytes.min(limits.max_buffer_bytes);
-    for binding in &outline.bindings {
+    for binding in &spec.bindings {
         let size = binding.array.element_type().size();
         let len = binding.array.len();
         most = most.min(binding.role.bindable_items(len, size, limit));
     }
-    if most >= outline.items {
+    if most >= spec.items {
         return Ok(most);
     }
-    let grain = outline.border_grain();
+    let grain = spec.border_grain();
     match most / grain * grain {
         0 => Err(Error::Infeasible {
             kernel: name.into(),

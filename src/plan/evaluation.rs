@@ -1,7 +1,7 @@
 //! The choice among the ways in which a call could run: the fastest, unless that moves data or cuts work for too little,
 //! or another one that is worth trying.
 
-use super::input::Knowledge;
+use super::input::PlannerInput;
 use super::planned::Plan;
 use super::policy::Policy;
 use super::ruled_out::RuledOut;
@@ -11,12 +11,12 @@ use smallvec::SmallVec;
 
 /// The ways to run a call, and the one to take.
 #[derive(Debug, Default)]
-pub(super) struct Considered {
+pub(super) struct Evaluation {
     /// Never empty.
     pub candidates: SmallVec<[Candidate; 4]>,
     /// Index of the candidate to take.
     pub choice: usize,
-    pub why: Why,
+    pub why: Reason,
     /// Devices that may not run the whole call alone.
     pub ruled_out: SmallVec<[(DeviceId, RuledOut); 2]>,
     /// Devices that would have been chosen or tried, were their pipelines compiled.
@@ -61,7 +61,7 @@ impl Default for Candidate {
 
 /// Why a candidate was taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum Reason {
     /// There are no items.
     #[default]
     NothingToDo,
@@ -101,7 +101,7 @@ impl Candidate {
 }
 
 /// The choice among the candidates.
-impl Considered {
+impl Evaluation {
     /// The fastest single device of those that may be chosen. The CPU is last and wins ties.
     pub fn fastest_alone(&self, allowed: impl Fn(&Candidate) -> bool) -> Option<usize> {
         let alone = self.candidates.iter().enumerate().rev();
@@ -121,14 +121,14 @@ impl Considered {
         if !awaited.is_empty() && self.candidates.iter().any(can_run) {
             self.awaits = awaited;
             (self.choice, _) = self.best(policy, ready);
-            self.why = Why::Compiling;
+            self.why = Reason::Compiling;
             let waiting = awaited.iter().map(|device| (device, RuledOut::Compiling));
             self.ruled_out.extend(waiting);
         }
     }
 
     /// The best of the candidates that may be chosen and are `allowed`. There must be one that may be chosen.
-    fn best(&self, policy: &Policy, allowed: impl Fn(&Candidate) -> bool) -> (usize, Why) {
+    fn best(&self, policy: &Policy, allowed: impl Fn(&Candidate) -> bool) -> (usize, Reason) {
         let eligible = || {
             let candidates = self.candidates.iter().enumerate().rev();
             candidates.filter(|(_, c)| c.eligible && allowed(c))
@@ -138,13 +138,13 @@ impl Considered {
             splits.min_by(|(_, a), (_, b)| a.seconds().total_cmp(&b.seconds()))
         };
         let Some(fastest) = self.fastest_alone(&allowed) else {
-            return (fastest_split(true).map_or(0, |(at, _)| at), Why::OnlyOne);
+            return (fastest_split(true).map_or(0, |(at, _)| at), Reason::OnlyOne);
         };
         let alone = &self.candidates[fastest];
         if let Some((at, split)) = fastest_split(false)
             && policy.is_worth_splitting(split, alone)
         {
-            return (at, Why::Fastest);
+            return (at, Reason::Fastest);
         }
         let holding = eligible()
             .filter(|(_, c)| !c.is_split())
@@ -157,38 +157,40 @@ impl Considered {
             && alone.missing_bytes > holding.missing_bytes
             && alone.seconds() >= (1.0 - policy.hysteresis) * holding.seconds()
         {
-            return (holder, Why::HoldsData);
+            return (holder, Reason::HoldsData);
         }
         let why = match fastest_split(true) {
-            Some((_, split)) if split.seconds() < alone.seconds() => Why::SplitSavesLittle,
-            _ if eligible().nth(1).is_some() => Why::Fastest,
-            _ => Why::OnlyOne,
+            Some((_, split)) if split.seconds() < alone.seconds() => Reason::SplitSavesLittle,
+            _ if eligible().nth(1).is_some() => Reason::Fastest,
+            _ => Reason::OnlyOne,
         };
         (fastest, why)
     }
 
     /// A candidate to try instead of the choice, because it may well be faster and enough calls of that size will follow
     /// to profit.
-    pub fn worth_trying(&self, policy: &Policy, knowledge: &Knowledge, size: f64) -> Option<usize> {
-        let allowance = knowledge.allowance;
-        if self.why == Why::Compiling || allowance.seconds <= 0.0 {
+    pub fn worth_trying(&self, policy: &Policy, input: &PlannerInput, size: f64) -> Option<usize> {
+        let exploration_budget = input.exploration_budget;
+        if self.why == Reason::Compiling || exploration_budget.seconds <= 0.0 {
             return None;
         }
         let chosen = &self.candidates[self.choice];
         let affordable = |candidate: &Candidate| {
             candidate.eligible
                 && !candidate.only_shown
-                && candidate.seconds() <= allowance.seconds
+                && candidate.seconds() <= exploration_budget.seconds
                 && candidate.seconds() <= policy.exploration_limit * chosen.seconds()
         };
-        let visits = f64::from(knowledge.experience.visits(size));
+        let visits = f64::from(input.perf_model.visits(size));
         let follow = visits.clamp(LEAST_CALLS, MOST_CALLS);
         self.candidates
             .iter()
             .enumerate()
             .filter(|(at, candidate)| *at != self.choice && affordable(candidate))
             .map(|(at, candidate)| (at, candidate.profit_of_trying(chosen, follow)))
-            .filter(|(at, profit)| *profit > allowance.price * self.candidates[*at].seconds())
+            .filter(|(at, profit)| {
+                *profit > exploration_budget.price * self.candidates[*at].seconds()
+            })
             .max_by(|(_, a), (_, b)| a.total_cmp(b))
             .map(|(at, _)| at)
     }
