@@ -7,7 +7,7 @@ use divvy::array::{
 use divvy::checkpoint::{Checkpoint, SavedArray, SavedCheckpoint};
 use divvy::cost::{self, learned, machine, prior, profile};
 use divvy::device;
-use divvy::kernel::{self, shader};
+use divvy::kernel;
 use divvy::kernels::{self, catalog};
 use divvy::{Runtime, RuntimeBuilder};
 use divvy::{plan, sim};
@@ -73,7 +73,7 @@ send_and_sync! {
     kernel::Access, kernel::Binding, kernel::BoundWgsl, kernel::Call<'static, kernels::axpy::Axpy>, kernel::CpuPart<'static>,
     kernel::CpuTasks, kernel::Fold, kernel::GpuArg, kernel::GpuPart<'static>, kernel::LaunchSpec, kernel::PartItems,
     kernel::Role, kernel::Tolerance, kernel::WgslKernel, kernel::WgslKernelBuilder, kernel::Work,
-    shader::BindingKind, shader::Shader,
+    kernel::BindingKind, kernel::Shader,
     kernel::Execution<'static>,
 }
 

@@ -417,6 +417,8 @@ impl Handle {
         (reads, writes): (bool, bool),
         accesses: Option<&Arc<AccessSet>>,
     ) -> Result<()> {
+        // Whoever asks for what the call made itself has everything else recovered too.
+        let rescuer = accesses.map(|accesses| accesses.rescuer());
         let accesses = accesses.filter(|accesses| self.storage.created < accesses.version);
         let written = view.filter(|_| writes);
         if accesses.is_none() && written.is_none() {
@@ -427,7 +429,7 @@ impl Handle {
             residency.begin_history();
         }
         if let Some(view) = written {
-            residency.written_on_device(view, range)?;
+            residency.written_on_device(view, range, rescuer)?;
         }
         match accesses {
             Some(accesses) => {

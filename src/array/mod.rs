@@ -22,7 +22,7 @@ pub(crate) use matrix::MatrixOperand;
 pub use matrix::{Matrix, MatrixMut};
 pub use range_set::RangeSet;
 pub(crate) use residency::{
-    AccessSet, Coverage, DeviceCopy, DeviceView, TransferBytes, Version, VersionedRange,
+    AccessSet, Coverage, DeviceCopy, DeviceView, Rescue, TransferBytes, Version, VersionedRange,
 };
 pub(crate) use shadow::ShadowTurn;
 pub use typed::{Array, ReadGuard, WriteGuard};

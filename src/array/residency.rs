@@ -14,7 +14,7 @@
 mod history;
 mod versions;
 
-pub(crate) use history::{AccessSet, DeviceCopy, VersionedRange};
+pub(crate) use history::{AccessSet, DeviceCopy, Rescue, VersionedRange};
 pub(crate) use versions::{Version, now, tick};
 
 use super::ElementType;
@@ -22,7 +22,7 @@ use super::host::HostBuffer;
 use super::range_set::RangeSet;
 use super::read_back::ReadBack;
 use crate::device::gpu::{
-    DeviceBuffer, Evict, Evicted, ExtentId, Gpu, GpuId, Registration, Rescue, Victims,
+    DeviceBuffer, Evict, Evicted, ExtentId, Gpu, GpuId, Registration, Victims,
 };
 use crate::error::{Error, Result};
 use history::History;
@@ -101,6 +101,8 @@ struct Extent {
     /// Views hold it too.
     buffer: Arc<DeviceBuffer>,
     valid: RangeSet,
+    /// Recovers what was written here, once the GPU is lost; none if no record is kept of that.
+    rescuer: Option<Weak<dyn Rescue>>,
     registration: Registration,
 }
 
@@ -108,6 +110,14 @@ impl Extent {
     /// Whether somebody has a view of it.
     fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.buffer) > 1
+    }
+
+    /// Remembers who recovers what is written here.
+    fn remember(&mut self, rescuer: &Weak<dyn Rescue>) {
+        let known = self.rescuer.as_ref();
+        if !known.is_some_and(|known| known.ptr_eq(rescuer)) {
+            self.rescuer = Some(Weak::clone(rescuer));
+        }
     }
 
     fn view(&self) -> DeviceView {
@@ -268,11 +278,13 @@ impl Residency {
         at.ok_or_else(|| Error::argument("array access", "this is another array's view"))
     }
 
-    /// Notes that `range` is about to change where a view shows it, and is valid nowhere else any more.
+    /// Notes that `range` is about to change where a view shows it, and is valid nowhere else any more. `rescuer` recovers
+    /// it once the GPU is lost, if a record is kept of the call.
     pub(crate) fn written_on_device(
         &mut self,
         view: &DeviceView,
         range: &Range<usize>,
+        rescuer: Option<&Weak<dyn Rescue>>,
     ) -> Result<()> {
         if self.borrows > 0 {
             // What the borrower sees would become stale, and later be fetched again under its eyes.
@@ -284,7 +296,11 @@ impl Residency {
         for extent in &mut self.extents {
             extent.valid.remove(range.clone());
         }
-        self.extents[at].valid.insert(range.clone());
+        let extent = &mut self.extents[at];
+        extent.valid.insert(range.clone());
+        if let Some(rescuer) = rescuer {
+            extent.remember(rescuer);
+        }
         Ok(())
     }
 
@@ -475,7 +491,7 @@ impl Residency {
             .filter(|e| e.gpu.is_lost())
             .filter(holds);
         let none = holders.clone().next().is_none();
-        (!none).then(|| holders.find_map(|extent| extent.gpu.rescue()))
+        (!none).then(|| holders.find_map(|extent| extent.rescuer.as_ref()?.upgrade()))
     }
 
     /// Copies what is missing in an extent from other extents of the same GPU, else from the host.
@@ -505,7 +521,13 @@ impl Residency {
                     ),
                     (part.len() * size) as u64,
                 )?;
-                self.extents[at].valid.insert(part);
+                // The other extent may be dropped once it is superseded.
+                let rescuer = source.rescuer.clone();
+                let target = &mut self.extents[at];
+                target.valid.insert(part);
+                if let Some(rescuer) = rescuer {
+                    target.remember(&rescuer);
+                }
             }
         }
         let missing: SmallVec<[Range<usize>; 4]> =
@@ -561,6 +583,7 @@ impl Residency {
             range: window,
             buffer,
             valid: RangeSet::new(),
+            rescuer: None,
             registration: gpu.register(&self.owner),
         });
         Ok(self.extents.len() - 1)

@@ -9,7 +9,7 @@ use super::learned::{Learner, Record};
 use super::machine::{CoRun, DeviceModel, Machine};
 use super::profile::{DeviceKey, Keyed, Location, MeasurementConditions, Profile, agree};
 use crate::device::gpu::Gpu;
-use crate::device::{DeviceId, DeviceSet, Devices, Slot};
+use crate::device::{DeviceId, DeviceSet, Devices, ManagedGpu};
 use crate::error::Result;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -319,14 +319,14 @@ impl CalibratorState {
 
     fn guess(&self, id: DeviceId) -> DeviceModel {
         let cpu = &self.devices.cpu;
-        let guess = match self.slot(id).map(Slot::info) {
+        let guess = match self.slot(id).map(ManagedGpu::info) {
             Some(info) => DeviceModel::unmeasured(id, info.kind, info.name.clone()),
             None => DeviceModel::unmeasured_cpu(cpu.name().to_owned(), cpu.threads()),
         };
         self.adapted(id, guess)
     }
 
-    fn slot(&self, id: DeviceId) -> Option<&Slot> {
+    fn slot(&self, id: DeviceId) -> Option<&ManagedGpu> {
         match id {
             DeviceId::Cpu => None,
             DeviceId::Gpu(index) => self.devices.gpus.get(index),

@@ -1,11 +1,11 @@
-//! The devices of a runtime: the CPU, and a place for each GPU.
+//! The devices of a runtime: the CPU and the GPUs, lost ones too.
 
 use super::DeviceId;
 use super::cpu::Cpu;
-use super::gpu::{Gpu, Rescue};
-use super::slot::{Slot, UnusableGpu};
+use super::gpu::{Gpu, OpenGpu};
+use super::managed_gpu::{ManagedGpu, UnusableGpu};
 use crate::error::{Error, Result};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 /// The devices of a runtime.
 pub(crate) struct Devices {
@@ -13,16 +13,16 @@ pub(crate) struct Devices {
     pub(crate) cpu: Cpu,
     /// Whether calls may be placed on the CPU.
     pub(crate) place_on_cpu: bool,
-    /// The places of the GPUs, in the order of their numbers.
-    pub(crate) gpus: Vec<Slot>,
+    /// The GPUs, in the order of their numbers.
+    pub(crate) gpus: Vec<ManagedGpu>,
 }
 
 impl Devices {
-    pub(crate) fn new(cpu: Cpu, place_on_cpu: bool, gpus: Vec<Arc<Gpu>>) -> Self {
+    pub(crate) fn new(cpu: Cpu, place_on_cpu: bool, gpus: Vec<OpenGpu>) -> Self {
         Self {
             cpu,
             place_on_cpu,
-            gpus: gpus.into_iter().map(Slot::new).collect(),
+            gpus: gpus.into_iter().map(ManagedGpu::new).collect(),
         }
     }
 
@@ -31,15 +31,15 @@ impl Devices {
     /// # Errors
     /// [`Error::NoSuchDevice`] if there is none, [`Error::DeviceLost`] if it is lost.
     pub(crate) fn gpu(&self, index: usize) -> Result<Arc<Gpu>> {
-        let slot = self.slot(index)?;
-        slot.gpu().ok_or_else(|| Error::DeviceLost {
-            device: slot.info().name.clone(),
-            message: slot.loss().unwrap_or_default(),
+        let gpu = self.managed_gpu(index)?;
+        gpu.gpu().ok_or_else(|| Error::DeviceLost {
+            device: gpu.info().name.clone(),
+            message: gpu.loss().unwrap_or_default(),
         })
     }
 
-    /// The place of the GPU of that number.
-    pub(crate) fn slot(&self, index: usize) -> Result<&Slot> {
+    /// The GPU of that number, working or not.
+    pub(crate) fn managed_gpu(&self, index: usize) -> Result<&ManagedGpu> {
         self.gpus.get(index).ok_or_else(|| Error::NoSuchDevice {
             wanted: DeviceId::Gpu(index).to_string(),
             available: self.names(),
@@ -48,8 +48,8 @@ impl Devices {
 
     /// The GPUs that work, with their numbers.
     pub(crate) fn working(&self) -> impl Iterator<Item = (usize, Arc<Gpu>)> + '_ {
-        let slots = self.gpus.iter().enumerate();
-        slots.filter_map(|(index, slot)| Some((index, slot.gpu()?)))
+        let gpus = self.gpus.iter().enumerate();
+        gpus.filter_map(|(index, gpu)| Some((index, gpu.gpu()?)))
     }
 
     /// The GPUs that work and are not set aside, with their numbers.
@@ -60,54 +60,48 @@ impl Devices {
 
     /// The GPUs that are lost.
     pub(crate) fn lost(&self) -> impl Iterator<Item = UnusableGpu> + '_ {
-        self.unusable(Slot::loss)
+        self.unusable(ManagedGpu::loss)
     }
 
     /// The GPUs that are set aside because they compute wrongly.
     pub(crate) fn set_aside(&self) -> impl Iterator<Item = UnusableGpu> + '_ {
-        self.unusable(|slot| slot.why_set_aside().map(str::to_owned))
+        self.unusable(|gpu| gpu.why_set_aside().map(str::to_owned))
     }
 
     fn unusable(
         &self,
-        reason: impl Fn(&Slot) -> Option<String>,
+        reason: impl Fn(&ManagedGpu) -> Option<String>,
     ) -> impl Iterator<Item = UnusableGpu> {
-        let slots = self.gpus.iter().enumerate();
-        slots.filter_map(move |(index, slot)| {
+        let gpus = self.gpus.iter().enumerate();
+        gpus.filter_map(move |(index, gpu)| {
             Some(UnusableGpu {
                 index,
-                name: slot.info().name.clone(),
-                reason: reason(slot)?,
+                name: gpu.info().name.clone(),
+                reason: reason(gpu)?,
             })
         })
     }
 
     /// Whether every GPU may be used.
     pub(crate) fn all_usable(&self) -> bool {
-        let is_usable = |slot: &Slot| slot.why_set_aside().is_none() && slot.gpu().is_some();
+        let is_usable = |gpu: &ManagedGpu| gpu.why_set_aside().is_none() && gpu.gpu().is_some();
         self.gpus.iter().all(is_usable)
     }
 
     /// Opens all lost GPUs again at once; whether any of them works then that did not before.
     pub(crate) fn open_all_now(&self) -> bool {
-        let lost: Vec<&Slot> = self.gpus.iter().filter(|s| s.gpu().is_none()).collect();
-        lost.iter().filter(|slot| slot.open_now().is_ok()).count() > 0
+        let lost: Vec<&ManagedGpu> = self.gpus.iter().filter(|s| s.gpu().is_none()).collect();
+        lost.iter().filter(|gpu| gpu.open_now().is_ok()).count() > 0
     }
 
     /// Has lost GPUs opened again whose time has come.
     pub(crate) fn reopen_due_gpus(&self) {
-        self.gpus.iter().for_each(Slot::reopen_if_due);
+        self.gpus.iter().for_each(ManagedGpu::reopen_if_due);
     }
 
     /// Opens a lost GPU again at once.
     pub(crate) fn open_now(&self, index: usize) -> Result<Arc<Gpu>> {
-        self.slot(index)?.open_now()
-    }
-
-    /// Names who recovers what lost GPUs held.
-    pub(crate) fn set_rescue(&self, rescue: &Weak<dyn Rescue>) {
-        let slots = self.gpus.iter();
-        slots.for_each(|slot| slot.set_rescue(Weak::clone(rescue)));
+        self.managed_gpu(index)?.open_now()
     }
 
     /// The threads that compute what runs on a device alone: all of the pool's on the CPU, 1 on a GPU.
@@ -133,9 +127,9 @@ impl Devices {
 
 impl Drop for Devices {
     fn drop(&mut self) {
-        for slot in &self.gpus {
-            slot.stop();
-            slot.latest().stop_compiling();
+        for gpu in &self.gpus {
+            gpu.stop();
+            gpu.latest().stop_compiling();
         }
     }
 }

@@ -3,15 +3,16 @@
 //! `cpu` owns the rayon pool, `gpu` owns everything of wgpu. None of them knows an array or a kernel, or decides
 //! anything: that is the planner's, in [`plan`](mod@crate::plan).
 
+pub(crate) mod buffer_size;
 pub(crate) mod cpu;
 mod devices;
 pub(crate) mod gpu;
 mod id;
 mod kind;
+mod managed_gpu;
 mod placement;
 mod region;
 mod set;
-mod slot;
 
 pub(crate) use devices::Devices;
 pub(crate) use gpu::{Clock, Reading};
@@ -20,7 +21,7 @@ pub use gpu::{FaultPoint, Faults};
 pub use gpu::{GpuInfo, GpuLimits, GpuMemory};
 pub use id::DeviceId;
 pub use kind::DeviceKind;
+pub(crate) use managed_gpu::ManagedGpu;
+pub use managed_gpu::UnusableGpu;
 pub use placement::Placement;
 pub use set::DeviceSet;
-pub(crate) use slot::Slot;
-pub use slot::UnusableGpu;

@@ -8,8 +8,9 @@ use super::recheck::{Recheck, Verify};
 use super::report::{PartTiming, Timing};
 use super::tiles::{TileQueue, need, needs};
 use crate::array::{AccessSet, Coverage, DryRun, Handle, TransferBytes, WeakHandle};
+use crate::device::buffer_size::window_buffer;
 use crate::device::cpu::Cpu;
-use crate::device::gpu::{Clock, Gate, Gpu, Victims, window_buffer};
+use crate::device::gpu::{Clock, Gate, Gpu, Victims};
 use crate::device::{DeviceId, Devices};
 use crate::error::{Error, Result};
 use crate::kernel::{

@@ -282,7 +282,7 @@ fn arrays_let_go_of_lost_gpus() {
     };
     run(&mut y).expect("it works");
     let first = Arc::downgrade(&devices.gpu(0).expect("it works"));
-    let slot = devices.slot(0).expect("there is one");
+    let slot = devices.managed_gpu(0).expect("there is one");
     slot.with_faults(|faults| faults.fail(crate::device::FaultPoint::Device, 0));
     run(&mut y).expect_err("it is destroyed");
     y.write_all(&[1.0; 1000]).expect("whatever was lost");

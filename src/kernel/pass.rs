@@ -11,7 +11,7 @@ pub trait Pass: Send + Sync + 'static {
     /// The name for reports.
     fn name(&self) -> &str;
 
-    /// A hash of the implementation, as [`Kernel::implementation`](super::Kernel::implementation): for a shader [`Shader::hash`](shader::Shader::hash).
+    /// A hash of the implementation, as [`Kernel::implementation`](super::Kernel::implementation): for a shader [`Shader::hash`](super::Shader::hash).
     fn implementation(&self) -> u64 {
         0
     }

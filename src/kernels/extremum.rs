@@ -6,7 +6,7 @@ use super::order::{Ordered, Ranking};
 use crate::array::{Array, ElementType, Handle};
 use crate::dispatch::{Execution, Explanation, Placement, Plan, Report};
 use crate::error::Result;
-use crate::kernel::shader::Shader;
+use crate::kernel::Shader;
 use crate::kernel::{
     Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, LaunchSpec, Pass, Role, Tolerance, Work,
 };

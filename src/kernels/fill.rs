@@ -4,7 +4,7 @@ use super::catalog::{self, Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size,
 use crate::array::{Array, Element, ElementType, Handle};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::Result;
-use crate::kernel::shader::Shader;
+use crate::kernel::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work};
 use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};

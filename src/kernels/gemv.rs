@@ -10,7 +10,7 @@ use super::scale;
 use crate::array::{Array, ElementType, Handle, Matrix, MatrixOperand};
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
-use crate::kernel::shader::Shader;
+use crate::kernel::Shader;
 use crate::kernel::{
     Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work,
 };

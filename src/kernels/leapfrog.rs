@@ -4,7 +4,7 @@ use super::nbody::{NBody, WIDTH};
 use crate::array::{Array, Handle};
 use crate::dispatch::Execution;
 use crate::error::{Error, Result};
-use crate::kernel::shader::Shader;
+use crate::kernel::Shader;
 use crate::kernel::{
     Binding, Call, CpuPart, GpuPart, Kernel, LaunchSpec, Pass, Role, Tolerance, Work,
 };

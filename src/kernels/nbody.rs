@@ -10,7 +10,7 @@ use crate::array::{Array, ElementType, Handle};
 use crate::device::DeviceKind;
 use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
-use crate::kernel::shader::Shader;
+use crate::kernel::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work};
 use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};

@@ -3,7 +3,7 @@
 //! As in BLAS, A and B are not read then, so a NaN in them does not spread; nor is C when beta is 0.
 
 use crate::error::Result;
-use crate::kernel::shader::Shader;
+use crate::kernel::Shader;
 use crate::kernel::{CpuPart, GpuPart};
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;

@@ -7,7 +7,7 @@ use super::tree::Addend;
 use crate::array::{Array, ElementType, Handle};
 use crate::dispatch::{Execution, Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
-use crate::kernel::shader::Shader;
+use crate::kernel::Shader;
 use crate::kernel::{
     Binding, Call, CpuPart, GpuPart, Kernel, LaunchSpec, Pass, Role, Tolerance, Work,
 };

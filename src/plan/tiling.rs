@@ -5,7 +5,7 @@
 //! that belong to its items, beside those arrays of which it reads everything; of these, such as a kernel can read a
 //! window at a time ([`Role::WholeWindowed`]) need not be there whole either.
 
-use crate::device::gpu::{buffer_class, window_buffer};
+use crate::device::buffer_size::{buffer_class, window_buffer};
 use crate::kernel::Role;
 
 /// What a piece needs of an array.

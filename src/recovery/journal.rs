@@ -9,7 +9,6 @@
 
 use super::snapshot::{self, Snapshots};
 use crate::array::{AccessSet, Handle, Version, VersionedRange, WeakHandle};
-use crate::device::gpu::Rescue;
 use crate::device::{DeviceId, Devices};
 use crate::error::Result;
 use crate::execute::PartAccess;
@@ -160,18 +159,14 @@ impl Journal {
             prune_at: FEW,
             written_bytes: 0,
         };
-        let journal = Arc::new_cyclic(|this: &Weak<Self>| Self {
+        Arc::new_cyclic(|this: &Weak<Self>| Self {
             this: Weak::clone(this),
             devices: Arc::downgrade(devices),
             durability,
             bounds,
             state: Mutex::new(state),
             snapshots: Snapshots::default(),
-        });
-        let this: Weak<Self> = Arc::downgrade(&journal);
-        let rescue: Weak<dyn Rescue> = this;
-        devices.set_rescue(&rescue);
-        journal
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -196,7 +191,7 @@ impl Journal {
         }
         let entry = |items: Option<Range<usize>>, gpu: usize, seconds: f64| {
             Arc::new(JournalEntry {
-                accesses: Arc::new(AccessSet::new()),
+                accesses: Arc::new(AccessSet::new(self.this.clone())),
                 kernel: Arc::clone(kernel) as Arc<dyn ErasedKernel>,
                 items,
                 gpu,

@@ -5,8 +5,7 @@
 //! on stand-ins of its arrays (see `array::rerun`). Only then what was lost, and nothing else, is taken over.
 
 use super::journal::{Journal, JournalEntry};
-use crate::array::{Handle, ShadowTurn, Version, VersionedRange};
-use crate::device::gpu::Rescue;
+use crate::array::{Handle, Rescue, ShadowTurn, Version, VersionedRange};
 use crate::device::{DeviceId, DeviceKind, Devices};
 use crate::error::{Error, Result};
 use crate::execute::Executor;

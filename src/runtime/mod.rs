@@ -10,7 +10,7 @@ use crate::array::{Array, Element, Handle};
 use crate::cost::learned::Learner;
 use crate::cost::{Calibration, Calibrator, Machine, Step, Thoroughness};
 use crate::device::gpu::{GpuInfo, GpuMemory, Readiness};
-use crate::device::{DeviceId, Devices, Faults, Placement, Slot, UnusableGpu};
+use crate::device::{DeviceId, Devices, Faults, ManagedGpu, Placement, UnusableGpu};
 use crate::error::{Error, Result};
 use crate::execute::PendingSamples;
 use crate::kernel::{Call, Kernel, LaunchSpec, identity};
@@ -370,7 +370,7 @@ impl Runtime {
 
     /// The GPUs, in the order of their numbers.
     pub fn gpus(&self) -> impl ExactSizeIterator<Item = &GpuInfo> {
-        self.inner.devices.gpus.iter().map(Slot::info)
+        self.inner.devices.gpus.iter().map(ManagedGpu::info)
     }
 
     /// The GPUs that are lost for now. They are opened again after a while; everything runs elsewhere meanwhile.
@@ -407,7 +407,7 @@ impl Runtime {
     /// [`Error::NoSuchDevice`].
     #[doc(hidden)]
     pub fn faults<T>(&self, gpu: usize, see: impl FnOnce(&Faults) -> T) -> Result<T> {
-        Ok(self.inner.devices.slot(gpu)?.with_faults(see))
+        Ok(self.inner.devices.managed_gpu(gpu)?.with_faults(see))
     }
 
     /// How much memory of each GPU is taken, in the order of their numbers.
@@ -515,7 +515,7 @@ impl std::fmt::Debug for Runtime {
 fn check_machine(machine: &Machine, devices: &Devices) -> Result<()> {
     for model in &machine.devices {
         if let DeviceId::Gpu(index) = model.id {
-            devices.slot(index)?;
+            devices.managed_gpu(index)?;
         }
         if model.engines.is_empty() {
             return Err(Error::Setting {

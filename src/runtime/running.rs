@@ -225,7 +225,7 @@ impl Runtime {
         let parts = plan.parts.iter();
         parts
             .filter_map(|part| {
-                let slot = self.inner.devices.slot(part.device.gpu()?).ok()?;
+                let slot = self.inner.devices.managed_gpu(part.device.gpu()?).ok()?;
                 Some((part.device, slot.latest()))
             })
             .collect()

@@ -201,7 +201,7 @@ impl Recheck for Recomputation {
                 return Ok(false);
             }
         };
-        let suspect = devices.slot(self.suspect())?;
+        let suspect = devices.managed_gpu(self.suspect())?;
         let Some((array, difference)) = worst else {
             suspect.agreed();
             return Ok(true);
@@ -225,7 +225,9 @@ fn cannot_verify(kernel: &str, error: &Error) {
 
 /// A device for messages.
 fn described(device: DeviceId, devices: &Devices) -> String {
-    let name = device.gpu().and_then(|index| devices.slot(index).ok());
+    let name = device
+        .gpu()
+        .and_then(|index| devices.managed_gpu(index).ok());
     match name {
         Some(slot) => format!("{device} ({})", slot.info().name),
         None => device.to_string(),

@@ -16,11 +16,23 @@ use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+/// Recovers what only a lost GPU held.
+pub(crate) trait Rescue: Send + Sync {
+    /// Makes valid on the host what was valid on lost GPUs alone, of `asked` and of every other array of which a record
+    /// is kept.
+    ///
+    /// # Errors
+    /// Why that is not possible for some of it.
+    fn rescue(&self, asked: &Handle) -> Result<()>;
+}
+
 /// What a call on a GPU read and wrote.
 #[derive(Debug)]
 pub(crate) struct AccessSet {
     /// The version of all that it wrote. Arrays that are no older are its own temporaries.
     pub(crate) version: Version,
+    /// Keeps the record of the call. Extents that the call writes remember it.
+    rescuer: Weak<dyn Rescue>,
     lists: Mutex<Lists>,
 }
 
@@ -40,16 +52,22 @@ struct Lists {
 }
 
 impl AccessSet {
-    /// A call that has used nothing yet.
-    pub(crate) fn new() -> Self {
+    /// A call that has used nothing yet, of which `rescuer` keeps the record.
+    pub(crate) fn new(rescuer: Weak<dyn Rescue>) -> Self {
         Self {
             version: tick(),
+            rescuer,
             lists: Mutex::default(),
         }
     }
 
     fn lists(&self) -> MutexGuard<'_, Lists> {
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Recovers what it wrote.
+    pub(crate) fn rescuer(&self) -> &Weak<dyn Rescue> {
+        &self.rescuer
     }
 
     /// What it read that it had not written itself.

@@ -5,10 +5,9 @@ use super::model::{Rates, link};
 use super::sampling::{LEAST_SHARE, TRAFFIC, WorkUnit, time};
 use crate::array::{Array, DeviceView};
 use crate::cost::machine::Link;
-use crate::device::gpu::{Gpu, GpuPart};
+use crate::device::gpu::Gpu;
 use crate::error::Result;
-use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, LaunchSpec, Role, Work};
+use crate::kernel::{Binding, GpuPart, LaunchSpec, Role, Shader, Work};
 use bytemuck::{Pod, Zeroable};
 use std::sync::{Arc, LazyLock};
 

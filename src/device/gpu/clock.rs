@@ -1,6 +1,6 @@
-//! How long a call's work on a GPU took, known once it is done and somebody has seen so.
+//! How long a call's work on a GPU took, known once it is done and a thread has looked.
 //!
-//! Nobody waits for a clock. The timeline sets it, whichever way the work ends.
+//! A clock is never waited for. The timeline sets it, whichever way the work ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -22,7 +22,7 @@ pub struct Clock {
 /// What a [`Clock`] shows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reading {
-    /// Nobody has seen yet that the work is done.
+    /// The work is not done, or no thread has looked since.
     Pending,
     /// The work is done, or will never be, and how long it took cannot be known, or says nothing: a pipeline was used
     /// for the first time, or the device failed.
@@ -103,7 +103,7 @@ impl Claim {
         self.0.as_ref().is_some_and(|own| Arc::ptr_eq(own, clock))
     }
 
-    /// It took so many seconds, in a submission with so many calls.
+    /// It took `seconds`, in a submission with `calls` calls.
     pub(super) fn settle(mut self, seconds: f64, calls: u32, mixed: bool) {
         if let Some(clock) = self.0.take() {
             // At least 1: what took no time that a clock can tell still took some.

@@ -1,18 +1,17 @@
-//! Compiled pipelines and bind groups of a GPU, each made once.
+//! The compiled pipelines of a GPU, each made once, and what they bind.
 
-use super::Gpu;
-use super::pool::DeviceBuffer;
+use super::allocation::Allocation;
+use super::bind_groups::{BindGroupKey, BindGroups, WindowKey};
+use super::connection::Connection;
+use super::dispatch::{Arity, EntryPoint, Window};
+use super::shader::{BindingKind, Shader};
 use crate::error::{Error, Result};
-use crate::kernel::shader::{BindingKind, Shader};
 use crate::panics::discard;
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-
-/// Bind groups kept; beyond it all are dropped and made anew as they are used.
-const BIND_GROUPS: usize = 512;
 
 /// A compiled entry point with its layout.
 #[derive(Debug)]
@@ -33,39 +32,59 @@ struct PipelineKey {
     constants: SmallVec<[(&'static str, u64); 4]>,
 }
 
-/// What identifies a bind group: its pipeline and its windows of buffers (id, offset, bytes).
-type BindGroupKey = (u64, SmallVec<[(u64, u64, u64); 4]>);
-
-/// The pipelines and bind groups of a GPU.
-#[derive(Default)]
+/// The pipelines of a GPU.
 pub(super) struct Pipelines {
     made: RwLock<HashMap<PipelineKey, Arc<Pipeline>>>,
     /// For each that is being compiled a lock that its compiler holds, so that two threads do not compile the same.
     compiling: Mutex<HashMap<PipelineKey, Arc<Mutex<()>>>>,
-    bind_groups: Mutex<HashMap<BindGroupKey, wgpu::BindGroup>>,
     next_id: AtomicU64,
-}
-
-/// A window of a buffer, as a binding.
-#[derive(Clone, Debug)]
-pub(super) struct Window {
-    pub(super) buffer: Arc<DeviceBuffer>,
-    pub(super) offset: u64,
-    pub(super) bytes: u64,
+    /// Whether built-in shaders are compiled with run-time checks too.
+    checked: bool,
+    bind_groups: Arc<BindGroups>,
+    /// Holds every uniform.
+    arena: Arc<Allocation>,
+    connection: Arc<Connection>,
 }
 
 impl Pipelines {
+    pub(super) fn new(
+        connection: &Arc<Connection>,
+        arena: &Arc<Allocation>,
+        bind_groups: &Arc<BindGroups>,
+        checked: bool,
+    ) -> Self {
+        Self {
+            made: RwLock::default(),
+            compiling: Mutex::default(),
+            next_id: AtomicU64::new(0),
+            checked,
+            bind_groups: Arc::clone(bind_groups),
+            arena: Arc::clone(arena),
+            connection: Arc::clone(connection),
+        }
+    }
+
+    /// Whether built-in shaders are compiled with run-time checks too.
+    pub(super) fn is_checked(&self) -> bool {
+        self.checked
+    }
+
+    /// The largest uniform that a dispatch can have, in bytes.
+    pub(super) fn largest_uniform(&self) -> u64 {
+        let limit = self.connection.info().limits.max_uniform_bytes;
+        limit.min(self.arena.raw.size())
+    }
+
     /// The pipeline of a shader's entry point, compiled at the first use.
-    pub(super) fn get(
-        &self,
-        gpu: &Gpu,
-        shader: &Shader,
-        entry: &str,
-        constants: &[(&'static str, f64)],
-    ) -> Result<Arc<Pipeline>> {
+    pub(super) fn get(&self, entry_point: &EntryPoint<'_>) -> Result<Arc<Pipeline>> {
+        let EntryPoint {
+            shader,
+            name,
+            constants,
+        } = *entry_point;
         let key = PipelineKey {
             shader: shader.hash(),
-            entry: entry.as_bytes().into(),
+            entry: name.as_bytes().into(),
             constants: constants.iter().map(|(n, v)| (*n, v.to_bits())).collect(),
         };
         let find = || {
@@ -81,9 +100,7 @@ impl Pipelines {
             return Ok(pipeline);
         }
         // Nothing else is locked meanwhile, for it may take long.
-        let compiled = without_panic(gpu.name(), shader, || {
-            self.compile(gpu, shader, entry, constants)
-        });
+        let compiled = without_panic(self.connection.name(), shader, || self.compile(entry_point));
         let made = compiled.map(|pipeline| {
             let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(made.entry(key.clone()).or_insert(Arc::new(pipeline)))
@@ -104,18 +121,18 @@ impl Pipelines {
         self.next_id.load(Ordering::Relaxed)
     }
 
-    fn compile(
-        &self,
-        gpu: &Gpu,
-        shader: &Shader,
-        entry: &str,
-        constants: &[(&'static str, f64)],
-    ) -> Result<Pipeline> {
+    fn compile(&self, entry_point: &EntryPoint<'_>) -> Result<Pipeline> {
+        let EntryPoint {
+            shader,
+            name: entry,
+            constants,
+        } = *entry_point;
         let started = std::time::Instant::now();
-        let (device, checked) = (&gpu.device, gpu.checked);
+        let (connection, checked) = (&self.connection, self.checked);
+        let device = connection.device();
         let label = Some(shader.label());
         let bindings = shader.bindings(entry)?;
-        check_limits(gpu, shader, &bindings)?;
+        self.check_limits(shader, &bindings)?;
         let fixed = shader
             .constants()
             .iter()
@@ -183,10 +200,7 @@ impl Pipelines {
         ];
         if let Some(error) = failed.into_iter().flatten().next() {
             let message = format!("shader `{}`: {error}", shader.label());
-            return Err(Error::Gpu {
-                device: gpu.name().into(),
-                message,
-            });
+            return Err(connection.error(message));
         }
         tracing::debug!(
             shader = shader.label(),
@@ -206,21 +220,23 @@ impl Pipelines {
     /// The bind group of `windows` (the arrays in order) and the arena for every uniform, made at the first use.
     pub(super) fn bind_group(
         &self,
-        gpu: &Gpu,
         pipeline: &Pipeline,
         windows: &[Window],
     ) -> Result<wgpu::BindGroup> {
-        let key: BindGroupKey = (
-            pipeline.id,
-            windows
-                .iter()
-                .map(|w| (w.buffer.id(), w.offset, w.bytes))
-                .collect(),
-        );
-        let mut groups = self.bind_groups();
-        if let Some(group) = groups.get(&key) {
-            return Ok(group.clone());
-        }
+        let window_key = |window: &Window| WindowKey {
+            buffer: window.buffer.id(),
+            offset: window.offset,
+            bytes: window.bytes,
+        };
+        let key = BindGroupKey {
+            pipeline: pipeline.id,
+            windows: windows.iter().map(window_key).collect(),
+        };
+        let make = || self.make_bind_group(pipeline, windows);
+        self.bind_groups.get(&self.connection, key, make)
+    }
+
+    fn make_bind_group(&self, pipeline: &Pipeline, windows: &[Window]) -> wgpu::BindGroup {
         let mut arrays = windows.iter();
         let entries: Vec<_> = pipeline
             .bindings
@@ -228,7 +244,7 @@ impl Pipelines {
             .filter_map(|kind| {
                 let binding = match kind {
                     BindingKind::Uniform { bytes, .. } => wgpu::BufferBinding {
-                        buffer: &gpu.arena.raw,
+                        buffer: &self.arena.raw,
                         offset: 0,
                         size: wgpu::BufferSize::new(u64::from(*bytes).next_multiple_of(16)),
                     },
@@ -253,57 +269,35 @@ impl Pipelines {
             layout: &pipeline.layout,
             entries: &entries,
         };
-        // Caught here, it costs this call; caught when it is submitted, all that is recorded.
-        let group = gpu
-            .catch(|| gpu.device.create_bind_group(&descriptor))
-            .map_err(|error| gpu.error(error.to_string()))?;
-        if groups.len() >= BIND_GROUPS {
-            groups.clear();
+        self.connection.device().create_bind_group(&descriptor)
+    }
+
+    /// Refuses a shader that needs more than the adapter can bind.
+    fn check_limits(&self, shader: &Shader, bindings: &[BindingKind]) -> Result<()> {
+        let limits = &self.connection.info().limits;
+        let refuse = |what: &str, given: String, limit: String| {
+            Err(Error::TooLarge {
+                what: format!("shader `{}`: {what}", shader.label()),
+                given,
+                limit: format!("{limit} on {}", self.connection.name()),
+            })
+        };
+        let uniforms = bindings.iter().filter_map(|kind| match kind {
+            BindingKind::Uniform { bytes, .. } => Some(u64::from(*bytes)),
+            BindingKind::Read { .. } | BindingKind::ReadWrite { .. } => None,
+        });
+        let largest = self.largest_uniform();
+        if let Some(bytes) = uniforms.clone().find(|bytes| *bytes > largest) {
+            let given = format!("{bytes} bytes");
+            return refuse("a uniform", given, format!("{largest} bytes"));
         }
-        groups.insert(key, group.clone());
-        Ok(group)
-    }
-
-    /// Forgets the bind groups that hold any of these buffers, which would keep their memory.
-    pub(super) fn forget(&self, buffers: &[u64]) {
-        if !buffers.is_empty() {
-            self.bind_groups()
-                .retain(|(_, windows), _| !windows.iter().any(|(id, ..)| buffers.contains(id)));
+        let arrays = bindings.len() - uniforms.count();
+        if arrays > limits.max_arrays as usize {
+            let most = limits.max_arrays.to_string();
+            return refuse("the arrays that it binds", arrays.to_string(), most);
         }
+        Ok(())
     }
-
-    fn bind_groups(&self) -> MutexGuard<'_, HashMap<BindGroupKey, wgpu::BindGroup>> {
-        self.bind_groups
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Refuses a shader that needs more than the adapter can bind.
-fn check_limits(gpu: &Gpu, shader: &Shader, bindings: &[BindingKind]) -> Result<()> {
-    let limits = gpu.limits();
-    let refuse = |what: &str, given: String, limit: String| {
-        Err(Error::TooLarge {
-            what: format!("shader `{}`: {what}", shader.label()),
-            given,
-            limit: format!("{limit} on {}", gpu.name()),
-        })
-    };
-    let uniforms = bindings.iter().filter_map(|kind| match kind {
-        BindingKind::Uniform { bytes, .. } => Some(u64::from(*bytes)),
-        BindingKind::Read { .. } | BindingKind::ReadWrite { .. } => None,
-    });
-    let largest = gpu.largest_uniform();
-    if let Some(bytes) = uniforms.clone().find(|bytes| *bytes > largest) {
-        let given = format!("{bytes} bytes");
-        return refuse("a uniform", given, format!("{largest} bytes"));
-    }
-    let arrays = bindings.len() - uniforms.count();
-    if arrays > limits.max_arrays as usize {
-        let most = limits.max_arrays.to_string();
-        return refuse("the arrays that it binds", arrays.to_string(), most);
-    }
-    Ok(())
 }
 
 /// Keeps a defect of the compiler from being the caller's, whose shader met it.
@@ -327,13 +321,16 @@ impl Pipeline {
     }
 
     /// How many arrays and how many uniforms a dispatch must give.
-    pub(super) fn arity(&self) -> (usize, usize) {
+    pub(super) fn arity(&self) -> Arity {
         let uniforms = self
             .bindings
             .iter()
             .filter(|k| matches!(k, BindingKind::Uniform { .. }))
             .count();
-        (self.bindings.len() - uniforms, uniforms)
+        Arity {
+            arrays: self.bindings.len() - uniforms,
+            uniforms,
+        }
     }
 }
 

@@ -4,43 +4,44 @@
 //! A buffer may be given out again while commands that use it are still queued: everything a GPU does for Divvy goes
 //! through one queue, in order, so whatever is recorded later runs later.
 
-use super::Gpu;
-use super::memory::Allocation;
+use super::allocation::{Allocation, BufferRequest};
+use super::bind_groups::BindGroups;
+use super::connection::Connection;
+use super::memory::{Memory, Purpose};
+use crate::error::Result;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// Buffers are a multiple of this: the coarsest binding alignment, so that vec4 tails stay inside.
-pub(super) const BUFFER_GRAIN: u64 = 256;
-/// Idle buffers are kept up to this many bytes in all; beyond it the largest class goes first.
-const IDLE_BYTES: u64 = 512 << 20;
-
-/// A buffer in a GPU's memory; goes back to the pool when the last user drops it.
+/// A buffer in a GPU's memory; goes back to the pool when the last user drops it. It does not keep the GPU.
 #[derive(Debug)]
 pub(crate) struct DeviceBuffer {
-    buffer: Option<Allocation>,
+    buffer: Option<PooledBuffer>,
+    pool: Weak<BufferPool>,
+}
+
+/// A buffer with its id.
+#[derive(Debug)]
+pub(super) struct PooledBuffer {
+    allocation: Allocation,
+    /// Unique among the buffers of the GPU.
     id: u64,
-    gpu: Weak<Gpu>,
 }
 
 impl DeviceBuffer {
-    pub(super) fn new(buffer: Allocation, id: u64, gpu: Weak<Gpu>) -> Self {
-        Self {
-            buffer: Some(buffer),
-            id,
-            gpu,
-        }
+    fn buffer(&self) -> &PooledBuffer {
+        self.buffer.as_ref().expect("taken only in drop")
     }
 
     /// The wgpu buffer.
     pub(super) fn raw(&self) -> &wgpu::Buffer {
-        &self.buffer.as_ref().expect("taken only in drop").raw
+        &self.buffer().allocation.raw
     }
 
-    /// Unique among the buffers of the process; stays with the wgpu buffer through the pool.
+    /// Unique among the buffers of the GPU; stays with the wgpu buffer through the pool.
     pub(super) fn id(&self) -> u64 {
-        self.id
+        self.buffer().id
     }
 
     /// Bytes, a multiple of 256.
@@ -51,39 +52,34 @@ impl DeviceBuffer {
 
 impl Drop for DeviceBuffer {
     fn drop(&mut self) {
-        if let (Some(buffer), Some(gpu)) = (self.buffer.take(), self.gpu.upgrade()) {
-            let let_go = gpu.pool.put(buffer, self.id);
-            gpu.forget_bind_groups(&let_go);
+        if let (Some(buffer), Some(pool)) = (self.buffer.take(), self.pool.upgrade()) {
+            pool.put(buffer);
         }
     }
-}
-
-/// Bytes of the buffer that an array of `bytes` is given: the next of 256 * {4, 5, 6, 7} * 2^k, so at most a quarter is
-/// wasted.
-pub(crate) fn buffer_class(bytes: u64) -> u64 {
-    let grains = bytes.div_ceil(BUFFER_GRAIN).max(4);
-    let step = 1u64 << (grains.ilog2() - 2);
-    grains.next_multiple_of(step).saturating_mul(BUFFER_GRAIN)
 }
 
 /// The idle buffers of a GPU.
 #[derive(Debug)]
 pub(super) struct BufferPool {
     idle: Mutex<Idle>,
-    /// Bytes of idle buffers that are kept.
+    /// Bytes of idle buffers that are kept; beyond it the largest class goes first.
     most: u64,
     next_id: AtomicU64,
+    /// They hold buffers, and forget those that are let go.
+    bind_groups: Arc<BindGroups>,
+    memory: Arc<Memory>,
+    connection: Arc<Connection>,
 }
 
 #[derive(Debug, Default)]
 struct Idle {
     /// By their bytes; no list is empty.
-    classes: BTreeMap<u64, Vec<(Allocation, u64)>>,
+    classes: BTreeMap<u64, Vec<PooledBuffer>>,
     bytes: u64,
 }
 
 impl Idle {
-    fn take(&mut self, class: u64) -> Option<(Allocation, u64)> {
+    fn take(&mut self, class: u64) -> Option<PooledBuffer> {
         let buffers = self.classes.get_mut(&class)?;
         let taken = buffers.pop()?;
         if buffers.is_empty() {
@@ -93,25 +89,32 @@ impl Idle {
         Some(taken)
     }
 
-    /// Lets go of buffers, the largest first, until no more than so many bytes are left. Returns their ids.
+    /// Lets go of buffers, the largest first, until no more than `bytes` bytes are left. Returns their ids.
     fn shrink_to(&mut self, bytes: u64) -> Vec<u64> {
         let mut ids = Vec::new();
         while self.bytes > bytes
             && let Some(class) = self.classes.keys().next_back().copied()
         {
-            ids.extend(self.take(class).map(|(_, id)| id));
+            ids.extend(self.take(class).map(|buffer| buffer.id));
         }
         ids
     }
 }
 
 impl BufferPool {
-    /// A pool for arrays that may take so many bytes together.
-    pub(super) fn new(array_bytes: u64) -> Self {
+    pub(super) fn new(
+        connection: &Arc<Connection>,
+        memory: &Arc<Memory>,
+        bind_groups: &Arc<BindGroups>,
+    ) -> Self {
+        let most = connection.tuning().idle_bytes.min(memory.shares().arrays);
         Self {
             idle: Mutex::default(),
-            most: IDLE_BYTES.min(array_bytes),
+            most,
             next_id: AtomicU64::new(0),
+            bind_groups: Arc::clone(bind_groups),
+            memory: Arc::clone(memory),
+            connection: Arc::clone(connection),
         }
     }
 
@@ -120,54 +123,58 @@ impl BufferPool {
     }
 
     /// The smallest idle buffer of these classes.
-    pub(super) fn take(&self, classes: RangeInclusive<u64>) -> Option<(Allocation, u64)> {
+    pub(super) fn take(&self, classes: RangeInclusive<u64>) -> Option<PooledBuffer> {
         let mut idle = self.idle();
         let class = *idle.classes.range(classes).next()?.0;
         idle.take(class)
     }
 
-    /// An id for a new buffer.
-    pub(super) fn new_id(&self) -> u64 {
-        self.next_id.fetch_add(1, Ordering::Relaxed)
+    /// A new buffer of a class.
+    ///
+    /// # Errors
+    /// [`Error::DeviceMemory`](crate::Error::DeviceMemory) if there is no room for it.
+    pub(super) fn create(&self, class: u64) -> Result<PooledBuffer> {
+        let request = BufferRequest {
+            purpose: Purpose::Arrays,
+            bytes: class,
+            usage: wgpu::BufferUsages::STORAGE
+                | wgpu::BufferUsages::COPY_SRC
+                | wgpu::BufferUsages::COPY_DST,
+            mapped: false,
+        };
+        let allocation = Allocation::new(&self.connection, &self.memory, &request)?;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        Ok(PooledBuffer { allocation, id })
     }
 
-    /// Keeps a buffer for reuse; returns the ids of those let go in exchange.
-    fn put(&self, buffer: Allocation, id: u64) -> Vec<u64> {
-        let mut idle = self.idle();
-        let class = buffer.raw.size();
-        idle.bytes += class;
-        idle.classes.entry(class).or_default().push((buffer, id));
-        idle.shrink_to(self.most)
+    /// Gives a buffer to a user, from whom it comes back.
+    pub(super) fn give_out(self: &Arc<Self>, buffer: PooledBuffer) -> Arc<DeviceBuffer> {
+        Arc::new(DeviceBuffer {
+            buffer: Some(buffer),
+            pool: Arc::downgrade(self),
+        })
     }
 
-    /// Lets go of idle buffers of at least so many bytes together, or of all; returns their ids.
-    pub(super) fn release(&self, bytes: u64) -> Vec<u64> {
-        let mut idle = self.idle();
-        let rest = idle.bytes.saturating_sub(bytes);
-        idle.shrink_to(rest)
+    /// Keeps a buffer for reuse, and lets others go in exchange if there are too many.
+    fn put(&self, buffer: PooledBuffer) {
+        let let_go = {
+            let mut idle = self.idle();
+            let class = buffer.allocation.raw.size();
+            idle.bytes += class;
+            idle.classes.entry(class).or_default().push(buffer);
+            idle.shrink_to(self.most)
+        };
+        self.bind_groups.forget(&let_go);
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::buffer_class;
-
-    #[test]
-    fn classes_hold_what_is_asked_and_waste_at_most_a_quarter() {
-        for bytes in (0..100_000)
-            .step_by(7)
-            .chain([1 << 20, (1 << 30) + 4, u64::from(u32::MAX)])
-        {
-            let class = buffer_class(bytes);
-            assert!(
-                class >= bytes && class.is_multiple_of(256),
-                "{bytes} in {class}"
-            );
-            assert!(
-                bytes < 1024 || class as f64 <= bytes as f64 * 1.25 + 256.0,
-                "{bytes} in {class}"
-            );
-            assert_eq!(buffer_class(class), class);
-        }
+    /// Lets go of idle buffers of at least `bytes` bytes together, or of all. Whether there were any.
+    pub(super) fn release(&self, bytes: u64) -> bool {
+        let let_go = {
+            let mut idle = self.idle();
+            let rest = idle.bytes.saturating_sub(bytes);
+            idle.shrink_to(rest)
+        };
+        self.bind_groups.forget(&let_go);
+        !let_go.is_empty()
     }
 }

@@ -4,29 +4,21 @@
 //! Uniform parameters of all dispatches of a submission lie in one arena buffer, addressed by dynamic offsets, and
 //! reach the GPU in a copy ahead of the recorded commands.
 
+use super::allocation::Allocation;
 use super::clock::Clock;
-use super::pipelines::{Pipeline, Window};
-use super::stamps::StampSet;
-use super::timeline::{Batch, Timeline, duration};
-use super::transfer::StagingBuffer;
-use super::{FaultPoint, Gpu};
+use super::connection::Connection;
+use super::dispatch::Dispatch;
+use super::faults::FaultPoint;
+use super::pipelines::{Pipeline, Pipelines};
+use super::staging::{Staging, StagingBuffer};
+use super::stamps::{StampSet, Stamps};
+use super::timeline::{Batch, duration};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Alignment of parameters in the arena: the largest that any adapter asks of dynamic uniform offsets.
 const SLOT: usize = 256;
-/// A submission is flushed after this many dispatches: long enough to share its cost, short enough that the GPU
-/// begins early.
-const DISPATCHES: u32 = 200;
-/// It is flushed also once so much work is predicted to be recorded.
-const WORK: Duration = Duration::from_millis(20);
-/// Submissions that may be under way before recording waits for the oldest.
-const IN_FLIGHT: usize = 4;
-/// A transfer that belongs to no call and is at least so large is not recorded together with calls as long as it is not
-/// known how long transfers take, and so what they add to the calls' time.
-const NOTICEABLE_BYTES: u64 = 64 << 10;
-
 /// Commands that are recorded and not yet submitted.
 pub(super) struct Recorder {
     /// Declared before the encoder: an open pass must end first.
@@ -39,11 +31,17 @@ pub(super) struct Recorder {
     uploaded: Vec<u8>,
     dispatches: u32,
     /// Staging buffers to hand back after the next submission.
-    staging: Vec<StagingBuffer>,
+    used: Vec<StagingBuffer>,
     /// The calls whose work is recorded.
     batch: Batch,
     /// The call that is being recorded.
     call: Option<OpenCall>,
+    stamps: Stamps,
+    pipelines: Arc<Pipelines>,
+    arena: Arc<Allocation>,
+    staging: Arc<Staging>,
+    // Declared last: what is recorded goes before what it is recorded for.
+    connection: Arc<Connection>,
 }
 
 /// A call that is being recorded.
@@ -57,21 +55,22 @@ struct OpenCall {
     has_begun: bool,
 }
 
-/// Who waits for a submission.
+/// Whether a submission is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waiting {
-    /// Whoever submits it, next thing.
+    /// The thread that submits it waits next.
     Now,
-    /// Nobody yet, and perhaps nobody ever.
+    /// No thread waits yet, and perhaps none ever does.
     NotYet,
 }
 
-/// How many workgroups to dispatch.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Groups(pub(super) [u32; 3]);
-
 impl Recorder {
-    pub(super) fn new(timeline: &Timeline) -> Self {
+    pub(super) fn new(
+        connection: &Arc<Connection>,
+        arena: &Arc<Allocation>,
+        pipelines: &Arc<Pipelines>,
+        staging: &Arc<Staging>,
+    ) -> Self {
         Self {
             pass: None,
             encoder: None,
@@ -79,54 +78,69 @@ impl Recorder {
             parameters: Vec::new(),
             uploaded: Vec::new(),
             dispatches: 0,
-            staging: Vec::new(),
-            batch: timeline.batch(),
+            used: Vec::new(),
+            batch: connection.timeline().batch(),
             call: None,
+            stamps: Stamps::new(connection),
+            pipelines: Arc::clone(pipelines),
+            arena: Arc::clone(arena),
+            staging: Arc::clone(staging),
+            connection: Arc::clone(connection),
         }
+    }
+
+    /// The sets of timestamps, for tests that leave none free.
+    #[cfg(test)]
+    pub(super) fn stamps(&self) -> &Stamps {
+        &self.stamps
     }
 
     /// Records a dispatch.
     pub(super) fn dispatch(
         &mut self,
-        gpu: &Gpu,
         pipeline: &Arc<Pipeline>,
-        uniforms: &[&[u8]],
-        windows: &[Window],
-        groups: Groups,
+        dispatch: &Dispatch<'_>,
     ) -> Result<()> {
-        gpu.meets_fault(FaultPoint::Device);
+        let Dispatch {
+            uniforms,
+            windows,
+            grid,
+            ..
+        } = *dispatch;
+        self.connection.meets_fault(FaultPoint::Device);
         let room = uniforms
             .iter()
             .map(|u| u.len().next_multiple_of(SLOT))
             .sum::<usize>();
-        let arena = gpu.arena.raw.size() as usize;
+        let arena = self.arena.raw.size() as usize;
         if room > arena {
             return Err(Error::TooLarge {
                 what: "the uniforms of a dispatch".into(),
                 given: format!("{room} bytes"),
-                limit: format!("{arena} bytes on {}", gpu.name()),
+                limit: format!("{arena} bytes on {}", self.connection.name()),
             });
         }
-        if self.parameters.len() + room > arena || self.dispatches >= DISPATCHES {
-            self.flush(gpu, Waiting::NotYet)?;
+        let most = self.connection.tuning().dispatches_per_submission;
+        if self.parameters.len() + room > arena || self.dispatches >= most {
+            self.flush(Waiting::NotYet)?;
         }
         if pipeline.is_new() {
             self.spoil();
         }
         match &mut self.call {
             Some(call) => call.has_begun = true,
-            // Nobody knows how long it takes.
+            // It belongs to no call, so how long it takes is not predicted.
             None => self.batch.spoil(),
         }
         let mut offsets = smallvec::SmallVec::<[u32; 2]>::new();
         for uniform in uniforms {
             offsets.push(self.place(uniform));
         }
-        let group = gpu.pipelines.bind_group(gpu, pipeline, windows)?;
+        let group = self.pipelines.bind_group(pipeline, windows)?;
         let pass = match &mut self.pass {
             Some(pass) => pass,
             None => {
-                let encoder = Self::encoder(&mut self.encoder, gpu);
+                let encoder = Self::encoder(&mut self.encoder, &self.connection);
                 let pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                 self.pass.insert(pass.forget_lifetime())
             }
@@ -140,13 +154,13 @@ impl Recorder {
             self.bound = Some(Arc::clone(pipeline));
         }
         pass.set_bind_group(0, &group, &offsets);
-        let [x, y, z] = groups.0;
+        let [x, y, z] = grid;
         pass.dispatch_workgroups(x, y, z);
         self.dispatches += 1;
         Ok(())
     }
 
-    /// What is recorded until [`Recorder::announce`] belongs to a call that is predicted to take so many seconds.
+    /// What is recorded until [`Recorder::announce`] belongs to a call that is predicted to take `seconds`.
     pub(super) fn begin(&mut self, clock: &Arc<Clock>, seconds: f64) {
         let since = Instant::now();
         if let Some(other) = self.call.take() {
@@ -166,7 +180,7 @@ impl Recorder {
 
     /// The call that [`Recorder::begin`] began is recorded. Submits what is recorded if that is enough for the GPU to
     /// begin with.
-    pub(super) fn announce(&mut self, gpu: &Gpu, clock: &Arc<Clock>) -> Result<()> {
+    pub(super) fn announce(&mut self, clock: &Arc<Clock>) -> Result<()> {
         match self.call.take() {
             Some(call) if Arc::ptr_eq(&call.clock, clock) => {
                 if call.has_begun {
@@ -182,8 +196,8 @@ impl Recorder {
                 self.call = other;
             }
         }
-        if self.batch.predicted() >= WORK {
-            self.flush(gpu, Waiting::NotYet)?;
+        if self.batch.predicted() >= self.connection.tuning().work_per_submission {
+            self.flush(Waiting::NotYet)?;
         }
         Ok(())
     }
@@ -217,77 +231,81 @@ impl Recorder {
     /// Records a copy between device buffers, or between one and a staging buffer.
     pub(super) fn copy(
         &mut self,
-        gpu: &Gpu,
         source: (&wgpu::Buffer, u64),
         target: (&wgpu::Buffer, u64),
         bytes: u64,
     ) -> Result<()> {
-        gpu.meets_fault(FaultPoint::Device);
+        self.connection.meets_fault(FaultPoint::Device);
         if let Some(call) = &mut self.call {
             call.has_begun = true;
         } else {
-            let timeline = &gpu.timeline;
-            if bytes >= NOTICEABLE_BYTES && !self.batch.is_empty() && !timeline.knows_copies() {
-                self.flush(gpu, Waiting::NotYet)?;
+            let is_noticeable = bytes >= self.connection.tuning().noticeable_copy_bytes;
+            let knows_copies = || self.connection.timeline().knows_copies();
+            if is_noticeable && !self.batch.is_empty() && !knows_copies() {
+                self.flush(Waiting::NotYet)?;
             }
             self.batch.add_unclaimed(bytes);
         }
         self.end_pass();
-        let encoder = Self::encoder(&mut self.encoder, gpu);
+        let encoder = Self::encoder(&mut self.encoder, &self.connection);
         encoder.copy_buffer_to_buffer(source.0, source.1, target.0, target.1, bytes);
         Ok(())
     }
 
     /// Hands a staging buffer back once the commands recorded so far are done.
     pub(super) fn recycle(&mut self, staging: StagingBuffer) {
-        self.staging.push(staging);
+        self.used.push(staging);
     }
 
     /// Submits what is recorded, if anything, and returns the number of the latest submission that is under way.
-    pub(super) fn flush(&mut self, gpu: &Gpu, waiting: Waiting) -> Result<Option<u64>> {
+    pub(super) fn flush(&mut self, waiting: Waiting) -> Result<Option<u64>> {
         self.end_pass();
-        let mut latest = gpu.timeline.latest();
+        let mut latest = self.connection.timeline().latest();
         if self.encoder.is_some() {
             // Before anything is given up: if it fails, the flush can be tried again.
-            let prologue = self.upload_parameters(gpu)?;
-            let stamps = self.take_stamps(gpu, waiting);
-            let begin = stamps.as_ref().map(|stamps| stamps.begin(gpu));
+            let prologue = self.upload_parameters()?;
+            let stamps = self.take_stamps(waiting);
+            let begin = stamps.as_ref().map(|stamps| stamps.begin(&self.connection));
             let now = Instant::now();
-            let batch = self.take_batch(gpu, now);
-            if gpu.meets_fault(FaultPoint::Submission) {
+            let batch = self.take_batch(now);
+            let connection = &self.connection;
+            if connection.meets_fault(FaultPoint::Submission) {
                 self.encoder = None;
-                return Err(gpu.give_up(not_submitted(&"a test wants it to fail")));
+                return Err(connection.give_up(not_submitted(&"a test wants it to fail")));
             }
-            let submitted = gpu.catch(|| {
+            let submitted = connection.catch(|| {
                 let commands = self.encoder.take().map(wgpu::CommandEncoder::finish);
-                gpu.queue
+                connection
+                    .queue()
                     .submit(begin.into_iter().chain(prologue).chain(commands))
             });
-            let index = submitted.map_err(|error| gpu.give_up(not_submitted(&error)))?;
-            let number = gpu.timeline.submit(batch, index, now);
+            let index = submitted.map_err(|error| connection.give_up(not_submitted(&error)))?;
+            let timeline = connection.timeline();
+            let number = timeline.submit(batch, index, now);
             if let Some(stamps) = stamps {
-                gpu.stamps.read(gpu, stamps, number);
+                self.stamps.read(stamps, number);
             }
-            let timeline = Arc::clone(&gpu.timeline);
-            gpu.queue
-                .on_submitted_work_done(move || timeline.end(number));
+            let timed = Arc::clone(timeline);
+            connection
+                .queue()
+                .on_submitted_work_done(move || timed.end(number));
             self.dispatches = 0;
-            for staging in self.staging.drain(..) {
-                gpu.staging.give_back(staging);
+            for staging in self.used.drain(..) {
+                self.staging.give_back(staging);
             }
             latest = Some(number);
-            while let Some((oldest, under_way)) = gpu.timeline.oldest()
-                && under_way > IN_FLIGHT
+            while let Some((oldest, under_way)) = timeline.oldest()
+                && under_way > connection.tuning().submissions_in_flight
             {
-                gpu.wait(oldest)?;
+                connection.wait(oldest)?;
             }
         }
-        gpu.check()?;
+        self.connection.check()?;
         Ok(latest)
     }
 
     /// The calls of the submission that is about to be made. One that is still being recorded goes on in the next.
-    fn take_batch(&mut self, gpu: &Gpu, now: Instant) -> Batch {
+    fn take_batch(&mut self, now: Instant) -> Batch {
         if let Some(call) = &mut self.call
             && call.has_begun
         {
@@ -297,37 +315,38 @@ impl Recorder {
             call.since = now;
             call.has_begun = false;
         }
-        std::mem::replace(&mut self.batch, gpu.timeline.batch())
+        std::mem::replace(&mut self.batch, self.connection.timeline().batch())
     }
 
     /// Room for timestamps of the submission that is about to be made, if they will tell what waiting for it does not.
-    fn take_stamps(&mut self, gpu: &Gpu, waiting: Waiting) -> Option<StampSet> {
+    fn take_stamps(&mut self, waiting: Waiting) -> Option<StampSet> {
         let has_begun = self.call.as_ref().is_some_and(|call| call.has_begun);
         let has_calls = has_begun || !self.batch.is_empty();
-        let useful = waiting == Waiting::NotYet || gpu.timeline.wants_latency();
+        let useful = waiting == Waiting::NotYet || self.connection.timeline().wants_latency();
         if !(has_calls && useful) {
             return None;
         }
-        let stamps = gpu.stamps.take(gpu)?;
+        let stamps = self.stamps.take()?;
         stamps.end(self.encoder.as_mut()?);
         Some(stamps)
     }
 
     /// The command that copies the parameters recorded so far into the arena, unless it holds them already, as in a
     /// loop of equal calls.
-    fn upload_parameters(&mut self, gpu: &Gpu) -> Result<Option<wgpu::CommandBuffer>> {
+    fn upload_parameters(&mut self) -> Result<Option<wgpu::CommandBuffer>> {
         if self.uploaded.starts_with(&self.parameters) {
             self.parameters.clear();
             return Ok(None);
         }
         let bytes = self.parameters.len() as u64;
-        let staging = gpu.staging.take_for_parameters(gpu, bytes)?;
-        gpu.staging.fill(gpu, &staging, &self.parameters)?;
-        let mut encoder = gpu
-            .device
+        let staging = self.staging.take_for_parameters(bytes)?;
+        self.staging.fill(&staging, &self.parameters)?;
+        let mut encoder = self
+            .connection
+            .device()
             .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(staging.raw(), 0, &gpu.arena.raw, 0, bytes);
-        self.staging.push(staging);
+        encoder.copy_buffer_to_buffer(staging.raw(), 0, &self.arena.raw, 0, bytes);
+        self.used.push(staging);
         std::mem::swap(&mut self.parameters, &mut self.uploaded);
         self.parameters.clear();
         Ok(Some(encoder.finish()))
@@ -340,10 +359,11 @@ impl Recorder {
 
     fn encoder<'e>(
         slot: &'e mut Option<wgpu::CommandEncoder>,
-        gpu: &Gpu,
+        connection: &Connection,
     ) -> &'e mut wgpu::CommandEncoder {
         slot.get_or_insert_with(|| {
-            gpu.device
+            connection
+                .device()
                 .create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
         })
     }

@@ -1,12 +1,11 @@
 //! Whether an adapter computes what it should: a small dispatch whose results are known to the bit. A driver that gets
 //! this wrong may get anything wrong, so the device is not used.
 
-use super::{Gpu, GpuPart};
-use crate::array::Array;
+use super::dispatch::{Dispatch, EntryPoint, Window};
+use super::gpu::Gpu;
+use super::shader::Shader;
 use crate::error::{Error, Result};
-use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, LaunchSpec, Role, Work};
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 static SHADER: LazyLock<Shader> =
     LazyLock::new(|| Shader::builtin("self_test", include_str!("../../../shaders/self_test.wgsl")));
@@ -22,16 +21,28 @@ const SEED: u32 = 0x5eed;
 ///
 /// # Errors
 /// [`Error::Gpu`] if a result is wrong, and whatever the device reports.
-pub(super) fn run(gpu: &Arc<Gpu>) -> Result<()> {
-    // What nobody writes must not be right by chance.
-    let results = Array::filled(2 * GROUPS, u32::MAX)?;
-    let bindings = [Binding::write(results.handle(), Role::rows(2))];
-    let spec = LaunchSpec::new(GROUPS, bindings, Work::default());
-    let views = [results.handle().place_on(gpu, 0..results.len(), true)?];
-    let part = GpuPart::new(gpu, &spec, 0..GROUPS, &views);
-    part.dispatch(&SHADER, &[part.arg(0)], &SEED, GROUPS as u32)?;
-    let mut found = [[0u32; 2]; GROUPS];
-    gpu.download(&views[0].buffer, 0, bytemuck::bytes_of_mut(&mut found))?;
+pub(super) fn run(gpu: &Gpu) -> Result<()> {
+    // A result that the GPU does not write must not be right by chance.
+    let mut found = [[u32::MAX; 2]; GROUPS];
+    let bytes = size_of_val(&found) as u64;
+    let buffer = gpu.allocate(bytes)?;
+    gpu.upload(&buffer, 0, bytemuck::bytes_of(&found))?;
+    let results = Window {
+        buffer,
+        offset: 0,
+        bytes,
+    };
+    gpu.dispatch(&Dispatch {
+        entry_point: EntryPoint {
+            shader: &SHADER,
+            name: "main",
+            constants: &[],
+        },
+        uniforms: &[bytemuck::bytes_of(&SEED)],
+        windows: std::slice::from_ref(&results),
+        grid: [GROUPS as u32, 1, 1],
+    })?;
+    gpu.download(&results.buffer, 0, bytemuck::bytes_of_mut(&mut found))?;
     check(&found).map_err(|problem| Error::Gpu {
         device: gpu.name().into(),
         message: format!("it fails the self-test: {problem}"),

@@ -1,15 +1,13 @@
 //! The GPU's own clock: timestamps at the begin and the end of submissions, read back when these are done.
 //!
-//! For submissions that nobody waits for, whose end would otherwise be known only as having been before somebody
-//! looked; not for others, for it costs: on lavapipe each timestamp takes longer than a small dispatch. Adapters that
+//! Only for submissions that no thread waits for, whose end would otherwise be known only as having been before a thread
+//! looked. Others go without, for it costs: on lavapipe each timestamp takes longer than a small dispatch. Adapters that
 //! cannot write timestamps between passes have none.
 
-use super::Gpu;
+use super::connection::Connection;
 use super::timeline::Timeline;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Sets of timestamps that may be in use at once; a submission that finds none free goes without.
-const SETS: usize = 8;
 const BYTES: u64 = 2 * size_of::<u64>() as u64;
 
 /// What an adapter must offer for it.
@@ -25,9 +23,10 @@ pub(super) struct StampSet {
 }
 
 /// The sets of a GPU.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stamps {
     free: Arc<Mutex<Free>>,
+    connection: Arc<Connection>,
 }
 
 #[derive(Debug, Default)]
@@ -37,21 +36,30 @@ struct Free {
 }
 
 impl Stamps {
+    pub(super) fn new(connection: &Arc<Connection>) -> Self {
+        Self {
+            free: Arc::default(),
+            connection: Arc::clone(connection),
+        }
+    }
+
     /// A set for the next submission, if the adapter has timestamps and one is free.
-    pub(super) fn take(&self, gpu: &Gpu) -> Option<StampSet> {
+    pub(super) fn take(&self) -> Option<StampSet> {
+        let (connection, device) = (&self.connection, self.connection.device());
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(set) = free.sets.pop() {
             return Some(set);
         }
-        if free.made >= SETS || !gpu.device.features().contains(FEATURES) {
+        let most = connection.tuning().stamp_sets;
+        if free.made >= most || !device.features().contains(FEATURES) {
             return None;
         }
         // Whether or not it can be made: what fails is not tried again for ever.
         free.made += 1;
         drop(free);
-        let made = gpu.catch(|| {
+        let made = connection.catch(|| {
             let buffer = |usage| {
-                gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                device.create_buffer(&wgpu::BufferDescriptor {
                     label: Some("divvy timestamps"),
                     size: BYTES,
                     usage,
@@ -59,7 +67,7 @@ impl Stamps {
                 })
             };
             StampSet {
-                queries: gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+                queries: device.create_query_set(&wgpu::QuerySetDescriptor {
                     label: Some("divvy timestamps"),
                     ty: wgpu::QueryType::Timestamp,
                     count: 2,
@@ -68,14 +76,15 @@ impl Stamps {
                 readable: buffer(wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST),
             }
         });
-        made.inspect_err(|error| tracing::warn!(gpu = gpu.name(), %error, "no timestamps"))
+        made.inspect_err(|error| tracing::warn!(gpu = connection.name(), %error, "no timestamps"))
             .ok()
     }
 
     /// Reads a set, once the submission that it was resolved in is done, and frees it.
-    pub(super) fn read(&self, gpu: &Gpu, set: StampSet, number: u64) {
-        let (free, timeline) = (Arc::clone(&self.free), Arc::clone(&gpu.timeline));
-        let period = f64::from(gpu.queue.get_timestamp_period());
+    pub(super) fn read(&self, set: StampSet, number: u64) {
+        let free = Arc::clone(&self.free);
+        let timeline = Arc::clone(self.connection.timeline());
+        let period = f64::from(self.connection.queue().get_timestamp_period());
         let readable = set.readable.clone();
         readable.map_async(wgpu::MapMode::Read, .., move |outcome| {
             if outcome.is_err() || set.report(&timeline, number, period).is_none() {
@@ -91,9 +100,9 @@ impl Stamps {
 impl StampSet {
     /// The command that writes the first timestamp. By itself, since only when a submission is made it is known whether
     /// it must be timed.
-    pub(super) fn begin(&self, gpu: &Gpu) -> wgpu::CommandBuffer {
+    pub(super) fn begin(&self, connection: &Connection) -> wgpu::CommandBuffer {
         let descriptor = wgpu::CommandEncoderDescriptor::default();
-        let mut encoder = gpu.device.create_command_encoder(&descriptor);
+        let mut encoder = connection.device().create_command_encoder(&descriptor);
         encoder.write_timestamp(&self.queries, 0);
         encoder.finish()
     }

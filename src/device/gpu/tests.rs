@@ -1,17 +1,17 @@
 //! Clocks, the backlog and the cache of pipelines, on a real adapter: the first there is.
 
+use super::shader::Shader;
 use super::timeline::duration;
 use super::*;
-use crate::array::{Array, DeviceView};
-use crate::kernel::shader::Shader;
-use crate::kernel::{Binding, LaunchSpec, Role, Work};
-use std::time::Instant;
+use crate::error::{Error, Result};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A GPU with one shader to dispatch: y = a * x + y.
 struct Bench {
     gpu: Arc<Gpu>,
-    spec: LaunchSpec,
-    views: [DeviceView; 2],
+    x: Window,
+    y: Window,
     shader: Shader,
 }
 
@@ -26,28 +26,24 @@ impl Bench {
             !(gpus.is_empty() && required),
             "DIVVY_REQUIRE_GPU=1, but {problems:?}"
         );
-        let Some(gpu) = gpus.into_iter().next() else {
+        let Some(OpenGpu { gpu, .. }) = gpus.into_iter().next() else {
             eprintln!("SKIPPED: no GPU: {problems:?}");
             return None;
         };
-        let [x, y] = [0; 2].map(|_| Array::filled(ITEMS, 1.0f32).expect("memory"));
-        let view = |array: &Array<f32>| {
-            let view = array.handle().place_on(&gpu, 0..ITEMS, true);
-            view.expect("memory of the GPU")
-        };
-        let views = [view(&x), view(&y)];
-        let bindings = [
-            Binding::read(x.handle(), Role::ITEM),
-            Binding::update(y.handle(), Role::ITEM),
-        ];
-        let spec = LaunchSpec::new(ITEMS, bindings, Work::default());
+        let ones = vec![1.0f32; ITEMS];
+        let ones: &[u8] = bytemuck::cast_slice(&ones);
+        let [x, y] = [0; 2].map(|_| {
+            let bytes = ones.len() as u64;
+            let buffer = gpu.allocate(bytes).expect("memory of the GPU");
+            gpu.upload(&buffer, 0, ones).expect("uploaded");
+            Window {
+                buffer,
+                offset: 0,
+                bytes,
+            }
+        });
         let shader = Shader::builtin("axpy", include_str!("../../../shaders/axpy.wgsl"));
-        let bench = Self {
-            gpu,
-            spec,
-            views,
-            shader,
-        };
+        let bench = Self { gpu, x, y, shader };
         Some(bench)
     }
 
@@ -63,15 +59,22 @@ impl Bench {
     }
 
     fn dispatch(&self) -> Result<()> {
-        let part = GpuPart::new(&self.gpu, &self.spec, 0..ITEMS, &self.views);
         let vectors = (ITEMS / 4) as u32;
         let params = [vectors, 1e-9f32.to_bits()];
-        part.dispatch(
-            &self.shader,
-            &[part.arg(0), part.arg(1)],
-            &params,
-            vectors.div_ceil(64),
-        )
+        self.gpu.dispatch(&Dispatch {
+            entry_point: self.entry_point(),
+            uniforms: &[bytemuck::bytes_of(&params)],
+            windows: &[self.x.clone(), self.y.clone()],
+            grid: [vectors.div_ceil(64), 1, 1],
+        })
+    }
+
+    fn entry_point(&self) -> EntryPoint<'_> {
+        EntryPoint {
+            shader: &self.shader,
+            name: "main",
+            constants: &[],
+        }
     }
 
     /// Records one call of one dispatch.
@@ -189,7 +192,13 @@ fn unlike_calls_share_as_predicted() {
 #[test]
 fn the_gpu_times_what_nobody_waits_for_much_as_one_who_waits() {
     let Some(bench) = Bench::warm() else { return };
-    if !bench.gpu.device.features().contains(stamps::FEATURES) {
+    if !bench
+        .gpu
+        .connection
+        .device()
+        .features()
+        .contains(stamps::FEATURES)
+    {
         eprintln!("SKIPPED: no timestamps");
         return;
     }
@@ -214,7 +223,7 @@ fn the_gpu_times_what_nobody_waits_for_much_as_one_who_waits() {
 fn without_timestamps_what_ended_unseen_is_known_if_it_was_faster_than_predicted() {
     let Some(bench) = Bench::warm() else { return };
     // No set is free.
-    let taken: Vec<_> = std::iter::from_fn(|| bench.gpu.stamps.take(&bench.gpu)).collect();
+    let taken: Vec<_> = std::iter::from_fn(|| bench.gpu.recorder().stamps().take()).collect();
     let unseen = |predicted_seconds| {
         let clock = bench.whole_call(predicted_seconds);
         bench.gpu.flush().expect("submitted");
@@ -232,14 +241,13 @@ fn a_transfer_for_the_reader_is_taken_off_the_calls_time() {
     let Some(bench) = Bench::warm() else { return };
     let mut bytes = vec![0u8; 4 * ITEMS];
     let mut read = |bench: &Bench| {
-        let view = &bench.views[1];
-        let read = bench.gpu.download(&view.buffer, 0, &mut bytes);
+        let read = bench.gpu.download(&bench.y.buffer, 0, &mut bytes);
         read.expect("read");
     };
     // A disturbed copy tells nothing, and others may be at it all the time.
     let learned = (0..50).any(|_| {
         read(&bench);
-        bench.gpu.timeline.knows_copies()
+        bench.gpu.connection.timeline().knows_copies()
     });
     if !learned {
         return;
@@ -328,11 +336,27 @@ fn clocks_are_settled_and_the_backlog_is_gone_however_it_ends() {
 }
 
 #[test]
+fn a_buffer_that_outlives_its_gpu_does_not_keep_the_device_open() {
+    let Some(bench) = Bench::warm() else { return };
+    // Recorded and not submitted, submitted and not waited for: whatever is under way.
+    bench.whole_call(1e-4);
+    bench.gpu.flush().expect("submitted");
+    bench.whole_call(1e-4);
+    let buffer = bench.y.buffer.clone();
+    let connection = Arc::downgrade(&bench.gpu.connection);
+    let pool = Arc::downgrade(&bench.gpu.pool);
+    drop(bench);
+    assert!(connection.upgrade().is_none(), "the connection is closed");
+    assert!(pool.upgrade().is_none(), "the pool is gone");
+    drop(buffer);
+}
+
+#[test]
 fn a_lost_gpu_leaves_no_clock_pending() {
     let Some(bench) = Bench::warm() else { return };
     let submitted = bench.whole_call(1.0);
     let recorded = bench.whole_call(1e-4);
-    bench.gpu.device.destroy();
+    bench.gpu.connection.device().destroy();
     let error = bench.gpu.wait_for_all().expect_err("it is lost");
     assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
     assert_ne!(submitted.reading(), Reading::Pending);
@@ -356,12 +380,17 @@ fn nothing_is_left_of_many_calls() {
             drop(bench.whole_call(1e-7));
         }
         bench.gpu.flush().expect("submitted");
-        let under_way = bench.gpu.timeline.oldest().map_or(0, |(_, count)| count);
+        let under_way = bench
+            .gpu
+            .connection
+            .timeline()
+            .oldest()
+            .map_or(0, |(_, count)| count);
         assert!(under_way <= 4, "{under_way}");
     }
     bench.wait();
     assert_eq!(Arc::strong_count(&first), 1);
-    assert_eq!(bench.gpu.timeline.oldest(), None);
+    assert_eq!(bench.gpu.connection.timeline().oldest(), None);
 }
 
 #[test]
@@ -373,10 +402,12 @@ fn two_threads_that_need_a_pipeline_compile_it_once() {
         for _ in 0..2 {
             scope.spawn(|| {
                 both.wait();
-                let part = GpuPart::to_compile(&bench.gpu, &bench.spec, 0..ITEMS, u64::MAX);
-                let args = [part.arg(0), part.arg(1)];
-                part.dispatch(&bench.shader, &args, &[0u32, 0], 1)
-                    .expect("compiled");
+                let given = Arity {
+                    arrays: 2,
+                    uniforms: 1,
+                };
+                let compiled = bench.gpu.compile(&bench.entry_point(), given);
+                compiled.expect("compiled");
             });
         }
     });

@@ -3,9 +3,9 @@
 //!
 //! A GPU works through its submissions one after the other. A submission begins when the one before it ends, or when
 //! the recording of its calls began, whichever is later; recording counts without what passed between calls. That it
-//! has ended, wgpu says when somebody looks. Hence three ways to know when:
+//! has ended, wgpu says when a thread looks. Hence three ways to know when:
 //!
-//! 1. Somebody was waiting: then it ended just now. Waiting goes through submissions one by one, so that one wait tells
+//! 1. A thread was waiting: then it ended just now. Waiting goes through submissions one by one, so that one wait tells
 //!    the end of each.
 //! 2. The GPU took the time itself (`stamps`), from the first command to the last. To that comes what else a call takes
 //!    until its end is seen: its recording, and the latency of launching and of seeing the end, which is learned from
@@ -20,22 +20,12 @@
 //! end, as the model predicts it: launch, upload and computation.
 
 use super::clock::{Claim, Clock};
+use super::tuning::Tuning;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A begin that is uncertain by no more than this share of the submission's time is known well enough.
-const UNCERTAINTY: f64 = 0.1;
-/// Submissions that are waited for are timed by the GPU too until so many have shown the latency.
-const LATENCIES: u32 = 8;
-/// What is estimated follows what is measured at this rate where it grows; where it falls, at once: whatever disturbs
-/// can only prolong things.
-const FOLLOW: f64 = 1.0 / 16.0;
-/// Transfers that are no smaller tell the rate of transfers.
-const TELLING_BYTES: u64 = 64 << 10;
-/// Lists of calls kept for reuse; more submissions are seldom under way.
-const SPARE_LISTS: usize = 8;
 /// A prediction that is longer counts as this, so that sums of them stay numbers.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
@@ -48,13 +38,14 @@ pub(super) struct Timeline {
 
 #[derive(Debug)]
 struct State {
+    tuning: Tuning,
     next: u64,
     in_flight: VecDeque<Submission>,
-    /// The submissions for whose end somebody waits right now.
+    /// The submissions for whose end a thread waits right now.
     watched: Vec<u64>,
     last: End,
     /// Seconds of a submission that the GPU does not see: from handing it over to its first command, and from its last
-    /// one to somebody's seeing that it is done.
+    /// one to the moment when a thread sees that it is done.
     latency: Estimate,
     /// Seconds to transfer a byte.
     copying: Estimate,
@@ -146,7 +137,7 @@ impl Batch {
         self.spoiled = true;
     }
 
-    /// Takes note of a transfer that belongs to no call.
+    /// Counts a transfer that belongs to no call.
     pub(super) fn add_unclaimed(&mut self, bytes: u64) {
         self.unclaimed_bytes += bytes;
     }
@@ -216,7 +207,7 @@ impl Backlog {
         let recorded = self.recorded.load(Ordering::Relaxed);
         let mut submitted = self.submitted.load(Ordering::Relaxed);
         if submitted > 0 {
-            // Work goes on though nobody looks.
+            // Work goes on while no thread looks.
             let now = nanoseconds(self.origin.elapsed());
             let elapsed = now.saturating_sub(self.began.load(Ordering::Relaxed));
             submitted = submitted.saturating_sub(elapsed);
@@ -230,7 +221,7 @@ fn nanoseconds(duration: Duration) -> u64 {
     whole.saturating_add(u64::from(duration.subsec_nanos()))
 }
 
-/// A prediction as a duration: whatever is no time is none.
+/// A prediction as a duration; what is no time counts as none.
 pub(super) fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds)
         .unwrap_or_default()
@@ -245,19 +236,20 @@ struct Estimate {
 }
 
 impl Estimate {
-    fn learn(&mut self, sample: f64) {
+    /// Follows a sample: at once where it is shorter, at `rate` where it is longer.
+    fn learn(&mut self, sample: f64, rate: f64) {
         let sample = sample.max(0.0);
         if self.samples == 0 || sample < self.seconds {
             self.seconds = sample;
         } else {
-            self.seconds += (sample - self.seconds) * FOLLOW;
+            self.seconds += (sample - self.seconds) * rate;
         }
         self.samples = self.samples.saturating_add(1);
     }
 }
 
-impl Default for Timeline {
-    fn default() -> Self {
+impl Timeline {
+    pub(super) fn new(tuning: &Tuning) -> Self {
         let now = Instant::now();
         let backlog = Backlog {
             recorded: AtomicU64::new(0),
@@ -266,6 +258,7 @@ impl Default for Timeline {
             origin: now,
         };
         let state = State {
+            tuning: *tuning,
             next: 0,
             in_flight: VecDeque::new(),
             watched: Vec::new(),
@@ -285,9 +278,7 @@ impl Default for Timeline {
             state: Mutex::new(state),
         }
     }
-}
 
-impl Timeline {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -312,7 +303,8 @@ impl Timeline {
 
     /// Whether the latency must still be learned, from a submission that is waited for.
     pub(super) fn wants_latency(&self) -> bool {
-        self.state().latency.samples < LATENCIES
+        let state = self.state();
+        state.latency.samples < state.tuning.latency_samples
     }
 
     /// Whether it is known how long transfers take.
@@ -364,12 +356,12 @@ impl Timeline {
         Some((oldest, state.in_flight.len()))
     }
 
-    /// How long nobody has looked for what is done.
+    /// How long ago a thread last looked for what is done.
     pub(super) fn since_look(&self) -> Duration {
         self.state().looked.elapsed()
     }
 
-    /// Somebody has just looked.
+    /// Records that a thread has just looked.
     pub(super) fn looked(&self) {
         self.state().looked = Instant::now();
     }
@@ -463,7 +455,7 @@ impl State {
             batch.settle(seconds);
         }
         batch.calls.clear();
-        if self.spare.len() < SPARE_LISTS {
+        if self.spare.len() < self.tuning.spare_lists {
             self.spare.push(std::mem::take(&mut batch.calls));
         }
     }
@@ -491,7 +483,7 @@ impl State {
             self.learn(submission, since(submission.submitted));
         }
         let copies = batch.unclaimed_bytes as f64 * self.copying.seconds;
-        let seconds = if exact && earliest - latest <= UNCERTAINTY * earliest {
+        let seconds = if exact && earliest - latest <= self.tuning.uncertainty * earliest {
             (earliest + latest) / 2.0
         } else if let Some([begin, end]) = submission.stamps {
             let mut lead = batch.host.as_secs_f64() + self.latency.seconds;
@@ -511,19 +503,20 @@ impl State {
         Some(seconds - copies).filter(|calls| *calls >= seconds / 4.0)
     }
 
-    /// Learns from a submission that nothing delayed and that took so many seconds from being handed over.
+    /// Learns from a submission that nothing delayed and that took `seconds` from being handed over.
     fn learn(&mut self, submission: &Submission, seconds: f64) {
         let batch = &submission.batch;
         if batch.spoiled {
             return;
         }
         if let Some([begin, end]) = submission.stamps {
-            self.latency
-                .learn(seconds - end.saturating_sub(begin) as f64 * 1e-9);
+            let unseen = seconds - end.saturating_sub(begin) as f64 * 1e-9;
+            self.latency.learn(unseen, self.tuning.follow_rate);
         }
-        if batch.is_empty() && batch.unclaimed_bytes >= TELLING_BYTES {
+        if batch.is_empty() && batch.unclaimed_bytes >= self.tuning.telling_copy_bytes {
             let transfer = (seconds - self.latency.seconds).max(0.0);
-            self.copying.learn(transfer / batch.unclaimed_bytes as f64);
+            let per_byte = transfer / batch.unclaimed_bytes as f64;
+            self.copying.learn(per_byte, self.tuning.follow_rate);
         }
     }
 }

@@ -5,7 +5,7 @@ use super::part_items::PartItems;
 use crate::element::ElementType;
 use crate::error::{Error, Result};
 use crate::hash::mixed;
-use crate::kernel::shader::Shader;
+use crate::kernel::Shader;
 use crate::kernel::wgsl::{self, ArrayType, Kind, Layout, Reflection, Variable};
 use crate::kernel::{Fold, Tolerance};
 use std::fmt;

@@ -6,7 +6,7 @@
 
 use crate::array::{Array, Element, ElementType, Handle};
 use crate::error::Result;
-use crate::kernel::shader::Shader;
+use crate::kernel::Shader;
 use crate::kernel::{Binding, CpuPart, Fold, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work};
 use bytemuck::{Pod, Zeroable};
 use std::ops::Range;

@@ -1,26 +1,18 @@
-//! The place of a GPU among the devices of a runtime: in use, lost and tried again after a while, or set aside because
-//! it computed wrongly.
+//! A GPU among the devices of a runtime: in use, lost and opened again after a while, or set aside because it computed
+//! wrongly.
 //!
-//! A GPU that is lost never comes back itself; a new device is opened on its adapter, by a thread of its own, and takes
-//! its place and number.
+//! A GPU that is lost never comes back itself; a new one is opened on its adapter, by a thread of its own, and takes its
+//! place and number.
 
-use super::gpu::{Faults, Gpu, GpuInfo, Rescue};
+use super::gpu::{Adapter, Faults, Gpu, GpuInfo, OpenGpu};
 use crate::error::Result;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a lost GPU is left alone at first; twice as long after each loss or failure that follows soon.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// It is left alone no longer than this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// It is set aside once so many verifications in a row have spoken against it.
-const MOST_MISMATCHES: u32 = 3;
-
-/// The place of one GPU.
-pub(crate) struct Slot {
-    info: GpuInfo,
+/// One GPU of a runtime, whichever device is open on its adapter now.
+pub(crate) struct ManagedGpu {
     shared: Arc<Shared>,
     /// The thread that opens it again.
     opening: Mutex<Option<JoinHandle<()>>>,
@@ -31,9 +23,10 @@ pub(crate) struct Slot {
 }
 
 struct Shared {
-    /// What is, or was, opened last.
+    adapter: Adapter,
+    /// The one that was opened last.
     gpu: RwLock<Arc<Gpu>>,
-    /// Whether that is known to be lost, so that calls need no lock to see that all is well.
+    /// Whether it is known to be lost, so that calls need no lock to see that all is well.
     is_lost: AtomicBool,
     loss: Mutex<Loss>,
 }
@@ -58,22 +51,21 @@ pub struct UnusableGpu {
     pub reason: String,
 }
 
-impl Slot {
-    pub(super) fn new(gpu: Arc<Gpu>) -> Self {
+impl ManagedGpu {
+    pub(super) fn new(OpenGpu { adapter, gpu }: OpenGpu) -> Self {
         let loss = Loss {
             reason: String::new(),
-            pause: FIRST_PAUSE,
+            pause: adapter.tuning().first_pause,
             since: Instant::now(),
             is_opening: false,
         };
-        let info = gpu.info().clone();
         let shared = Shared {
+            adapter,
             gpu: RwLock::new(gpu),
             is_lost: AtomicBool::new(false),
             loss: Mutex::new(loss),
         };
         Self {
-            info,
             shared: Arc::new(shared),
             opening: Mutex::new(None),
             mismatches: AtomicU32::new(0),
@@ -81,12 +73,12 @@ impl Slot {
         }
     }
 
-    /// What its adapter says of itself.
+    /// What the adapter says of itself.
     pub(crate) fn info(&self) -> &GpuInfo {
-        &self.info
+        self.shared.adapter.info()
     }
 
-    /// What is opened, unless it is lost.
+    /// The GPU that is open, unless it is lost.
     pub(crate) fn gpu(&self) -> Option<Arc<Gpu>> {
         if self.shared.is_lost.load(Ordering::Acquire) {
             return None;
@@ -99,7 +91,7 @@ impl Slot {
         Some(gpu)
     }
 
-    /// What was opened last, lost or not.
+    /// The GPU that was opened last, lost or not.
     pub(crate) fn latest(&self) -> Arc<Gpu> {
         self.shared.latest()
     }
@@ -111,17 +103,18 @@ impl Slot {
             .then(|| self.shared.loss().reason.clone())
     }
 
-    /// A verification found that it computes rightly.
+    /// Records that a verification found no error.
     pub(crate) fn agreed(&self) {
         self.mismatches.store(0, Ordering::Relaxed);
     }
 
-    /// A verification spoke against it. After three in a row nothing is placed on it any more; what it holds can be read.
+    /// Records that a verification found an error. After several in a row nothing is placed on it any more; what it holds
+    /// can still be read.
     pub(crate) fn disagreed(&self, mismatch: &str) {
         let count = self.mismatches.fetch_add(1, Ordering::Relaxed) + 1;
-        if count >= MOST_MISMATCHES {
+        if count >= self.shared.adapter.tuning().most_mismatches {
             let (gpu, reason) = (
-                &self.info.name,
+                &self.info().name,
                 format!("{count} verifications in a row failed: {mismatch}"),
             );
             if self.set_aside.set(reason).is_ok() {
@@ -179,14 +172,9 @@ impl Slot {
         }
     }
 
-    /// Names who recovers what only this GPU held, once it is lost.
-    pub(super) fn set_rescue(&self, rescue: Weak<dyn Rescue>) {
-        self.shared.latest().set_rescue(rescue);
-    }
-
     /// The faults that tests have happen on it.
     pub(crate) fn with_faults<T>(&self, see: impl FnOnce(&Faults) -> T) -> T {
-        see(self.shared.latest().opener().faults())
+        see(self.shared.adapter.faults())
     }
 
     fn opening(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
@@ -203,7 +191,7 @@ impl Shared {
         self.loss.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a loss.
+    /// Records a loss.
     fn lose(&self, gpu: &Gpu) {
         let mut loss = self.loss();
         if self.is_lost.swap(true, Ordering::AcqRel) {
@@ -211,8 +199,13 @@ impl Shared {
         }
         loss.reason = gpu.loss().unwrap_or_default();
         // One that had worked for long is given the benefit of the doubt.
-        let lasted = loss.since.elapsed() > LONGEST_PAUSE;
-        let pause = if lasted { FIRST_PAUSE } else { loss.pause };
+        let tuning = self.adapter.tuning();
+        let lasted = loss.since.elapsed() > tuning.longest_pause;
+        let pause = if lasted {
+            tuning.first_pause
+        } else {
+            loss.pause
+        };
         loss.postpone(pause);
         tracing::warn!(
             gpu = gpu.name(),
@@ -222,17 +215,13 @@ impl Shared {
     }
 
     fn open(&self) -> Result<Arc<Gpu>> {
-        let before = self.latest();
-        let opened = before.opener().open();
+        let opened = self.adapter.open();
         let mut loss = self.loss();
         loss.is_opening = false;
-        let pause = (loss.pause * 2).min(LONGEST_PAUSE);
+        let pause = (loss.pause * 2).min(self.adapter.tuning().longest_pause);
         loss.postpone(pause);
         match &opened {
             Ok(gpu) => {
-                if let Some(rescue) = before.rescue() {
-                    gpu.set_rescue(Arc::downgrade(&rescue));
-                }
                 tracing::info!(gpu = gpu.name(), "a lost GPU works again");
                 *self.gpu.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(gpu);
                 self.is_lost.store(false, Ordering::Release);
@@ -250,7 +239,7 @@ impl Loss {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ManagedGpu {
     fn drop(&mut self) {
         self.stop();
     }

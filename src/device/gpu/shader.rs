@@ -1,4 +1,4 @@
-//! WGSL sources as values: what `device/gpu` compiles and caches, without knowing any kernel by name.
+//! WGSL sources as values, compiled and cached by `pipelines`. A shader knows no kernel by name and no adapter.
 
 use crate::error::{Error, Result};
 use crate::hash::mixed;
@@ -69,7 +69,7 @@ impl Shader {
     pub(crate) fn typed(
         label: &'static str,
         source: &'static str,
-        ty: crate::array::ElementType,
+        ty: crate::element::ElementType,
     ) -> Self {
         let line = format!("alias T = {ty};");
         Self::builtin(label, source.replacen("alias T = f32;", &line, 1))
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_typed_shader_differs_in_its_alias_only() {
-        let ty = crate::array::ElementType::U32;
+        let ty = crate::element::ElementType::U32;
         let shader = Shader::typed("test", "alias T = f32;\nvar<private> x: T;", ty);
         assert_eq!(shader.source(), "alias T = u32;\nvar<private> x: T;");
     }

@@ -1,20 +1,16 @@
 //! What a pass sees of its arrays on a GPU, and how it dispatches.
 
-use super::pipelines::Window;
-use super::recorder::Groups;
-use super::{Gate, Gpu, GpuLimits};
+use super::{LaunchSpec, Role};
 use crate::array::{Coverage, DeviceView};
 use crate::device::DeviceKind;
+use crate::device::buffer_size::{OFFSET_ALIGN, window_buffer};
+use crate::device::gpu::{Arity, Dispatch, EntryPoint, Gate, Gpu, GpuLimits, Shader, Window};
 use crate::error::{Error, Result};
-use crate::kernel::shader::Shader;
-use crate::kernel::{LaunchSpec, Role};
 use bytemuck::Pod;
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Offsets of bindings are multiples of this many bytes: the most that any adapter asks for.
-const OFFSET_ALIGN: u64 = 256;
 /// Windows of built-in shaders reach to a multiple of this, so that the last vec4 is addressable.
 const VECTOR_BYTES: u64 = 16;
 
@@ -61,11 +57,6 @@ impl GpuArg {
     pub fn lead(&self) -> u32 {
         self.lead
     }
-}
-
-/// Bytes of the buffer in which any window of so many bytes has room, at whichever border of elements it begins.
-pub(crate) fn window_buffer(window_bytes: u64) -> u64 {
-    window_bytes.saturating_add(OFFSET_ALIGN)
 }
 
 impl<'a> GpuPart<'a> {
@@ -321,18 +312,17 @@ impl<'a> GpuPart<'a> {
                 limit: format!("{most} along each dimension on {}", gpu.name()),
             });
         }
-        let pipeline = gpu.pipelines.get(gpu, shader, entry, constants)?;
-        if pipeline.arity() != (args.len(), uniforms.len()) {
-            let (arrays, blocks) = pipeline.arity();
-            return Err(gpu.error(format!(
-                "shader `{}` uses {arrays} arrays and {blocks} uniforms, but {} and {} were given",
-                shader.label(),
-                args.len(),
-                uniforms.len()
-            )));
-        }
+        let entry_point = EntryPoint {
+            shader,
+            name: entry,
+            constants,
+        };
         if matches!(self.place, Place::Nowhere) {
-            return Ok(());
+            let given = Arity {
+                arrays: args.len(),
+                uniforms: uniforms.len(),
+            };
+            return gpu.compile(&entry_point, given);
         }
         let windows: Option<SmallVec<[Window; 4]>> =
             args.iter().map(|arg| arg.window.clone()).collect();
@@ -342,7 +332,11 @@ impl<'a> GpuPart<'a> {
                 "an array of which all parts read everything has no room on the GPU; use `window` and not `arg`",
             ));
         };
-        gpu.recorder()
-            .dispatch(gpu, &pipeline, uniforms, &windows, Groups(grid))
+        gpu.dispatch(&Dispatch {
+            entry_point,
+            uniforms,
+            windows: &windows,
+            grid,
+        })
     }
 }
