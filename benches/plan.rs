@@ -8,7 +8,7 @@ use divvy::cost::learned::Learner;
 use divvy::cost::{Curve, DeviceModel, Engine, Link, Machine};
 use divvy::device::DeviceId;
 use divvy::device::DeviceKind;
-use divvy::kernel::{Binding, LaunchSpec, Role, Work};
+use divvy::kernel::{Binding, LaunchSpec, Role};
 use divvy::plan::{Measured, PlannerInput, Policy, Request, learn, plan};
 use smallvec::smallvec;
 use std::hint::black_box;
@@ -58,11 +58,6 @@ fn machine(gpus: usize, kind: DeviceKind) -> Machine {
 fn axpy(n: usize) -> Request<'static> {
     let array = || Array::<f32>::uninit(n).expect("what nobody uses takes no memory");
     let (x, y) = (array(), array());
-    let bytes = 4.0 * n as f64;
-    let work = Work::default()
-        .with_flops(2.0 * n as f64)
-        .with_bytes_read(2.0 * bytes)
-        .with_bytes_written(bytes);
     let bindings = [
         Binding::read(x.handle(), Role::ITEM),
         Binding::update(y.handle(), Role::ITEM),
@@ -73,7 +68,7 @@ fn axpy(n: usize) -> Request<'static> {
             (DeviceId::Gpu(0), RangeSet::from(0..n / 2))
         ]
     };
-    let spec = LaunchSpec::new(n, bindings, work);
+    let spec = LaunchSpec::new(n, bindings, 2.0 * n as f64);
     Request::new("axpy", 0, &spec, residency, |_| 0.0)
 }
 

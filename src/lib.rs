@@ -31,15 +31,10 @@
 #![recursion_limit = "256"]
 
 pub mod array;
+pub mod catalog;
 pub mod checkpoint;
 pub mod cost;
 pub mod device;
-mod dispatch {
-    pub(crate) use crate::device::Placement;
-    pub(crate) use crate::execute::Report;
-    pub(crate) use crate::kernel::Execution;
-    pub(crate) use crate::plan::{Explanation, Plan};
-}
 mod element;
 mod error;
 mod execute;

@@ -65,7 +65,7 @@ const STRANGERS: &[(&str, &[&str], &str)] = &[
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("wgpu", &["device/gpu"]),
     ("naga", &["device/gpu", "kernel/wgsl"]),
-    ("rayon", &["device"]),
+    ("rayon", &["device", "kernels", "catalog"]),
 ];
 
 /// The most files that may take names from each other in a circle.

@@ -7,7 +7,7 @@ mod support;
 
 use compare::compare;
 use divvy::array::ElementType;
-use divvy::kernels::catalog::{CATALOG, Entry, Size};
+use divvy::catalog::{CATALOG, Entry, Size};
 use divvy::{Placement, Runtime};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::sync::OnceLock;
@@ -27,7 +27,7 @@ const LITTLE_MEMORY: u64 = 512 << 10;
 fn main() {
     let mut trials = Vec::new();
     for entry in CATALOG {
-        for &dtype in entry.dtypes {
+        for dtype in entry.element_types() {
             let mut add = |what: &str, test: fn(&Entry, ElementType) -> Result<(), Failed>| {
                 let name = format!("{}_{dtype}::{what}", entry.name);
                 trials.push(Trial::test(name, move || test(entry, dtype)));
@@ -40,7 +40,7 @@ fn main() {
                 "is_right_where_the_driver_runs_out_of_memory",
                 out_of_memory,
             );
-            if entry.is_linear() {
+            if entry.size == Size::Items {
                 add("is_right_past_the_binding_limit", past_the_binding_limit);
             }
         }
@@ -86,7 +86,7 @@ fn in_small_windows(entry: &Entry, dtype: ElementType) -> Result<(), Failed> {
 
     // Buffers as small as that too: arrays are held in several extents.
     static EXTENTS: OnceLock<Runtime> = OnceLock::new();
-    if entry.is_linear() {
+    if entry.size == Size::Items {
         let rt =
             EXTENTS.get_or_init(|| support::build(small().max_buffer_bytes(SMALL_BINDING * 2)));
         compare(rt, entry, dtype, n, &support::placements(rt))?;

@@ -4,7 +4,8 @@
 mod support;
 
 use divvy::array::{Matrix, MatrixMut};
-use divvy::kernels::catalog::{Check, random_f32};
+use divvy::catalog::{Check, random_f32};
+use divvy::kernel::{ErrorBound, Exact};
 use divvy::prelude::*;
 use divvy::{Error, Result};
 use support::{build, has_gpu, placements, runtime};
@@ -114,14 +115,16 @@ fn check(
     before: &[f32],
 ) -> Check {
     let (alpha, beta) = (f64::from(alpha), f64::from(beta));
-    let unit = (k as f64 + 2.0) * f64::from(f32::EPSILON) / 2.0;
-    let want = products
-        .iter()
-        .zip(before)
-        .map(|((sum, _), c)| alpha * sum + beta * f64::from(*c));
-    Check::elementwise(got, want, |i| {
-        unit * (alpha.abs() * products[i].1 + (beta * f64::from(before[i])).abs())
-    })
+    let want = products.iter().zip(before).map(|((sum, size), c)| {
+        let c = beta * f64::from(*c);
+        let terms = alpha.abs() * size + c.abs();
+        Exact {
+            terms,
+            ..Exact::of(alpha * sum + c)
+        }
+    });
+    let bound = ErrorBound::Roundings(k as f64 + 2.0);
+    Check::elementwise(got, &want.collect::<Vec<_>>(), bound)
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 mod support;
 
+use divvy::catalog;
 use divvy::cost::{DeviceModel, Thoroughness};
 use divvy::device::DeviceKind;
-use divvy::kernels::{axpy, catalog};
+use divvy::kernels::axpy;
 use divvy::{Array, DeviceId, Error, Placement, Result, Runtime};
 use support::{build, has_gpu, runtime};
 
@@ -262,7 +263,7 @@ fn a_software_adapter_is_never_chosen() -> Result<()> {
     };
     for entry in catalog::CATALOG {
         for n in [1, 300, entry.bench_sizes[0].min(1 << 12)] {
-            let mut case = (entry.case)(n, entry.dtypes[0], 7)?;
+            let mut case = entry.bind(n, entry.default_type(), 7)?;
             case.reset()?;
             let placed = |case: &mut dyn catalog::Case, what: &str| -> Result<()> {
                 let explanation = case.explain(rt, Placement::Auto)?;

@@ -8,8 +8,8 @@ use divvy::checkpoint::{Checkpoint, SavedArray, SavedCheckpoint};
 use divvy::cost::{self, learned, machine, prior, profile};
 use divvy::device;
 use divvy::kernel;
-use divvy::kernels::{self, catalog};
 use divvy::{Runtime, RuntimeBuilder};
+use divvy::{catalog, kernels};
 use divvy::{plan, sim};
 use std::path::Path;
 
@@ -58,7 +58,7 @@ send_and_sync! {
 
 send_and_sync! {
     device::DeviceId, device::DeviceKind, device::DeviceSet, device::FaultPoint, device::Faults, device::GpuInfo, device::GpuLimits,
-    device::GpuMemory, device::UnusableGpu,
+    device::GpuMemory, device::UnusableGpu, divvy::array::TransferBytes,
     sim::Calibration, sim::Change, sim::Noise, sim::SimulatedDevice, sim::SimulatedKernel, sim::SimulatedMachine,
     sim::SimulatedPair, sim::Table,
     sim::SimulatedCase, sim::Options, sim::Outcome, sim::PartShare, sim::Recovery, sim::DataLocation, sim::Row, sim::Score, sim::Sums,
@@ -73,7 +73,7 @@ send_and_sync! {
     kernel::Access, kernel::Binding, kernel::BoundWgsl, kernel::Call<'static, kernels::axpy::Axpy>, kernel::CpuPart<'static>,
     kernel::CpuTasks, kernel::Fold, kernel::GpuArg, kernel::GpuPart<'static>, kernel::LaunchSpec, kernel::PartItems,
     kernel::Role, kernel::Tolerance, kernel::WgslKernel, kernel::WgslKernelBuilder, kernel::Work,
-    kernel::BindingKind, kernel::Shader,
+    kernel::BindingKind, kernel::ErrorBound, kernel::Exact, kernel::Shader,
     kernel::Execution<'static>,
 }
 
@@ -84,7 +84,7 @@ send_and_sync! {
     kernels::heat::HeatStep, kernels::leapfrog::Leapfrog, kernels::nbody::NBody, kernels::scan::Scan<f32>,
     kernels::sum::Itself, kernels::transform::Transform, kernels::zip::Zip<f32>,
     kernels::Binary, kernels::Border, kernels::Energy, kernels::Unary,
-    catalog::Check, catalog::Entry, catalog::Size,
+    catalog::Check, catalog::Entry, catalog::Generator, catalog::Size,
 }
 
 send_and_not_sync! {
@@ -95,7 +95,7 @@ send_and_not_sync! {
 }
 
 /// Types that are declared `pub` in a private module, for other modules of the library.
-const INTERNAL: [&str; 4] = ["Clock", "Line", "Moved", "Reading"];
+const INTERNAL: [&str; 3] = ["Clock", "Line", "Reading"];
 
 /// The name of the type that a line declares as `pub`, if it does.
 fn declared(line: &str) -> Option<&str> {

@@ -8,9 +8,9 @@ mod compare;
 mod support;
 
 use compare::compare;
+use divvy::catalog::{CATALOG, Entry, Size};
 use divvy::device::FaultPoint;
 use divvy::kernels::Binary;
-use divvy::kernels::catalog::{CATALOG, Entry, Size};
 use divvy::prelude::*;
 use divvy::{DeviceId, Policy, Runtime};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -93,7 +93,7 @@ fn on_two_gpus(entry: &Entry) -> Result<(), Failed> {
         shares([second, cpu, first]),
         Placement::Split(vec![(second, 0.5), (first, 0.5)]),
     ];
-    compare(rt, entry, entry.dtypes[0], n, &placements)
+    compare(rt, entry, entry.default_type(), n, &placements)
 }
 
 /// Either GPU is lost now and then, while results lie on both, on one of them, or on the other and the CPU.

@@ -148,9 +148,9 @@ impl divvy::kernel::Kernel for Careless {
     }
 
     fn spec(&self) -> divvy::Result<divvy::kernel::LaunchSpec> {
-        use divvy::kernel::{Binding, LaunchSpec, Role, Work};
+        use divvy::kernel::{Binding, LaunchSpec, Role};
         let bindings = [Binding::read(&self.0, Role::ITEM)];
-        Ok(LaunchSpec::new(self.0.len(), bindings, Work::default()))
+        Ok(LaunchSpec::new(self.0.len(), bindings, 0.0))
     }
 
     fn execute(&self, cx: &mut divvy::kernel::Execution<'_>) -> divvy::Result<()> {
@@ -167,10 +167,10 @@ impl divvy::kernel::Pass for Blocks {
     }
 
     fn spec(&self) -> divvy::Result<divvy::kernel::LaunchSpec> {
-        use divvy::kernel::{Binding, LaunchSpec, Role, Work};
+        use divvy::kernel::{Binding, LaunchSpec, Role};
         let blocks = Binding::write(&self.1, Role::per(1024));
         let bindings = [Binding::read(&self.0, Role::ITEM), blocks];
-        Ok(LaunchSpec::new(self.0.len(), bindings, Work::default()).grain(1024))
+        Ok(LaunchSpec::new(self.0.len(), bindings, 0.0).grain(1024))
     }
 
     fn cpu(&self, part: &mut divvy::kernel::CpuPart<'_>) -> divvy::Result<()> {
@@ -211,9 +211,9 @@ impl divvy::kernel::Pass for Scale {
     }
 
     fn spec(&self) -> divvy::Result<divvy::kernel::LaunchSpec> {
-        use divvy::kernel::{Binding, LaunchSpec, Role, Work};
+        use divvy::kernel::{Binding, LaunchSpec, Role};
         let bindings = [Binding::update(&self.0, Role::ITEM)];
-        let mut spec = LaunchSpec::new(self.0.len(), bindings, Work::default());
+        let mut spec = LaunchSpec::new(self.0.len(), bindings, 0.0);
         spec.has_gpu = false;
         Ok(spec)
     }

@@ -4,7 +4,7 @@
 mod random_machine;
 
 use divvy::Error;
-use divvy::kernels::catalog;
+use divvy::catalog;
 use divvy::sim::SimulatedMachine;
 use divvy::sim::{DataLocation, Options, Outcome, Row, Score, fleet, simulate};
 use proptest::prelude::*;

@@ -3,9 +3,9 @@
 mod support;
 
 use divvy::Mismatch;
+use divvy::catalog::{CATALOG, Entry, Size};
 use divvy::device::FaultPoint;
 use divvy::kernel::{Tolerance, WgslArgs};
-use divvy::kernels::catalog::{CATALOG, Entry, Size};
 use divvy::prelude::*;
 use divvy::{DeviceId, Error, Policy, Report, Runtime, RuntimeBuilder};
 use std::sync::OnceLock;
@@ -42,12 +42,11 @@ fn every_kernel_agrees_with_itself_on_every_device_and_split() {
     };
     for entry in CATALOG {
         for (dtype, n) in entry
-            .dtypes
-            .iter()
-            .flat_map(|ty| sizes(entry).map(|n| (*ty, n)))
+            .element_types()
+            .flat_map(|ty| sizes(entry).map(|n| (ty, n)))
         {
             let seed = seed();
-            let mut case = (entry.case)(n, dtype, seed).expect("a case");
+            let mut case = entry.bind(n, dtype, seed).expect("a case");
             for placement in support::placements(rt) {
                 let at = format!(
                     "{} {dtype} n={n} on {placement}, DIVVY_TEST_SEED={seed}",

@@ -2,8 +2,8 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use divvy::array::ElementType;
+use divvy::catalog::{self, CATALOG, Case, Entry, Size};
 use divvy::device::DeviceKind;
-use divvy::kernels::catalog::{self, CATALOG, Case, Entry, Size};
 use divvy::{DeviceId, Error, Placement, Runtime};
 
 /// A kernel on random input, and where it runs.
@@ -69,7 +69,7 @@ impl Job {
 
     /// The element type.
     pub fn dtype(&self) -> ElementType {
-        self.dtype.unwrap_or(self.kernel.dtypes[0])
+        self.dtype.unwrap_or(self.kernel.default_type())
     }
 
     /// A runtime with the threads asked for.
@@ -117,9 +117,9 @@ pub fn kernel() -> impl TypedValueParser<Value = &'static Entry> {
 /// Takes the name of an element type that some kernel has.
 fn dtype() -> impl TypedValueParser<Value = ElementType> {
     let mut types: Vec<ElementType> = Vec::new();
-    for dtype in CATALOG.iter().flat_map(|entry| entry.dtypes) {
-        if !types.contains(dtype) {
-            types.push(*dtype);
+    for dtype in CATALOG.iter().flat_map(Entry::element_types) {
+        if !types.contains(&dtype) {
+            types.push(dtype);
         }
     }
     PossibleValuesParser::new(types.iter().map(|dtype| dtype.name())).map(move |name| {

@@ -6,9 +6,9 @@ use super::measure::{self, Repeats, Setup, Spread};
 use super::output::{self, Reader, aligned};
 use super::progress::Progress;
 use divvy::array::ElementType;
+use divvy::catalog::{CATALOG, Case, Entry};
 use divvy::cost::prior::{Demand, compute_seconds};
 use divvy::kernel::Work;
-use divvy::kernels::catalog::{CATALOG, Case, Entry};
 use divvy::units::{count, quantity, seconds};
 use divvy::{DeviceId, Error, Placement, Runtime};
 use serde::Serialize;
@@ -93,7 +93,7 @@ fn bench_size(
     table: &mut Table,
 ) -> Result<(), Failure> {
     let prepared = entry
-        .bind(n, entry.dtypes[0], args.seed)
+        .bind(n, entry.default_type(), args.seed)
         .and_then(|mut case| Ok((chosen_devices(rt, &mut *case)?, case)));
     let (chosen, mut case) = match prepared {
         Ok(prepared) => prepared,
@@ -111,11 +111,11 @@ fn bench_size(
             .doing(format!("{} {} on {device}", entry.name, count(n)));
         match measure_on(args, rt, device, &mut *case) {
             Ok((timing, roofline_seconds)) => {
-                let work = case.work();
+                let work = case.spec().work();
                 table.add(&Row {
                     kernel: entry.name,
                     n,
-                    dtype: entry.dtypes[0],
+                    dtype: entry.default_type(),
                     device,
                     software: is_software(rt, device),
                     repeat: timing.repeats(),
@@ -157,7 +157,10 @@ fn measure_on(
             .map_or(Repeats::Enough, |repeat| Repeats::Exactly(repeat as usize)),
     };
     let timing = measure::time(&setup, case, &Progress::none())?;
-    Ok((timing, roofline(rt, device, case.work(), case.footprint())?))
+    Ok((
+        timing,
+        roofline(rt, device, case.spec().work(), case.spec().footprint())?,
+    ))
 }
 
 /// The least seconds that a device needs for `work`, by its measured rates. The CPU may use one thread or all.

@@ -6,7 +6,7 @@
 use super::args::StartLocation;
 use super::progress::Progress;
 use divvy::array::Handle;
-use divvy::kernels::catalog::Case;
+use divvy::catalog::Case;
 use divvy::{DeviceId, Error, Placement, Report, Runtime};
 use serde::Serialize;
 use std::time::Instant;
@@ -120,11 +120,9 @@ impl Spread {
 
 /// Times the kernel after one run to warm up, which also compiles its shaders and leaves its arrays where it runs.
 pub fn time(setup: &Setup<'_>, case: &mut dyn Case, progress: &Progress) -> Result<Timing, Error> {
-    let (read, written) = case.arrays();
-    let in_place = written
-        .iter()
-        .any(|array| read.iter().any(|other| other.same_array(array)));
-    let all = case.distinct_arrays();
+    let spec = case.spec();
+    let (all, in_place) = (spec.arrays(), spec.is_in_place());
+    let written: Vec<Handle> = spec.written().cloned().collect();
 
     progress.doing("warming up");
     case.reset()?;

@@ -6,8 +6,8 @@ use super::measure::{self, Repeats, Setup, Spread, Timing};
 use super::output;
 use super::progress::Progress;
 use divvy::array::ElementType;
+use divvy::catalog::Check;
 use divvy::kernel::Work;
-use divvy::kernels::catalog::Check;
 use divvy::units::{count, quantity, seconds};
 use divvy::{DeviceId, Error, Runtime};
 use serde::Serialize;
@@ -88,7 +88,7 @@ fn measure(args: &Args, rt: &Runtime) -> Result<Outcome, Error> {
     } else {
         None
     };
-    Ok(Outcome::new(rt, job, &timing, case.work(), check))
+    Ok(Outcome::new(rt, job, &timing, case.spec().work(), check))
 }
 
 /// JSON has no infinity: an error beyond all numbers becomes the largest of them.

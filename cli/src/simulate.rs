@@ -4,7 +4,7 @@ use super::args::size;
 use super::failure::Failure;
 use super::output::{self, Reader, aligned};
 use super::progress::Progress;
-use divvy::kernels::catalog;
+use divvy::catalog;
 use divvy::sim::SimulatedMachine;
 use divvy::sim::{
     DataLocation, Options, Outcome, PartShare, Recovery, Row, SimulatedCase, fleet, simulate,

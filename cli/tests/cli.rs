@@ -6,8 +6,8 @@ mod command;
 mod support;
 
 use command::{DIVVY, divvy, json, keys, number, process, refusal, stdout, without_vulkan};
+use divvy::catalog::{CATALOG, Entry, Size};
 use divvy::device::DeviceKind;
-use divvy::kernels::catalog::{CATALOG, Entry, Size};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -46,7 +46,7 @@ fn assert_form_of_run(object: &Value, entry: &Entry, n: usize) {
     assert_eq!(found, expected);
     assert_eq!(object["kernel"], entry.name);
     assert_eq!(object["n"], n);
-    assert_eq!(object["dtype"], entry.dtypes[0].name());
+    assert_eq!(object["dtype"], entry.default_type().name());
     let mut start = 0;
     for part in object["parts"].as_array().expect("a list") {
         assert_eq!(keys(part), ["device", "range"]);
@@ -130,7 +130,7 @@ fn every_kernel_runs_split_and_is_right() {
 #[test]
 fn every_element_type_runs() {
     for entry in CATALOG {
-        for dtype in entry.dtypes {
+        for dtype in entry.element_types() {
             let args = [
                 "run",
                 entry.name,
@@ -306,9 +306,9 @@ fn sizes_that_no_host_holds_are_refused_before_anything_is_drawn() {
 
 #[test]
 fn an_element_type_that_a_kernel_lacks_is_refused_with_those_it_has() {
-    let all = || CATALOG.iter().flat_map(|entry| entry.dtypes);
+    let all = || CATALOG.iter().flat_map(Entry::element_types);
     let lacking = CATALOG.iter().find_map(|entry| {
-        let missing = all().find(|dtype| !entry.dtypes.contains(dtype))?;
+        let missing = all().find(|dtype| entry.element_types().all(|own| own != *dtype))?;
         Some((entry, missing))
     });
     let (entry, dtype) = lacking.expect("not every kernel has every type");
@@ -316,7 +316,8 @@ fn an_element_type_that_a_kernel_lacks_is_refused_with_those_it_has() {
     assert_eq!(status, 2);
     let expected = format!(
         "{}: there is none for {dtype}, only for {}",
-        entry.name, entry.dtypes[0]
+        entry.name,
+        entry.default_type()
     );
     assert!(message.contains(&expected), "{message}");
 }

@@ -3,7 +3,7 @@
 
 use divvy::sim::SimulatedMachine;
 use divvy::sim::{Options, DataLocation, simulate};
-use divvy::kernels::catalog;
+use divvy::catalog;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

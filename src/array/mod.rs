@@ -18,11 +18,13 @@ pub use crate::element::{Element, ElementType};
 pub(crate) use dry_run::DryRun;
 pub use handle::Handle;
 pub(crate) use handle::WeakHandle;
+pub(crate) use host::HostBuffer;
 pub(crate) use matrix::MatrixOperand;
 pub use matrix::{Matrix, MatrixMut};
 pub use range_set::RangeSet;
+pub use residency::TransferBytes;
 pub(crate) use residency::{
-    AccessSet, Coverage, DeviceCopy, DeviceView, Rescue, TransferBytes, Version, VersionedRange,
+    AccessSet, Coverage, DeviceCopy, DeviceView, Rescue, Version, VersionedRange,
 };
 pub(crate) use shadow::ShadowTurn;
 pub use typed::{Array, ReadGuard, WriteGuard};

@@ -1,6 +1,6 @@
 //! A kernel with the borrows of its arguments.
 
-use super::{Execution, Kernel, LaunchSpec};
+use super::{ErrorBound, Execution, Kernel, LaunchSpec};
 use crate::device::Placement;
 use crate::error::Result;
 use std::marker::PhantomData;
@@ -77,6 +77,14 @@ impl<K: Kernel> Kernel for SharedKernel<K> {
 
     fn execute(&self, cx: &mut Execution<'_>) -> Result<K::Output> {
         self.0.execute(cx)
+    }
+
+    fn error_bound(&self, binding: usize) -> ErrorBound {
+        self.0.error_bound(binding)
+    }
+
+    fn value_error_bound(&self) -> ErrorBound {
+        self.0.value_error_bound()
     }
 
     fn is_one_pass(&self) -> bool {

@@ -1,4 +1,6 @@
 //! What a pass touches and costs: enough to plan it and to move its bytes, nothing about how it computes.
+//!
+//! The bytes that a pass reads and writes follow from its bindings, here and nowhere else.
 
 use crate::array::{ElementType, Handle};
 use crate::error::{Error, Result};
@@ -15,8 +17,10 @@ pub struct LaunchSpec {
     pub grain: usize,
     /// The arrays, in the order in which implementations refer to them.
     pub bindings: Bindings,
-    /// What all items cost together; a part costs its share.
-    pub work: Work,
+    /// Operations of all items together: floating-point, or for integer kernels integer ones.
+    pub flops: f64,
+    /// What the kernel's other passes cost besides, if it has others.
+    pub other_passes: Work,
     /// Whether [`Pass::cpu`](super::Pass::cpu) is implemented.
     pub has_cpu: bool,
     /// Whether [`Pass::gpu`](super::Pass::gpu) is implemented.
@@ -34,13 +38,15 @@ const MOST_BINDINGS: usize = 64;
 pub type Bindings = SmallVec<[Binding; 4]>;
 
 impl LaunchSpec {
-    /// A pass over `items` items that has both implementations, may be cut anywhere, and returns nothing.
-    pub fn new(items: usize, bindings: impl IntoIterator<Item = Binding>, work: Work) -> Self {
+    /// A pass over `items` items that has both implementations, may be cut anywhere, and returns nothing. All items
+    /// together cost `flops` operations.
+    pub fn new(items: usize, bindings: impl IntoIterator<Item = Binding>, flops: f64) -> Self {
         Self {
             items,
             grain: 1,
             bindings: bindings.into_iter().collect(),
-            work,
+            flops,
+            other_passes: Work::default(),
             has_cpu: true,
             has_gpu: true,
             returned_bytes: 0,
@@ -78,6 +84,61 @@ impl LaunchSpec {
             }
         }
         Ok(())
+    }
+
+    /// What all items cost together; a part costs its share. The bytes follow from the bindings: an array that is read
+    /// counts once, however many items read an element of it, and so does one that is written; one that is read and
+    /// written counts in both. Without items nothing is moved.
+    pub fn work(&self) -> Work {
+        let mut work = self.other_passes;
+        work.flops += self.flops;
+        for binding in self.bindings.iter().filter(|_| self.items > 0) {
+            let elements = binding.elements(&(0..self.items), self.items).len();
+            let bytes = elements as f64 * binding.array.element_type().size() as f64;
+            if binding.access.reads() {
+                work.bytes_read += bytes;
+            }
+            if binding.access.writes() {
+                work.bytes_written += bytes;
+            }
+        }
+        work
+    }
+
+    /// The arrays that are written, some of which may be read too.
+    pub fn written(&self) -> impl Iterator<Item = &Handle> {
+        let bindings = self.bindings.iter().filter(|b| b.access.writes());
+        bindings.map(|binding| &binding.array)
+    }
+
+    /// Whether an array is read and written: a second run finds other elements than the first.
+    pub fn is_in_place(&self) -> bool {
+        let mut read = self.bindings.iter().filter(|b| b.access.reads());
+        read.any(|binding| self.written().any(|array| array.same_array(&binding.array)))
+    }
+
+    /// The arrays, each once.
+    pub fn arrays(&self) -> Vec<Handle> {
+        let mut distinct: Vec<Handle> = Vec::new();
+        for Binding { array, .. } in &self.bindings {
+            if !distinct.iter().any(|other| other.same_array(array)) {
+                distinct.push(array.clone());
+            }
+        }
+        distinct
+    }
+
+    /// Bytes of the arrays, each counted once.
+    pub fn footprint(&self) -> usize {
+        let arrays = self.arrays();
+        let bytes = arrays.iter().map(Handle::bytes);
+        bytes.fold(0, usize::saturating_add)
+    }
+
+    /// The same with what the kernel's other passes cost besides this one.
+    pub fn with_other_passes(mut self, work: Work) -> Self {
+        self.other_passes = work;
+        self
     }
 
     /// The same with another grain.
@@ -270,7 +331,7 @@ impl Access {
 pub struct Work {
     /// Floating-point (or, for integer kernels, integer) operations.
     pub flops: f64,
-    /// Bytes read from memory, each input once.
+    /// Bytes read from memory, each input once: see [`LaunchSpec::work`].
     pub bytes_read: f64,
     /// Bytes written to memory.
     pub bytes_written: f64,
@@ -319,4 +380,60 @@ fn scaled(items: &Range<usize>, num: usize, den: usize) -> Range<usize> {
     }
     let den = den.max(1);
     items.start / den * num..items.end.div_ceil(den) * num
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::array::{Array, Element};
+
+    fn array<T: Element>(len: usize) -> Handle {
+        Array::<T>::uninit(len).expect("no memory").handle().clone()
+    }
+
+    fn bytes(items: usize, bindings: impl IntoIterator<Item = Binding>) -> (f64, f64) {
+        let work = LaunchSpec::new(items, bindings, 0.0).work();
+        (work.bytes_read, work.bytes_written)
+    }
+
+    #[test]
+    fn an_array_counts_once_however_it_is_cut() {
+        let (x, y) = (array::<f32>(600), array::<u32>(100));
+        let halo = Role::Halo { width: 6, halo: 2 };
+        for role in [Role::rows(6), halo, Role::Whole, Role::WholeWindowed] {
+            let read = Binding::read(&x, role);
+            assert_eq!(bytes(100, [read]), (2400.0, 0.0), "{role:?}");
+        }
+        assert_eq!(bytes(100, [Binding::write(&y, Role::ITEM)]), (0.0, 400.0));
+        assert_eq!(
+            bytes(100, [Binding::update(&y, Role::ITEM)]),
+            (400.0, 400.0)
+        );
+        assert_eq!(bytes(599, [Binding::write(&y, Role::per(6))]), (0.0, 400.0));
+    }
+
+    #[test]
+    fn only_elements_of_items_count_but_for_whole_arrays() {
+        let x = array::<f32>(600);
+        assert_eq!(bytes(10, [Binding::read(&x, Role::rows(6))]), (240.0, 0.0));
+        assert_eq!(bytes(10, [Binding::read(&x, Role::Whole)]), (2400.0, 0.0));
+        assert_eq!(bytes(0, [Binding::read(&x, Role::Whole)]), (0.0, 0.0));
+    }
+
+    #[test]
+    fn other_passes_cost_besides() {
+        let x = array::<f32>(10);
+        let other = Work {
+            flops: 1.0,
+            bytes_read: 2.0,
+            bytes_written: 3.0,
+        };
+        let spec = LaunchSpec::new(10, [Binding::read(&x, Role::ITEM)], 5.0);
+        let all = Work {
+            flops: 6.0,
+            bytes_read: 42.0,
+            bytes_written: 3.0,
+        };
+        assert_eq!(spec.with_other_passes(other).work(), all);
+    }
 }

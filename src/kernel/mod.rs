@@ -16,6 +16,7 @@
 mod call;
 mod cpu_part;
 mod custom;
+mod error_bound;
 mod execution;
 mod fold;
 mod gpu_part;
@@ -30,6 +31,8 @@ pub(crate) use call::SharedKernel;
 pub use cpu_part::CpuPart;
 pub(crate) use cpu_part::HostView;
 pub use custom::{BoundWgsl, PartItems, WgslArgs, WgslKernel, WgslKernelBuilder};
+pub use error_bound::{ErrorBound, Exact};
+pub(crate) use error_bound::{Precision, relative_error};
 pub use execution::Execution;
 pub(crate) use execution::Launch;
 pub use fold::Fold;

@@ -1,6 +1,6 @@
 //! One data-parallel loop.
 
-use super::{CpuPart, GpuPart, LaunchSpec, Tolerance};
+use super::{CpuPart, ErrorBound, GpuPart, LaunchSpec, Tolerance};
 use crate::error::Result;
 
 /// One data-parallel loop over items, with an implementation for the CPU, for GPUs, or both.
@@ -24,6 +24,12 @@ pub trait Pass: Send + Sync + 'static {
     fn tolerance(&self, binding: usize) -> Tolerance {
         let _ = binding;
         Tolerance::default()
+    }
+
+    /// How far the elements of that array may be from exact ones, on any device: half of what two devices may be apart,
+    /// unless the devices differ in what they promise.
+    fn error_bound(&self, binding: usize) -> ErrorBound {
+        self.tolerance(binding).error_bound()
     }
 
     /// How the CPU cuts a part into tasks.

@@ -1,6 +1,9 @@
-//! How far the results of two devices for the same items may be apart.
+//! How far the results of two devices for the same items may be apart, and how far one result may be from the exact one.
+//!
+//! A pass says it once, as its [`Tolerance`]. Verification holds two devices against each other by it; tests hold one
+//! result against a reference by the [`ErrorBound`] that follows from it.
 
-use super::{Fold, Pass};
+use super::{ErrorBound, Fold, Pass};
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,6 +21,8 @@ pub enum Tolerance {
     BitwiseUnless(u32),
     /// So many times the larger magnitude of the two.
     Relative(f64),
+    /// What so many units in the last place on each side allow: twice as many units of the larger magnitude.
+    Ulps(f64),
     /// So many times the largest magnitude that the part reads or writes: for results that are small where large terms
     /// cancel.
     OfLargest(f64),
@@ -74,6 +79,22 @@ impl Tolerance {
         Self::Roundings { count, of }
     }
 
+    /// How far each of two results that differ by this may be from the exact one: half of it.
+    pub fn error_bound(&self) -> ErrorBound {
+        match self {
+            Self::Bitwise | Self::BitwiseUnless(_) => ErrorBound::Exact,
+            Self::Relative(share) => ErrorBound::Relative(share / 2.0),
+            Self::Ulps(units) => ErrorBound::Ulps(*units),
+            Self::OfLargest(share) => ErrorBound::OfLargest(share / 2.0),
+            Self::Vectors { width, relative } => ErrorBound::Vectors {
+                width: *width,
+                relative: relative / 2.0,
+            },
+            Self::Padded { of, .. } | Self::Folded { of, .. } => of.error_bound(),
+            Self::Roundings { count, .. } => ErrorBound::Roundings(*count),
+        }
+    }
+
     /// The pass that computes the sum of the terms' magnitudes, if that is needed.
     pub(crate) fn terms(&self) -> Option<&dyn Pass> {
         match self {
@@ -99,6 +120,7 @@ impl fmt::Debug for Tolerance {
             Self::Bitwise => f.write_str("Bitwise"),
             Self::BitwiseUnless(bits) => f.debug_tuple("BitwiseUnless").field(bits).finish(),
             Self::Relative(share) => f.debug_tuple("Relative").field(share).finish(),
+            Self::Ulps(units) => f.debug_tuple("Ulps").field(units).finish(),
             Self::OfLargest(share) => f.debug_tuple("OfLargest").field(share).finish(),
             Self::Vectors { width, relative } => f
                 .debug_struct("Vectors")
@@ -122,6 +144,37 @@ impl fmt::Debug for Tolerance {
                 .field("count", count)
                 .field("of", &of.name())
                 .finish(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_side_has_half_of_what_two_may_be_apart() {
+        let vectors = Tolerance::Vectors {
+            width: 4,
+            relative: 2e-5,
+        };
+        let half = ErrorBound::Vectors {
+            width: 4,
+            relative: 1e-5,
+        };
+        for (tolerance, bound) in [
+            (Tolerance::Bitwise, ErrorBound::Exact),
+            (Tolerance::BitwiseUnless(7), ErrorBound::Exact),
+            (Tolerance::Relative(1e-3), ErrorBound::Relative(5e-4)),
+            (Tolerance::OfLargest(1e-3), ErrorBound::OfLargest(5e-4)),
+            (Tolerance::Ulps(4.0), ErrorBound::Ulps(4.0)),
+            (vectors, half),
+            (
+                Tolerance::Relative(0.5).padded(3, 4),
+                ErrorBound::Relative(0.25),
+            ),
+        ] {
+            assert_eq!(tolerance.error_bound(), bound);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a runtime runs.
 
-use super::{Execution, LaunchSpec, Pass};
+use super::{ErrorBound, Execution, LaunchSpec, Pass, Tolerance};
 use crate::error::Result;
 use crate::hash::{fnv1a, mixed};
 
@@ -29,6 +29,18 @@ pub trait Kernel: Send + Sync + 'static {
     /// a lost GPU held, and must then compute the same; the value of that is dropped.
     fn execute(&self, cx: &mut Execution<'_>) -> Result<Self::Output>;
 
+    /// How far the elements may be from exact ones in the array that is number `binding` of the spec: what tests hold
+    /// a result against a reference by. For a pass it follows from [`Pass::tolerance`].
+    fn error_bound(&self, binding: usize) -> ErrorBound {
+        let _ = binding;
+        Tolerance::default().error_bound()
+    }
+
+    /// How far the value may be from the exact one.
+    fn value_error_bound(&self) -> ErrorBound {
+        ErrorBound::Exact
+    }
+
     /// Whether it launches one pass with its own outline and nothing else, so that any of its items can be computed
     /// again without the others.
     #[doc(hidden)]
@@ -54,6 +66,10 @@ impl<P: Pass> Kernel for P {
 
     fn execute(&self, cx: &mut Execution<'_>) -> Result<()> {
         cx.launch(self)
+    }
+
+    fn error_bound(&self, binding: usize) -> ErrorBound {
+        Pass::error_bound(self, binding)
     }
 
     fn is_one_pass(&self) -> bool {

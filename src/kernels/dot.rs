@@ -1,8 +1,7 @@
 //! The dot product of two arrays.
 
-use super::catalog::{self, Entry, LINEAR_AUDIT_SIZES, Size};
-use super::fold::{FoldCase, Reduction, Term};
-use crate::array::{Array, ElementType};
+use super::fold::{Reduction, Term};
+use crate::array::Array;
 use crate::kernel::Call;
 
 /// The sum of `x[i] * y[i]` over two f32 arrays of the same length; 0 for empty ones.
@@ -42,16 +41,3 @@ impl Term<f32, 2> for Product {
         x * y
     }
 }
-
-/// `dot` in the catalog.
-pub const ENTRY: Entry = Entry {
-    name: "dot",
-    about: "the dot product of two arrays",
-    size: Size::Items,
-    dtypes: &[ElementType::F32],
-    bitwise: true,
-    bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
-    audit_sizes: LINEAR_AUDIT_SIZES,
-    spec: |n, _| catalog::spec_of(&dot(&Array::uninit(n)?, &Array::uninit(n)?)),
-    case: |n, _, seed| FoldCase::<f32, Product, 2>::boxed(n, seed),
-};

@@ -1,16 +1,14 @@
 //! The least and the greatest element of an array, and where they are: one pass that finds the best of each block of
 //! elements, then the best of those on the host. All by rank (`order`).
 
-use super::catalog::{self, Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
 use super::order::{Ordered, Ranking};
-use crate::array::{Array, ElementType, Handle};
-use crate::dispatch::{Execution, Explanation, Placement, Plan, Report};
+use crate::array::{Array, Handle};
 use crate::error::Result;
+use crate::kernel::Execution;
 use crate::kernel::Shader;
 use crate::kernel::{
-    Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, LaunchSpec, Pass, Role, Tolerance, Work,
+    Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, LaunchSpec, Pass, Role, Tolerance,
 };
-use crate::runtime::Runtime;
 use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
 use smallvec::SmallVec;
@@ -157,14 +155,6 @@ impl<T: Ordered, W: Wanted<T>> Extremum<T, W> {
             wanted: PhantomData,
         }
     }
-
-    fn work(n: usize) -> Work {
-        Work {
-            flops: n as f64,
-            bytes_read: 4.0 * n as f64,
-            bytes_written: 0.0,
-        }
-    }
 }
 
 impl<T: Ordered, W: Wanted<T>> Kernel for Extremum<T, W> {
@@ -180,7 +170,7 @@ impl<T: Ordered, W: Wanted<T>> Kernel for Extremum<T, W> {
 
     fn spec(&self) -> Result<LaunchSpec> {
         let n = self.x.len();
-        let spec = LaunchSpec::new(n, [Binding::read(&self.x, Role::ITEM)], Self::work(n));
+        let spec = LaunchSpec::new(n, [Binding::read(&self.x, Role::ITEM)], n as f64);
         let arrays = 1 + usize::from(W::PLACE);
         Ok(spec
             .grain(BLOCK)
@@ -261,14 +251,11 @@ impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
 
     fn spec(&self) -> Result<LaunchSpec> {
         let n = self.x.len();
-        let outputs = [Some(&self.ranks), self.places.as_ref()]
-            .into_iter()
-            .flatten();
+        let x = [Binding::read(&self.x, Role::ITEM)];
+        let outputs = [&self.ranks].into_iter().chain(&self.places);
         let outputs = outputs.map(|output| Binding::write(output, Role::per(BLOCK)));
-        let bindings = [Binding::read(&self.x, Role::ITEM)]
-            .into_iter()
-            .chain(outputs);
-        Ok(LaunchSpec::new(n, bindings, Extremum::<T, W>::work(n)).grain(BLOCK))
+        let bindings = x.into_iter().chain(outputs);
+        Ok(LaunchSpec::new(n, bindings, n as f64).grain(BLOCK))
     }
 
     fn tolerance(&self, binding: usize) -> Tolerance {
@@ -359,148 +346,3 @@ fn first_with<T: Ordered>(ranking: Ranking, x: &[T], rank: u32) -> usize {
     let place = x.iter().skip(start).position(has);
     place.map_or(0, |place| start + place)
 }
-
-/// A search in a random array.
-struct ExtremumCase<T: Ordered, W: Wanted<T>> {
-    elements: Vec<T>,
-    x: Array<T>,
-    /// `None` before the first run.
-    found: Option<Option<W::Found>>,
-}
-
-impl<T: Ordered + Sample, W: Wanted<T>> ExtremumCase<T, W>
-where
-    W::Found: Pod,
-{
-    fn boxed(n: usize, seed: u64) -> Result<Box<dyn Case>> {
-        let elements = T::sample(n, &mut fastrand::Rng::with_seed(seed));
-        let x = Array::from_slice(&elements)?;
-        Ok(Box::new(Self {
-            elements,
-            x,
-            found: None,
-        }))
-    }
-
-    fn call(&self) -> Call<'_, Extremum<T, W>> {
-        Call::new(Extremum::new(&self.x))
-    }
-
-    /// Whether there is a result, and its words.
-    fn words(found: Option<W::Found>) -> Vec<u32> {
-        match found {
-            None => vec![0],
-            Some(found) => [&[1], bytemuck::cast_slice::<_, u32>(&[found])].concat(),
-        }
-    }
-}
-
-impl<T: Ordered + Sample, W: Wanted<T>> Case for ExtremumCase<T, W>
-where
-    W::Found: Pod,
-{
-    fn reset(&mut self) -> Result<()> {
-        self.found = None;
-        self.x.write_all(&self.elements)
-    }
-
-    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
-        let run = rt.run(self.call().on(placement))?;
-        self.found = Some(run.value);
-        Ok(run.report)
-    }
-
-    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
-        rt.explain(&self.call().on(placement))
-    }
-
-    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
-        rt.plan(&self.call().on(placement))
-    }
-
-    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
-        (vec![self.x.handle().clone()], Vec::new())
-    }
-
-    fn work(&self) -> Work {
-        Extremum::<T, W>::work(self.elements.len())
-    }
-
-    fn check(&mut self) -> Result<Check> {
-        let mut best: Option<usize> = None;
-        for (i, x) in self.elements.iter().enumerate() {
-            let better = best.is_none_or(|best| {
-                let best = &self.elements[best];
-                if W::GREATEST { x > best } else { x < best }
-            });
-            best = if better { Some(i) } else { best };
-        }
-        let want = best.map(|best| W::found(self.elements[best], best));
-        let got = self.found.map(Self::words).unwrap_or_default();
-        Ok(Check::exact(&got, &Self::words(want)))
-    }
-
-    fn bits(&mut self) -> Result<Vec<u32>> {
-        Ok(self.found.map(Self::words).unwrap_or_default())
-    }
-}
-
-const ALL: &[ElementType] = &[ElementType::F32, ElementType::U32, ElementType::I32];
-
-/// What the four entries have in common.
-const fn entry(
-    name: &'static str,
-    about: &'static str,
-    dtypes: &'static [ElementType],
-    spec: fn(usize, ElementType) -> Result<LaunchSpec>,
-    case: fn(usize, ElementType, u64) -> Result<Box<dyn Case>>,
-) -> Entry {
-    let bench_sizes = &[1 << 10, 1 << 16, 1 << 20, 1 << 24];
-    Entry {
-        name,
-        about,
-        size: Size::Items,
-        dtypes,
-        bitwise: true,
-        bench_sizes,
-        audit_sizes: LINEAR_AUDIT_SIZES,
-        spec,
-        case,
-    }
-}
-
-/// `min` in the catalog.
-pub const MIN: Entry = entry(
-    "min",
-    "the least element",
-    ALL,
-    |n, dtype| by_type!(dtype, T => catalog::spec_of(&min(&Array::<T>::uninit(n)?))),
-    |n, dtype, seed| by_type!(dtype, T => ExtremumCase::<T, Min>::boxed(n, seed)),
-);
-
-/// `max` in the catalog.
-pub const MAX: Entry = entry(
-    "max",
-    "the greatest element",
-    ALL,
-    |n, dtype| by_type!(dtype, T => catalog::spec_of(&max(&Array::<T>::uninit(n)?))),
-    |n, dtype, seed| by_type!(dtype, T => ExtremumCase::<T, Max>::boxed(n, seed)),
-);
-
-/// `argmin` in the catalog.
-pub const ARGMIN: Entry = entry(
-    "argmin",
-    "where the least element is",
-    &[ElementType::F32],
-    |n, _| catalog::spec_of(&argmin(&Array::uninit(n)?)),
-    |n, _, seed| ExtremumCase::<f32, ArgMin>::boxed(n, seed),
-);
-
-/// `argmax` in the catalog.
-pub const ARGMAX: Entry = entry(
-    "argmax",
-    "where the greatest element is",
-    &[ElementType::F32],
-    |n, _| catalog::spec_of(&argmax(&Array::uninit(n)?)),
-    |n, _, seed| ExtremumCase::<f32, ArgMax>::boxed(n, seed),
-);

@@ -1,12 +1,9 @@
 //! One value in every element.
 
-use super::catalog::{self, Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
-use crate::array::{Array, Element, ElementType, Handle};
-use crate::dispatch::{Explanation, Placement, Plan, Report};
+use crate::array::{Array, Element, Handle};
 use crate::error::Result;
 use crate::kernel::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work};
-use crate::runtime::Runtime;
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance};
 use bytemuck::{Pod, Zeroable};
 use std::sync::LazyLock;
 
@@ -59,16 +56,8 @@ impl<T: Element> Pass for Fill<T> {
     }
 
     fn spec(&self) -> Result<LaunchSpec> {
-        let n = self.x.len();
-        let work = Work {
-            bytes_written: 4.0 * n as f64,
-            ..Work::default()
-        };
-        Ok(LaunchSpec::new(
-            n,
-            [Binding::write(&self.x, Role::ITEM)],
-            work,
-        ))
+        let bindings = [Binding::write(&self.x, Role::ITEM)];
+        Ok(LaunchSpec::new(self.x.len(), bindings, 0.0))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
@@ -87,68 +76,5 @@ impl<T: Element> Pass for Fill<T> {
             bits: bytemuck::cast(self.value),
         };
         part.dispatch(&SHADER, &[part.arg(0)], &params, vectors.div_ceil(64))
-    }
-}
-
-/// `fill` in the catalog.
-pub const ENTRY: Entry = Entry {
-    name: "fill",
-    about: "one value in every element",
-    size: Size::Items,
-    dtypes: &[ElementType::F32, ElementType::U32, ElementType::I32],
-    bitwise: true,
-    bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
-    audit_sizes: LINEAR_AUDIT_SIZES,
-    spec: |n, dtype| by_type!(dtype, T => catalog::spec_of(&fill(T::default(), &mut Array::uninit(n)?))),
-    case: |n, dtype, seed| {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        by_type!(dtype, T => {
-            let value = T::sample(1, &mut rng)[0];
-            Ok(Box::new(FillCase { value, x: Array::<T>::uninit(n)? }))
-        })
-    },
-};
-
-struct FillCase<T: Element> {
-    value: T,
-    x: Array<T>,
-}
-
-impl<T: Element + Sample> Case for FillCase<T> {
-    fn reset(&mut self) -> Result<()> {
-        self.x.write()?.fill(T::poison());
-        Ok(())
-    }
-
-    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
-        Ok(rt.run(fill(self.value, &mut self.x).on(placement))?.report)
-    }
-
-    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
-        rt.explain(&fill(self.value, &mut self.x).on(placement))
-    }
-
-    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
-        rt.plan(&fill(self.value, &mut self.x).on(placement))
-    }
-
-    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
-        (Vec::new(), vec![self.x.handle().clone()])
-    }
-
-    fn work(&self) -> Work {
-        Work {
-            bytes_written: 4.0 * self.x.len() as f64,
-            ..Work::default()
-        }
-    }
-
-    fn check(&mut self) -> Result<Check> {
-        let want = vec![bytemuck::cast(self.value); self.x.len()];
-        Ok(Check::exact(&self.bits()?, &want))
-    }
-
-    fn bits(&mut self) -> Result<Vec<u32>> {
-        Ok(bytemuck::cast_slice(&self.x.read()?).to_vec())
     }
 }

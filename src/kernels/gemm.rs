@@ -3,20 +3,16 @@
 //! The items are the rows of C. On the CPU the `gemm` crate computes a part, with all threads on it; on a GPU it is one
 //! dispatch of a register-tiled shader per panel that fits the adapter's windows.
 
-use super::catalog::{self, Case, Check, Entry, Size};
 use super::panels::{Panel, Product};
 use super::scale;
-use crate::array::{Array, ElementType, Handle, Matrix, MatrixMut, MatrixOperand};
+use crate::array::{Matrix, MatrixMut, MatrixOperand};
 use crate::device::DeviceKind;
-use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
 use crate::kernel::{
-    Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work,
+    Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, LaunchSpec, Pass, Role, Tolerance,
 };
-use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};
-use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -69,7 +65,7 @@ pub fn gemm<'a>(
 }
 
 /// The kernel behind [`gemm()`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Gemm {
     alpha: f32,
     a: MatrixOperand,
@@ -118,17 +114,6 @@ impl Gemm {
     }
 }
 
-/// The cost of an M x N x K product.
-pub(super) fn work(m: usize, n: usize, k: usize, reads_c: bool) -> Work {
-    let (m, n, k) = (m as f64, n as f64, k as f64);
-    let c = if reads_c { m * n } else { 0.0 };
-    Work {
-        flops: 2.0 * m * n * k,
-        bytes_read: 4.0 * (m * k + k * n + c),
-        bytes_written: 4.0 * m * n,
-    }
-}
-
 /// The role of A in a product whose items are rows of op(A): its rows, unless they are read as columns, or so long
 /// that even the shortest part would exceed the 128 MiB that every adapter can bind.
 pub(super) fn role_of_a(a: &MatrixOperand) -> Role {
@@ -165,24 +150,19 @@ impl Pass for Gemm {
         let items = if n == 0 { 0 } else { m };
         if self.product_vanishes() {
             let items = if self.beta == 1.0 { 0 } else { items };
-            return Ok(LaunchSpec::new(items, [c], work(m, n, 0, self.beta != 0.0)));
+            return Ok(LaunchSpec::new(items, [c], 0.0));
         }
         let a = Binding::read(&self.a.handle, role_of_a(&self.a));
         let b = Binding::read(&self.b.handle, Role::WholeWindowed);
-        Ok(LaunchSpec::new(
-            items,
-            [c, a, b],
-            work(m, n, k, self.beta != 0.0),
-        ))
+        let flops = 2.0 * m as f64 * n as f64 * k as f64;
+        Ok(LaunchSpec::new(items, [c, a, b], flops))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
         let magnitudes = Self {
             alpha: self.alpha.abs(),
-            a: self.a.clone(),
-            b: self.b.clone(),
             beta: self.beta.abs(),
-            c: self.c.clone(),
+            ..self.clone()
         };
         Tolerance::roundings(self.k() as f64 + 2.0, magnitudes)
     }
@@ -404,155 +384,4 @@ impl Gemm {
             params.m.div_ceil(tile.length() as u32) * params.n.div_ceil(tile.length() as u32);
         part.dispatch_with(&SHADER, "main", &constants, &[a, b, c], &params, groups)
     }
-}
-
-/// `gemm` in the catalog.
-pub const ENTRY: Entry = Entry {
-    name: "gemm",
-    about: "C = alpha * op(A) * op(B) + beta * C, row-major; here A * B of n x n",
-    size: Size::Side,
-    dtypes: &[ElementType::F32],
-    bitwise: false,
-    bench_sizes: &[128, 256, 512, 1024, 2048],
-    audit_sizes: &[32, 64, 128, 384, 1024],
-    spec: |n, _| {
-        let squared = catalog::squared("gemm", n)?;
-        let (a, b, mut c) = (
-            Array::uninit(squared)?,
-            Array::uninit(squared)?,
-            Array::uninit(squared)?,
-        );
-        let (a, b, c) = (
-            a.as_matrix(n, n)?,
-            b.as_matrix(n, n)?,
-            c.as_matrix_mut(n, n)?,
-        );
-        catalog::spec_of(&gemm(1.0, a, b, 0.0, c))
-    },
-    case: |n, _, seed| {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let mut random = || catalog::random_f32(n * n, &mut rng);
-        let (a, b) = (random(), random());
-        let arrays = [
-            Array::from_slice(&a)?,
-            Array::from_slice(&b)?,
-            Array::uninit(n * n)?,
-        ];
-        Ok(Box::new(GemmCase {
-            n,
-            seed,
-            a,
-            b,
-            arrays,
-        }))
-    },
-};
-
-struct GemmCase {
-    n: usize,
-    seed: u64,
-    a: Vec<f32>,
-    b: Vec<f32>,
-    arrays: [Array<f32>; 3],
-}
-
-impl GemmCase {
-    fn call(&mut self) -> Result<Call<'_, Gemm>> {
-        let n = self.n;
-        let [a, b, c] = &mut self.arrays;
-        Ok(gemm(
-            1.0,
-            a.as_matrix(n, n)?,
-            b.as_matrix(n, n)?,
-            0.0,
-            c.as_matrix_mut(n, n)?,
-        ))
-    }
-
-    /// The rows of C that are compared: all, or one at random of each of 64 equal bands.
-    fn compared_rows(&self) -> Vec<usize> {
-        const BANDS: usize = 64;
-        if self.n <= 8 * BANDS {
-            return (0..self.n).collect();
-        }
-        let mut rng = fastrand::Rng::with_seed(self.seed);
-        let border = |band: usize| band * self.n / BANDS;
-        (0..BANDS)
-            .map(|band| rng.usize(border(band)..border(band + 1)))
-            .collect()
-    }
-}
-
-impl Case for GemmCase {
-    fn reset(&mut self) -> Result<()> {
-        self.arrays[0].write_all(&self.a)?;
-        self.arrays[1].write_all(&self.b)?;
-        self.arrays[2].write_all(&vec![f32::from_bits(catalog::POISON); self.n * self.n])
-    }
-
-    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
-        Ok(rt.run(self.call()?.on(placement))?.report)
-    }
-
-    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
-        rt.explain(&self.call()?.on(placement))
-    }
-
-    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
-        rt.plan(&self.call()?.on(placement))
-    }
-
-    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
-        let [a, b, c] = &self.arrays;
-        (
-            vec![a.handle().clone(), b.handle().clone()],
-            vec![c.handle().clone()],
-        )
-    }
-
-    fn work(&self) -> Work {
-        work(self.n, self.n, self.n, false)
-    }
-
-    fn check(&mut self) -> Result<Check> {
-        let n = self.n;
-        let c = self.arrays[2].read()?;
-        let rows = self.compared_rows();
-        let sums = |row: &usize| sums_of_products(&self.a[row * n..][..n], &self.b, n);
-        let want: Vec<_> = rows.par_iter().flat_map_iter(sums).collect();
-        let got: Vec<f32> = rows
-            .iter()
-            .flat_map(|row| &c[row * n..][..n])
-            .copied()
-            .collect();
-        let unit = (n as f64 + 2.0) * f64::from(f32::EPSILON) / 2.0;
-        let mut check =
-            Check::elementwise(&got, want.iter().map(|(sum, _)| *sum), |i| unit * want[i].1);
-        // Rows that are not compared must have been written at least.
-        if c.par_iter().any(|c| c.is_nan()) {
-            check = Check {
-                max_error: f64::INFINITY,
-                ok: false,
-                ..check
-            };
-        }
-        Ok(check)
-    }
-
-    fn bits(&mut self) -> Result<Vec<u32>> {
-        Ok(bytemuck::cast_slice(&self.arrays[2].read()?).to_vec())
-    }
-}
-
-/// The product of a row of A with B of `n` columns, and the same of magnitudes, in f64.
-fn sums_of_products(a: &[f32], b: &[f32], n: usize) -> Vec<(f64, f64)> {
-    let mut sums = vec![(0.0, 0.0); n];
-    for (a, b) in a.iter().zip(b.chunks_exact(n)) {
-        for (sum, b) in sums.iter_mut().zip(b) {
-            let product = f64::from(*a) * f64::from(*b);
-            sum.0 += product;
-            sum.1 += product.abs();
-        }
-    }
-    sums
 }

@@ -3,18 +3,15 @@
 //! Bound by the memory bandwidth of whoever runs it: A is read once. The items are the elements of y. A is always read
 //! along its stored rows, so a product with the transpose adds up multiples of rows instead of dot products.
 
-use super::catalog::{self, Case, Check, Entry, Size};
-use super::gemm::{role_of_a, window, window_elements, work};
+use super::gemm::{role_of_a, window, window_elements};
 use super::panels::{Panel, Product};
 use super::scale;
-use crate::array::{Array, ElementType, Handle, Matrix, MatrixOperand};
-use crate::dispatch::{Explanation, Placement, Plan, Report};
+use crate::array::{Array, Handle, Matrix, MatrixOperand};
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
 use crate::kernel::{
-    Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work,
+    Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, LaunchSpec, Pass, Role, Tolerance,
 };
-use crate::runtime::Runtime;
 use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
@@ -62,7 +59,7 @@ pub fn gemv<'a>(
 }
 
 /// The kernel behind [`gemv()`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Gemv {
     alpha: f32,
     a: MatrixOperand,
@@ -113,24 +110,19 @@ impl Pass for Gemv {
         let y = y(&self.y, Role::ITEM);
         if self.product_vanishes() {
             let items = if self.beta == 1.0 { 0 } else { m };
-            return Ok(LaunchSpec::new(items, [y], work(m, 1, 0, self.beta != 0.0)));
+            return Ok(LaunchSpec::new(items, [y], 0.0));
         }
         let a = Binding::read(&self.a.handle, role_of_a(&self.a));
         let x = Binding::read(&self.x, Role::WholeWindowed);
-        Ok(LaunchSpec::new(
-            m,
-            [y, a, x],
-            work(m, 1, k, self.beta != 0.0),
-        ))
+        let flops = 2.0 * m as f64 * k as f64;
+        Ok(LaunchSpec::new(m, [y, a, x], flops))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
         let magnitudes = Self {
             alpha: self.alpha.abs(),
-            a: self.a.clone(),
-            x: self.x.clone(),
             beta: self.beta.abs(),
-            y: self.y.clone(),
+            ..self.clone()
         };
         Tolerance::roundings(self.k() as f64 + 2.0, magnitudes)
     }
@@ -461,104 +453,6 @@ impl Gemv {
                 groups,
             )
         }
-    }
-}
-
-/// `gemv` in the catalog.
-pub const ENTRY: Entry = Entry {
-    name: "gemv",
-    about: "y = alpha * op(A) * x + beta * y, row-major; here A * x of n x n",
-    size: Size::Side,
-    dtypes: &[ElementType::F32],
-    bitwise: false,
-    bench_sizes: &[256, 1024, 4096, 8192],
-    audit_sizes: &[64, 192, 512, 1536, 4096],
-    spec: |n, _| {
-        let a = Array::uninit(catalog::squared("gemv", n)?)?;
-        let (x, mut y) = (Array::uninit(n)?, Array::uninit(n)?);
-        catalog::spec_of(&gemv(1.0, a.as_matrix(n, n)?, &x, 0.0, &mut y))
-    },
-    case: |n, _, seed| {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let (a, x) = (
-            catalog::random_f32(n * n, &mut rng),
-            catalog::random_f32(n, &mut rng),
-        );
-        let arrays = [
-            Array::from_slice(&a)?,
-            Array::from_slice(&x)?,
-            Array::uninit(n)?,
-        ];
-        Ok(Box::new(GemvCase { n, a, x, arrays }))
-    },
-};
-
-struct GemvCase {
-    n: usize,
-    a: Vec<f32>,
-    x: Vec<f32>,
-    arrays: [Array<f32>; 3],
-}
-
-impl GemvCase {
-    fn call(&mut self) -> Result<Call<'_, Gemv>> {
-        let [a, x, y] = &mut self.arrays;
-        Ok(gemv(1.0, a.as_matrix(self.n, self.n)?, x, 0.0, y))
-    }
-}
-
-impl Case for GemvCase {
-    fn reset(&mut self) -> Result<()> {
-        self.arrays[0].write_all(&self.a)?;
-        self.arrays[1].write_all(&self.x)?;
-        self.arrays[2].write_all(&vec![f32::from_bits(catalog::POISON); self.n])
-    }
-
-    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
-        Ok(rt.run(self.call()?.on(placement))?.report)
-    }
-
-    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
-        rt.explain(&self.call()?.on(placement))
-    }
-
-    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
-        rt.plan(&self.call()?.on(placement))
-    }
-
-    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
-        let [a, x, y] = &self.arrays;
-        (
-            vec![a.handle().clone(), x.handle().clone()],
-            vec![y.handle().clone()],
-        )
-    }
-
-    fn work(&self) -> Work {
-        work(self.n, 1, self.n, false)
-    }
-
-    fn check(&mut self) -> Result<Check> {
-        let n = self.n;
-        let sums = |row: &[f32]| {
-            let products = row
-                .iter()
-                .zip(&self.x)
-                .map(|(a, x)| f64::from(*a) * f64::from(*x));
-            products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()))
-        };
-        // Rows of no elements cannot be told apart, but then there are none.
-        let want: Vec<_> = self.a.par_chunks_exact(n.max(1)).map(sums).collect();
-        let unit = (n as f64 + 2.0) * f64::from(f32::EPSILON) / 2.0;
-        Ok(Check::elementwise(
-            &self.arrays[2].read()?,
-            want.iter().map(|(sum, _)| *sum),
-            |i| unit * want[i].1,
-        ))
-    }
-
-    fn bits(&mut self) -> Result<Vec<u32>> {
-        Ok(bytemuck::cast_slice(&self.arrays[2].read()?).to_vec())
     }
 }
 

@@ -2,13 +2,10 @@
 
 mod rows;
 
-use super::catalog::{self, Case, Check, Entry, Size};
-use crate::array::{Array, ElementType, Handle};
-use crate::dispatch::{Explanation, Placement, Plan, Report};
+use crate::array::{Array, Handle};
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work};
-use crate::runtime::Runtime;
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance};
 use bytemuck::{Pod, Zeroable};
 use rows::Rows;
 use std::sync::LazyLock;
@@ -148,20 +145,12 @@ impl Pass for HeatStep {
         let because = || format!("{rows} rows of {cols}");
         Error::check_length("heat", "u", self.u.len(), cells, because)?;
         Error::check_length("heat", "next", self.next.len(), cells, because)?;
-        Ok(LaunchSpec::new(
-            self.items(),
-            [
-                Binding::read(
-                    &self.u,
-                    Role::Halo {
-                        width: cols,
-                        halo: 1,
-                    },
-                ),
-                Binding::write(&self.next, Role::rows(cols)),
-            ],
-            work(cells),
-        ))
+        let (width, halo) = (cols, 1);
+        let bindings = [
+            Binding::read(&self.u, Role::Halo { width, halo }),
+            Binding::write(&self.next, Role::rows(cols)),
+        ];
+        Ok(LaunchSpec::new(self.items(), bindings, 7.0 * cells as f64))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
@@ -225,17 +214,8 @@ impl Pass for HeatStep {
     }
 }
 
-fn work(cells: usize) -> Work {
-    let cells = cells as f64;
-    Work {
-        flops: 7.0 * cells,
-        bytes_read: 4.0 * cells,
-        bytes_written: 4.0 * cells,
-    }
-}
-
 /// One step in f64, written as the definition reads.
-fn exact_step(shape: (usize, usize), r: f32, border: Border, u: &[f32]) -> Vec<f64> {
+pub(crate) fn exact_step(shape: (usize, usize), r: f32, border: Border, u: &[f32]) -> Vec<f64> {
     let (rows, cols) = shape;
     let cell = |i: usize, j: usize| f64::from(u[i * cols + j]);
     let (last_row, last_col) = (rows.saturating_sub(1), cols.saturating_sub(1));
@@ -253,102 +233,4 @@ fn exact_step(shape: (usize, usize), r: f32, border: Border, u: &[f32]) -> Vec<f
             cell(i, j) + f64::from(r) * (around - 4.0 * cell(i, j))
         })
         .collect()
-}
-
-/// `heat_step` in the catalog.
-pub const ENTRY: Entry = Entry {
-    name: "heat",
-    about: "one step of the heat equation on a grid (5-point stencil)",
-    size: Size::Side,
-    dtypes: &[ElementType::F32],
-    bitwise: false,
-    bench_sizes: &[256, 1024, 4096],
-    audit_sizes: &[64, 192, 512, 1024, 2048],
-    spec: |n, _| {
-        let cells = catalog::squared("heat", n)?;
-        let (u, mut next) = (Array::uninit(cells)?, Array::uninit(cells)?);
-        catalog::spec_of(&heat_step((n, n), 0.25, Border::Insulated, &u, &mut next))
-    },
-    case: |n, _, seed| {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let cells = catalog::squared("heat", n)?;
-        let us = catalog::random_f32(cells, &mut rng);
-        let border = if rng.bool() {
-            Border::Insulated
-        } else {
-            Border::Fixed
-        };
-        let (u, next) = (Array::from_slice(&us)?, Array::uninit(cells)?);
-        Ok(Box::new(HeatCase {
-            side: n,
-            r: 0.05 + 0.2 * rng.f32(),
-            border,
-            us,
-            u,
-            next,
-        }))
-    },
-};
-
-struct HeatCase {
-    side: usize,
-    r: f32,
-    border: Border,
-    us: Vec<f32>,
-    u: Array<f32>,
-    next: Array<f32>,
-}
-
-impl HeatCase {
-    fn call(&mut self) -> Call<'_, HeatStep> {
-        heat_step(
-            (self.side, self.side),
-            self.r,
-            self.border,
-            &self.u,
-            &mut self.next,
-        )
-    }
-}
-
-impl Case for HeatCase {
-    fn reset(&mut self) -> Result<()> {
-        self.u.write_all(&self.us)?;
-        self.next.write()?.fill(f32::from_bits(catalog::POISON));
-        Ok(())
-    }
-
-    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
-        Ok(rt.run(self.call().on(placement))?.report)
-    }
-
-    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
-        rt.explain(&self.call().on(placement))
-    }
-
-    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
-        rt.plan(&self.call().on(placement))
-    }
-
-    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
-        (
-            vec![self.u.handle().clone()],
-            vec![self.next.handle().clone()],
-        )
-    }
-
-    fn work(&self) -> Work {
-        work(self.us.len())
-    }
-
-    fn check(&mut self) -> Result<Check> {
-        let warmest = self.us.iter().fold(0.0f32, |max, u| max.max(u.abs()));
-        let bound = 7.0 * f64::from(f32::EPSILON) / 2.0 * f64::from(warmest);
-        let want = exact_step((self.side, self.side), self.r, self.border, &self.us);
-        Ok(Check::elementwise(&self.next.read()?, want, |_| bound))
-    }
-
-    fn bits(&mut self) -> Result<Vec<u32>> {
-        Ok(bytemuck::cast_slice(&self.next.read()?).to_vec())
-    }
 }

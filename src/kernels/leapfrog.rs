@@ -2,12 +2,10 @@
 
 use super::nbody::{NBody, WIDTH};
 use crate::array::{Array, Handle};
-use crate::dispatch::Execution;
 use crate::error::{Error, Result};
+use crate::kernel::Execution;
 use crate::kernel::Shader;
-use crate::kernel::{
-    Binding, Call, CpuPart, GpuPart, Kernel, LaunchSpec, Pass, Role, Tolerance, Work,
-};
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, Kernel, LaunchSpec, Pass, Role, Tolerance};
 use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
 use std::sync::LazyLock;
@@ -101,19 +99,12 @@ impl Kernel for Leapfrog {
             ));
         }
         let mut spec = Pass::spec(&self.forces)?;
-        let KickDrift {
-            bodies, velocities, ..
-        } = &self.kick_drift;
-        Error::check_length(
-            "leapfrog",
-            "velocities",
-            velocities.len(),
-            bodies.len(),
-            || format!("4 for each of {} bodies", spec.items),
-        )?;
+        let (v, len) = (&self.kick.velocities, self.kick_drift.bodies.len());
+        let because = || format!("4 for each of {} bodies", spec.items);
+        Error::check_length("leapfrog", "velocities", v.len(), len, because)?;
         // The forces dominate, but where the velocities are matters too.
-        spec.bindings
-            .push(Binding::update(velocities, Role::rows(WIDTH)));
+        let velocities = Binding::update(v, Role::rows(WIDTH));
+        spec.bindings.push(velocities);
         Ok(spec)
     }
 
@@ -138,7 +129,7 @@ struct Params {
 const LANES: usize = 64;
 
 /// `v += a·dt/2; r += v·dt`
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct KickDrift {
     dt: f32,
     bodies: Handle,
@@ -161,15 +152,14 @@ impl Pass for KickDrift {
             Binding::update(&self.velocities, Role::rows(WIDTH)),
             Binding::update(&self.bodies, Role::rows(WIDTH)),
         ];
-        Ok(spec(self.bodies.len(), bindings, 12.0))
+        let n = self.bodies.len() / WIDTH;
+        Ok(LaunchSpec::new(n, bindings, 12.0 * n as f64))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
         let magnitudes = Self {
             dt: self.dt.abs(),
-            bodies: self.bodies.clone(),
-            velocities: self.velocities.clone(),
-            accelerations: self.accelerations.clone(),
+            ..self.clone()
         };
         Tolerance::roundings(4.0, magnitudes)
     }
@@ -201,7 +191,7 @@ impl Pass for KickDrift {
 }
 
 /// `v += a·dt/2`
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Kick {
     dt: f32,
     velocities: Handle,
@@ -222,14 +212,14 @@ impl Pass for Kick {
             Binding::read(&self.accelerations, Role::rows(WIDTH)),
             Binding::update(&self.velocities, Role::rows(WIDTH)),
         ];
-        Ok(spec(self.velocities.len(), bindings, 6.0))
+        let n = self.velocities.len() / WIDTH;
+        Ok(LaunchSpec::new(n, bindings, 6.0 * n as f64))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
         let magnitudes = Self {
             dt: self.dt.abs(),
-            velocities: self.velocities.clone(),
-            accelerations: self.accelerations.clone(),
+            ..self.clone()
         };
         Tolerance::roundings(2.0, magnitudes)
     }
@@ -248,30 +238,6 @@ impl Pass for Kick {
         let groups = part.len().div_ceil(LANES) as u32;
         part.dispatch_with(&SHADER, "kick", &[], &args, &params, groups)
     }
-}
-
-/// A pass over all bodies; `len` is the length of its arrays.
-fn spec(
-    len: usize,
-    bindings: impl IntoIterator<Item = Binding>,
-    flops_per_body: f64,
-) -> LaunchSpec {
-    let n = len / WIDTH;
-    let mut spec = LaunchSpec::new(n, bindings, Work::default());
-    let bytes = |wanted: fn(&Binding) -> bool| {
-        let arrays = spec
-            .bindings
-            .iter()
-            .filter(|binding| wanted(binding))
-            .count();
-        arrays as f64 * len as f64 * size_of::<f32>() as f64
-    };
-    spec.work = Work {
-        flops: flops_per_body * n as f64,
-        bytes_read: bytes(|binding| binding.access.reads()),
-        bytes_written: bytes(|binding| binding.access.writes()),
-    };
-    spec
 }
 
 fn kick(dt: f32, a: &[f32], v: &mut [f32]) {

@@ -2,7 +2,6 @@
 //! them are made of: fixed trees (`tree`, `prefix`), orders (`order`), functions (`math`), windows of matrices (`panels`).
 
 pub mod axpy;
-pub mod catalog;
 pub mod dot;
 pub mod extremum;
 pub mod fill;

@@ -5,17 +5,13 @@ mod pairs;
 
 pub use energy::{Energy, nbody_energy};
 
-use super::catalog::{self, Case, Check, Entry, Size};
-use crate::array::{Array, ElementType, Handle};
+use crate::array::{Array, Handle};
 use crate::device::DeviceKind;
-use crate::dispatch::{Explanation, Placement, Plan, Report};
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work};
-use crate::runtime::Runtime;
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance};
 use bytemuck::{Pod, Zeroable};
 use pairs::Row;
-use rayon::prelude::*;
 use std::sync::LazyLock;
 
 /// The accelerations of bodies by their mutual attraction:
@@ -72,7 +68,7 @@ pub struct NBody {
 }
 
 /// Elements per body, and per acceleration.
-pub(super) const WIDTH: usize = 4;
+pub(crate) const WIDTH: usize = 4;
 /// The square of a distance below which bodies count as being at the same place. Far below what f32 can tell apart in
 /// units in which bodies are spread over about 1.
 const LEAST_DISTANCE2: f32 = 1e-20;
@@ -209,15 +205,11 @@ impl Pass for NBody {
             len,
             || format!("4 for each of {n} bodies"),
         )?;
-        Ok(LaunchSpec::new(
-            n,
-            [
-                Binding::read(&self.bodies, Role::Whole),
-                Binding::write(&self.accelerations, Role::rows(WIDTH)),
-            ],
-            work(n),
-        )
-        .grain(GRAIN))
+        let bindings = [
+            Binding::read(&self.bodies, Role::Whole),
+            Binding::write(&self.accelerations, Role::rows(WIDTH)),
+        ];
+        Ok(LaunchSpec::new(n, bindings, FLOPS * n as f64 * n as f64).grain(GRAIN))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
@@ -260,205 +252,29 @@ impl Pass for NBody {
 }
 
 /// The most that a body's acceleration may be off, relative to its length.
-const WORST_ERROR: f64 = 1e-5;
+pub(crate) const WORST_ERROR: f64 = 1e-5;
+/// The most that it may be off for the median of many bodies.
+pub(crate) const MEDIAN_ERROR: f64 = 2e-6;
 
 /// Whole vectors of every instruction set, so that only the last part has lanes left over.
 const GRAIN: usize = 16;
 
-fn work(n: usize) -> Work {
-    let n = n as f64;
-    let bytes = (WIDTH * size_of::<f32>()) as f64 * n;
-    Work {
-        flops: FLOPS * n * n,
-        bytes_read: bytes,
-        bytes_written: bytes,
-    }
-}
-
 /// The acceleration of one body in f64.
-fn exact(target: &Row, bodies: &[Row], softening: Softening) -> [f64; 3] {
+pub(crate) fn exact(target: &Row, bodies: &[Row], softening: f32) -> [f64; 3] {
     let mut sum = [0.0; 3];
     for body in bodies {
-        let d: [f64; 3] =
-            std::array::from_fn(|axis| f64::from(body[axis]) - f64::from(target[axis]));
+        let d: [f64; 3] = std::array::from_fn(|i| f64::from(body[i]) - f64::from(target[i]));
         let square = d.iter().map(|d| d * d).sum::<f64>();
         if square < f64::from(LEAST_DISTANCE2) {
             continue;
         }
-        let square = square + f64::from(softening.0).powi(2);
+        let square = square + f64::from(softening).powi(2);
         let strength = f64::from(body[3]) / (square * square.sqrt());
         for (sum, d) in sum.iter_mut().zip(d) {
             *sum += strength * d;
         }
     }
     sum
-}
-
-/// `nbody_accelerations` in the catalog.
-pub const ENTRY: Entry = Entry {
-    name: "nbody",
-    about: "accelerations of bodies that attract each other (softened, direct sum)",
-    size: Size::Bodies,
-    dtypes: &[ElementType::F32],
-    bitwise: false,
-    bench_sizes: &[256, 1024, 4096, 16_384],
-    audit_sizes: &[64, 256, 1024, 2048, 8192],
-    spec: |n, _| {
-        let len = floats(n)?;
-        let (bodies, mut accelerations) = (Array::uninit(len)?, Array::uninit(len)?);
-        catalog::spec_of(&nbody_accelerations(0.01, &bodies, &mut accelerations))
-    },
-    case: |n, _, seed| {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let xs = random_bodies(n, &mut rng)?;
-        let (bodies, accelerations) = (Array::from_slice(&xs)?, Array::uninit(xs.len())?);
-        Ok(Box::new(NBodyCase {
-            softening: 0.01,
-            xs,
-            bodies,
-            accelerations,
-            rng,
-        }))
-    },
-};
-
-/// The elements of `n` bodies.
-fn floats(n: usize) -> Result<usize> {
-    n.checked_mul(WIDTH).ok_or_else(|| Error::TooLarge {
-        what: "nbody: an array of bodies".into(),
-        given: format!("{n} bodies"),
-        limit: format!("{} bodies", usize::MAX / WIDTH),
-    })
-}
-
-/// Bodies about the origin, some tightly bound and some far away, with masses of several magnitudes. All positive:
-/// where attractions cancel, an error relative to what is left says nothing.
-fn random_bodies(n: usize, rng: &mut fastrand::Rng) -> Result<Vec<f32>> {
-    let mut xs = Vec::with_capacity(floats(n)?);
-    for _ in 0..n {
-        let scale = match rng.u32(0..16) {
-            0 => 1e-3,
-            1 => 1e3,
-            _ => 1.0,
-        };
-        xs.extend([(); 3].map(|()| scale * (2.0 * rng.f32() - 1.0)));
-        xs.push(10f32.powf(3.0 * rng.f32() - 3.0));
-    }
-    Ok(xs)
-}
-
-struct NBodyCase {
-    softening: f32,
-    xs: Vec<f32>,
-    bodies: Array<f32>,
-    accelerations: Array<f32>,
-    rng: fastrand::Rng,
-}
-
-/// Bodies whose acceleration is checked: all up to this many, else as many drawn at random.
-const CHECKED: usize = 512;
-
-impl NBodyCase {
-    fn call(&mut self) -> Call<'_, NBody> {
-        nbody_accelerations(self.softening, &self.bodies, &mut self.accelerations)
-    }
-}
-
-impl Case for NBodyCase {
-    fn reset(&mut self) -> Result<()> {
-        self.bodies.write_all(&self.xs)?;
-        self.accelerations
-            .write()?
-            .fill(f32::from_bits(super::catalog::POISON));
-        Ok(())
-    }
-
-    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
-        Ok(rt.run(self.call().on(placement))?.report)
-    }
-
-    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
-        rt.explain(&self.call().on(placement))
-    }
-
-    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
-        rt.plan(&self.call().on(placement))
-    }
-
-    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
-        (
-            vec![self.bodies.handle().clone()],
-            vec![self.accelerations.handle().clone()],
-        )
-    }
-
-    fn work(&self) -> Work {
-        work(self.xs.len() / WIDTH)
-    }
-
-    fn check(&mut self) -> Result<Check> {
-        let bodies: &[Row] = bytemuck::cast_slice(&self.xs);
-        let n = bodies.len();
-        let picked: Vec<usize> = if n <= CHECKED {
-            (0..n).collect()
-        } else {
-            (0..CHECKED).map(|_| self.rng.usize(0..n)).collect()
-        };
-        let got = self.accelerations.read()?;
-        let got: &[Row] = bytemuck::cast_slice(&got);
-        let softening = Softening(self.softening);
-        let mut errors: Vec<f64> = picked
-            .par_iter()
-            .map(|&i| relative_error(&got[i], exact(&bodies[i], bodies, softening)))
-            .collect();
-        // What was not picked must at least have been written.
-        if got
-            .iter()
-            .any(|row| !row.iter().all(|x| x.is_finite()) || row[3] != 0.0)
-        {
-            errors.push(f64::INFINITY);
-        }
-        Ok(check_errors(&mut errors))
-    }
-
-    fn bits(&mut self) -> Result<Vec<u32>> {
-        Ok(bytemuck::cast_slice(&self.accelerations.read()?).to_vec())
-    }
-}
-
-fn relative_error(got: &Row, want: [f64; 3]) -> f64 {
-    let error = got
-        .iter()
-        .zip(want)
-        .map(|(g, w)| (f64::from(*g) - w).powi(2))
-        .sum::<f64>();
-    let size = want.iter().map(|w| w * w).sum::<f64>();
-    if error == 0.0 {
-        0.0
-    } else {
-        (error / size).sqrt()
-    }
-}
-
-/// At most 1e-5 for the worst body and 2e-6 for the median one. The error is a share of whichever is nearer to its bound.
-fn check_errors(errors: &mut [f64]) -> Check {
-    const MEDIAN: f64 = 2e-6;
-    if errors.iter().any(|error| error.is_nan()) {
-        return Check {
-            max_error: f64::INFINITY,
-            tolerance: 1.0,
-            ok: false,
-        };
-    }
-    errors.sort_unstable_by(f64::total_cmp);
-    let worst = errors.last().copied().unwrap_or(0.0);
-    let median = errors.get(errors.len() / 2).copied().unwrap_or(0.0);
-    let max_error = (worst / WORST_ERROR).max(median / MEDIAN);
-    Check {
-        max_error,
-        tolerance: 1.0,
-        ok: max_error <= 1.0,
-    }
 }
 
 #[cfg(test)]
@@ -473,14 +289,5 @@ mod tests {
             [64, 64, 64, 32, 8, 1, 1]
         );
         assert_eq!(SHARING.slices(1, DeviceKind::Software), 1);
-    }
-
-    #[test]
-    fn the_check_knows_both_bounds_and_not_a_number() {
-        let ok = |errors: &[f64]| check_errors(&mut errors.to_vec()).ok;
-        assert!(ok(&[]) && ok(&[0.0]) && ok(&[1e-7, 1e-7, 0.9e-5]));
-        assert!(!ok(&[1e-7, 1e-7, 1.1e-5]), "the worst");
-        assert!(!ok(&[1e-7, 2.1e-6, 2.1e-6]), "the median");
-        assert!(!ok(&[0.0, f64::NAN, 0.0]) && !ok(&[0.0, f64::INFINITY, 0.0]));
     }
 }

@@ -17,7 +17,7 @@
 //! This module is the CPU's side and knows slices only; `shaders/scan.wgsl` does the same to a tile.
 
 use super::run_prefix::{Lanes, RUN, WithLanes, with_lanes};
-use super::tree::Addend;
+use super::tree::{Addend, levels};
 use crate::simd::vectorised;
 
 /// Runs of a tile.
@@ -225,14 +225,7 @@ fn scan_totals<T: Addend, L: Lanes>(lanes: L, totals: &mut [T; RUNS]) {
 
 /// The most roundings between an element and a prefix sum of `n` elements: what bounds its error, in units of u·Σ|x|.
 pub(crate) fn depth(n: usize) -> usize {
-    let level = TILE.ilog2() as usize + 2;
-    let mut elements = n;
-    let mut depth = level;
-    while elements > TILE {
-        elements = elements.div_ceil(TILE);
-        depth += level;
-    }
-    depth
+    (TILE.ilog2() as usize + 2) * levels(n, TILE)
 }
 
 #[cfg(test)]

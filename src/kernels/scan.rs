@@ -1,17 +1,15 @@
 //! Prefix sums, in three passes: the totals of tiles, the prefix sums of those (this kernel again, on less), and the
 //! prefix sums of each tile on top of what carries into it. By one fixed tree (`prefix`).
 
-use super::catalog::{self, Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
 use super::prefix::{self, Kind, TILE};
 use super::tree::Addend;
-use crate::array::{Array, ElementType, Handle};
-use crate::dispatch::{Execution, Explanation, Placement, Plan, Report};
+use crate::array::{Array, Handle};
+use crate::device::gpu::TypedShaders;
 use crate::error::{Error, Result};
-use crate::kernel::Shader;
+use crate::kernel::Execution;
 use crate::kernel::{
-    Binding, Call, CpuPart, GpuPart, Kernel, LaunchSpec, Pass, Role, Tolerance, Work,
+    Binding, Call, CpuPart, ErrorBound, GpuPart, Kernel, LaunchSpec, Pass, Role, Tolerance, Work,
 };
-use crate::runtime::Runtime;
 use bytemuck::{Pod, Zeroable};
 use std::marker::PhantomData;
 use std::sync::LazyLock;
@@ -83,15 +81,6 @@ impl<T: Addend> Scan<T> {
         }
     }
 
-    fn work(n: usize) -> Work {
-        let n = n as f64;
-        Work {
-            flops: n,
-            bytes_read: 8.0 * n,
-            bytes_written: 4.0 * n,
-        }
-    }
-
     /// The pass that scans tiles, once the totals of all of them are scanned.
     fn tiles(&self, carry: Option<&Array<T>>) -> ScanTiles<T> {
         ScanTiles {
@@ -139,7 +128,7 @@ impl<T: Addend> Kernel for Scan<T> {
     }
 
     fn implementation(&self) -> u64 {
-        shader::<T>().hash()
+        SHADERS.of(T::ADDED_AS).hash()
     }
 
     fn spec(&self) -> Result<LaunchSpec> {
@@ -151,28 +140,27 @@ impl<T: Addend> Kernel for Scan<T> {
             Binding::read(&self.x, Role::ITEM),
             Binding::write(&self.out, Role::ITEM),
         ];
-        Ok(LaunchSpec::new(n, bindings, Self::work(n)).grain(TILE))
+        // What the first pass adds up.
+        let totals = Work {
+            bytes_read: self.x.bytes() as f64,
+            ..Work::default()
+        };
+        let spec = LaunchSpec::new(n, bindings, n as f64).grain(TILE);
+        Ok(spec.with_other_passes(totals))
     }
 
     fn execute(&self, cx: &mut Execution<'_>) -> Result<()> {
         let carry = Self::carry(cx, &self.x, |cx, pass| cx.launch(pass))?;
         cx.launch(&self.tiles(carry.as_ref()))
     }
-}
 
-const SOURCE: &str = include_str!("../../shaders/scan.wgsl");
-static FLOATS: LazyLock<Shader> = LazyLock::new(|| Shader::builtin("scan", SOURCE));
-/// For both integer types, since wrapping addition is the same for them.
-static INTEGERS: LazyLock<Shader> =
-    LazyLock::new(|| Shader::typed("scan", SOURCE, ElementType::U32));
-
-fn shader<T: Addend>() -> &'static Shader {
-    if T::TYPE == ElementType::F32 {
-        &FLOATS
-    } else {
-        &INTEGERS
+    fn error_bound(&self, _: usize) -> ErrorBound {
+        ErrorBound::Roundings((prefix::depth(self.x.len()) + 2) as f64)
     }
 }
+
+static SHADERS: LazyLock<TypedShaders> =
+    LazyLock::new(|| TypedShaders::new("scan", include_str!("../../shaders/scan.wgsl")));
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -212,7 +200,7 @@ impl<T: Addend> Pass for TileTotals<T> {
     }
 
     fn implementation(&self) -> u64 {
-        shader::<T>().hash()
+        SHADERS.of(T::ADDED_AS).hash()
     }
 
     fn spec(&self) -> Result<LaunchSpec> {
@@ -221,12 +209,7 @@ impl<T: Addend> Pass for TileTotals<T> {
             Binding::read(&self.x, Role::ITEM),
             Binding::write(&self.totals, Role::per(TILE)),
         ];
-        let work = Work {
-            flops: n as f64,
-            bytes_read: 4.0 * n as f64,
-            bytes_written: 0.0,
-        };
-        Ok(LaunchSpec::new(n, bindings, work).grain(TILE))
+        Ok(LaunchSpec::new(n, bindings, n as f64).grain(TILE))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
@@ -242,7 +225,14 @@ impl<T: Addend> Pass for TileTotals<T> {
         let args = [part.arg(0), part.arg(1)];
         let params = Params::new(part, Kind::Inclusive, args[1].lead());
         let groups = part.len().div_ceil(TILE) as u32;
-        part.dispatch_with(shader::<T>(), "tile_totals", &[], &args, &params, groups)
+        part.dispatch_with(
+            SHADERS.of(T::ADDED_AS),
+            "tile_totals",
+            &[],
+            &args,
+            &params,
+            groups,
+        )
     }
 }
 
@@ -262,7 +252,7 @@ impl<T: Addend> Pass for ScanTiles<T> {
     }
 
     fn implementation(&self) -> u64 {
-        shader::<T>().hash()
+        SHADERS.of(T::ADDED_AS).hash()
     }
 
     fn spec(&self) -> Result<LaunchSpec> {
@@ -271,11 +261,9 @@ impl<T: Addend> Pass for ScanTiles<T> {
             Binding::read(&self.x, Role::ITEM),
             Binding::write(&self.out, Role::ITEM),
         ];
-        let carry = self
-            .carry
-            .as_ref()
-            .map(|carry| Binding::read(carry, Role::Whole));
-        Ok(LaunchSpec::new(n, ends.into_iter().chain(carry), Scan::<T>::work(n)).grain(TILE))
+        let carry = self.carry.iter();
+        let carry = carry.map(|carry| Binding::read(carry, Role::Whole));
+        Ok(LaunchSpec::new(n, ends.into_iter().chain(carry), n as f64).grain(TILE))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
@@ -297,133 +285,12 @@ impl<T: Addend> Pass for ScanTiles<T> {
         let params = Params::new(part, self.kind, 0);
         let (x, out) = (part.arg(0), part.arg(1));
         let groups = part.len().div_ceil(TILE) as u32;
-        let shader = shader::<T>();
+        let shader = SHADERS.of(T::ADDED_AS);
         if self.carry.is_some() {
             let args = [x, part.arg(2), out];
             part.dispatch_with(shader, "scan_tiles", &[], &args, &params, groups)
         } else {
             part.dispatch_with(shader, "scan_tile", &[], &[x, out], &params, groups)
         }
-    }
-}
-
-const ALL: &[ElementType] = &[ElementType::F32, ElementType::U32, ElementType::I32];
-const BENCH_SIZES: &[usize] = &[1 << 10, 1 << 16, 1 << 20, 1 << 24];
-
-/// `inclusive_scan` in the catalog.
-pub const INCLUSIVE: Entry = Entry {
-    name: "inclusive_scan",
-    about: "prefix sums, each with its own element",
-    size: Size::Items,
-    dtypes: ALL,
-    bitwise: true,
-    bench_sizes: BENCH_SIZES,
-    audit_sizes: LINEAR_AUDIT_SIZES,
-    spec: |n, dtype| by_type!(dtype, T => catalog::spec_of(&inclusive_scan(&Array::<T>::uninit(n)?, &mut Array::uninit(n)?))),
-    case: |n, dtype, seed| by_type!(dtype, T => ScanCase::<T>::boxed(Kind::Inclusive, n, seed)),
-};
-
-/// `exclusive_scan` in the catalog.
-pub const EXCLUSIVE: Entry = Entry {
-    name: "exclusive_scan",
-    about: "prefix sums, each without its own element",
-    size: Size::Items,
-    dtypes: ALL,
-    bitwise: true,
-    bench_sizes: BENCH_SIZES,
-    audit_sizes: LINEAR_AUDIT_SIZES,
-    spec: |n, dtype| by_type!(dtype, T => catalog::spec_of(&exclusive_scan(&Array::<T>::uninit(n)?, &mut Array::uninit(n)?))),
-    case: |n, dtype, seed| by_type!(dtype, T => ScanCase::<T>::boxed(Kind::Exclusive, n, seed)),
-};
-
-/// A scan of a random array.
-struct ScanCase<T: Addend> {
-    kind: Kind,
-    elements: Vec<T>,
-    x: Array<T>,
-    out: Array<T>,
-}
-
-impl<T: Addend + Sample> ScanCase<T> {
-    fn boxed(kind: Kind, n: usize, seed: u64) -> Result<Box<dyn Case>> {
-        let elements = T::sample(n, &mut fastrand::Rng::with_seed(seed));
-        let x = Array::from_slice(&elements)?;
-        Ok(Box::new(Self {
-            kind,
-            elements,
-            x,
-            out: Array::uninit(n)?,
-        }))
-    }
-
-    fn call(&mut self) -> Call<'_, Scan<T>> {
-        Call::new(Scan::new(self.kind, &self.x, &self.out))
-    }
-}
-
-impl<T: Addend + Sample> Case for ScanCase<T> {
-    fn reset(&mut self) -> Result<()> {
-        self.x.write_all(&self.elements)?;
-        self.out.write()?.fill(T::poison());
-        Ok(())
-    }
-
-    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
-        Ok(rt.run(self.call().on(placement))?.report)
-    }
-
-    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
-        rt.explain(&self.call().on(placement))
-    }
-
-    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
-        rt.plan(&self.call().on(placement))
-    }
-
-    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
-        (
-            vec![self.x.handle().clone()],
-            vec![self.out.handle().clone()],
-        )
-    }
-
-    fn work(&self) -> Work {
-        Scan::<T>::work(self.elements.len())
-    }
-
-    fn check(&mut self) -> Result<Check> {
-        let exclusive = self.kind == Kind::Exclusive;
-        if T::TYPE != ElementType::F32 {
-            let mut sum = T::ZERO;
-            let mut next = |x: T| {
-                let before = sum;
-                sum = sum.plus(x);
-                if exclusive { before } else { sum }
-            };
-            let want: Vec<T> = self.elements.iter().map(|x| next(*x)).collect();
-            return Ok(Check::exact(&self.bits()?, bytemuck::cast_slice(&want)));
-        }
-        let (mut sum, mut magnitude) = (0.0, 0.0);
-        let unit = (prefix::depth(self.elements.len()) + 2) as f64 * f64::from(f32::EPSILON) / 2.0;
-        let mut next = |x: f64| {
-            let before = (sum, unit * magnitude);
-            (sum, magnitude) = (sum + x, magnitude + x.abs());
-            if exclusive {
-                before
-            } else {
-                (sum, unit * magnitude)
-            }
-        };
-        let sums: Vec<(f64, f64)> = self.elements.iter().map(|x| next(x.to_f64())).collect();
-        let want = sums.iter().map(|(sum, _)| *sum);
-        Ok(Check::elementwise(
-            bytemuck::cast_slice(&self.out.read()?),
-            want,
-            |i| sums[i].1,
-        ))
-    }
-
-    fn bits(&mut self) -> Result<Vec<u32>> {
-        Ok(bytemuck::cast_slice(&self.out.read()?).to_vec())
     }
 }

@@ -1,9 +1,8 @@
 //! The sum of an array.
 
-use super::catalog::{self, Entry, LINEAR_AUDIT_SIZES, Size, by_type};
-use super::fold::{FoldCase, Reduction, Term};
+use super::fold::{Reduction, Term};
 use super::tree::Addend;
-use crate::array::{Array, ElementType};
+use crate::array::Array;
 use crate::kernel::Call;
 
 /// The sum of all elements; 0 for an empty array.
@@ -40,16 +39,3 @@ impl<T: Addend> Term<T, 1> for Itself {
         x
     }
 }
-
-/// `sum` in the catalog.
-pub const ENTRY: Entry = Entry {
-    name: "sum",
-    about: "the sum of an array",
-    size: Size::Items,
-    dtypes: &[ElementType::F32, ElementType::U32, ElementType::I32],
-    bitwise: true,
-    bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
-    audit_sizes: LINEAR_AUDIT_SIZES,
-    spec: |n, dtype| by_type!(dtype, T => catalog::spec_of(&sum(&Array::<T>::uninit(n)?))),
-    case: |n, dtype, seed| by_type!(dtype, T => FoldCase::<T, Itself, 1>::boxed(n, seed)),
-};

@@ -1,13 +1,10 @@
 //! A function of each element.
 
-use super::catalog::{self, Case, Check, Entry, Size};
 use super::math;
-use crate::array::{Array, ElementType, Handle};
-use crate::dispatch::{Explanation, Placement, Plan, Report};
+use crate::array::{Array, Handle};
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work};
-use crate::runtime::Runtime;
+use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance};
 use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
 use std::sync::LazyLock;
@@ -107,6 +104,9 @@ pub struct Transform {
     y: Handle,
 }
 
+/// Operations per element: about as many as the polynomials have.
+const FLOPS: f64 = 16.0;
+
 static SHADER: LazyLock<Shader> =
     LazyLock::new(|| Shader::builtin("transform", include_str!("../../shaders/transform.wgsl")));
 
@@ -115,17 +115,6 @@ static SHADER: LazyLock<Shader> =
 struct Params {
     /// Vectors of four elements.
     vectors: u32,
-}
-
-impl Transform {
-    fn work(n: usize) -> Work {
-        // About as many operations as the polynomials have.
-        Work {
-            flops: 16.0 * n as f64,
-            bytes_read: 4.0 * n as f64,
-            bytes_written: 4.0 * n as f64,
-        }
-    }
 }
 
 /// Applies a function to each element, vectorised.
@@ -156,14 +145,13 @@ impl Pass for Transform {
             Binding::read(&self.x, Role::ITEM),
             Binding::write(&self.y, Role::ITEM),
         ];
-        Ok(LaunchSpec::new(n, bindings, Self::work(n)))
+        Ok(LaunchSpec::new(n, bindings, FLOPS * n as f64))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
         match self.op.max_ulps() {
             0.0 => Tolerance::Bitwise,
-            // An ULP is at most ε of the value, and both sides may be off.
-            ulps => Tolerance::Relative(2.0 * ulps * f64::from(f32::EPSILON)),
+            ulps => Tolerance::Ulps(ulps),
         }
     }
 
@@ -241,84 +229,4 @@ impl Pass for Transform {
         let params = Params { vectors };
         part.dispatch_with(&SHADER, "main", &op, &args, &params, vectors.div_ceil(64))
     }
-}
-
-/// `transform` in the catalog: the exponential function.
-pub const ENTRY: Entry = Entry {
-    name: "transform",
-    about: "a function of each element (exp)",
-    size: Size::Items,
-    dtypes: &[ElementType::F32],
-    bitwise: false,
-    bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
-    audit_sizes: catalog::LINEAR_AUDIT_SIZES,
-    spec: |n, _| {
-        let (x, mut y) = (Array::uninit(n)?, Array::uninit(n)?);
-        catalog::spec_of(&transform(Unary::Exp, &x, &mut y))
-    },
-    case: |n, _, seed| {
-        let mut xs = catalog::random_f32(n, &mut fastrand::Rng::with_seed(seed));
-        // Within what has a finite, normal exponential.
-        xs.iter_mut().for_each(|x| *x %= 80.0);
-        let (x, y) = (Array::from_slice(&xs)?, Array::uninit(n)?);
-        Ok(Box::new(TransformCase { xs, x, y }))
-    },
-};
-
-const CASE: Unary = Unary::Exp;
-
-struct TransformCase {
-    xs: Vec<f32>,
-    x: Array<f32>,
-    y: Array<f32>,
-}
-
-impl Case for TransformCase {
-    fn reset(&mut self) -> Result<()> {
-        self.x.write_all(&self.xs)?;
-        self.y.write()?.fill(f32::from_bits(catalog::POISON));
-        Ok(())
-    }
-
-    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
-        Ok(rt
-            .run(transform(CASE, &self.x, &mut self.y).on(placement))?
-            .report)
-    }
-
-    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
-        rt.explain(&transform(CASE, &self.x, &mut self.y).on(placement))
-    }
-
-    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
-        rt.plan(&transform(CASE, &self.x, &mut self.y).on(placement))
-    }
-
-    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
-        (vec![self.x.handle().clone()], vec![self.y.handle().clone()])
-    }
-
-    fn work(&self) -> Work {
-        Transform::work(self.xs.len())
-    }
-
-    fn check(&mut self) -> Result<Check> {
-        let want = |i: usize| f64::from(self.xs[i]).exp();
-        let bound = |i| CASE.max_ulps() * ulp(want(i));
-        Ok(Check::elementwise(
-            &self.y.read()?,
-            (0..self.xs.len()).map(want),
-            bound,
-        ))
-    }
-
-    fn bits(&mut self) -> Result<Vec<u32>> {
-        Ok(bytemuck::cast_slice(&self.y.read()?).to_vec())
-    }
-}
-
-/// The unit in the last place of the f32 nearest to `x`, from below where x is a power of two.
-fn ulp(x: f64) -> f64 {
-    let exponent = x.abs().max(f64::from(f32::MIN_POSITIVE)).log2().floor();
-    (exponent - 23.0).exp2()
 }

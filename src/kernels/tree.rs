@@ -9,7 +9,7 @@
 //! Elements that are absent from the last block add nothing. This module is the CPU's side and knows slices only;
 //! `shaders/fold.wgsl` does the same to a block.
 
-use crate::array::Element;
+use crate::array::{Element, ElementType};
 use crate::simd::vectorised;
 
 /// Elements that are summed into one.
@@ -23,6 +23,9 @@ const ROWS: usize = 16;
 pub trait Addend: Element {
     /// What adds nothing.
     const ZERO: Self;
+    /// The type as which shaders add: one stands for all integers of a size, since wrapping addition is the same.
+    #[doc(hidden)]
+    const ADDED_AS: ElementType;
 
     /// The sum of two values; integers wrap.
     fn plus(self, other: Self) -> Self;
@@ -33,6 +36,7 @@ pub trait Addend: Element {
 
 impl Addend for f32 {
     const ZERO: Self = 0.0;
+    const ADDED_AS: ElementType = ElementType::F32;
 
     #[inline(always)]
     fn plus(self, other: Self) -> Self {
@@ -48,6 +52,7 @@ macro_rules! wrapping_addend {
     ($($T:ty),*) => {$(
         impl Addend for $T {
             const ZERO: Self = 0;
+            const ADDED_AS: ElementType = ElementType::U32;
 
             #[inline(always)]
             fn plus(self, other: Self) -> Self {
@@ -133,14 +138,15 @@ fn block_sum<T: Addend, const N: usize>(inputs: [&[T]; N], term: impl Fn([T; N])
 
 /// The most roundings between an element and the sum of `n`: what bounds its error, in units of u·Σ|x|.
 pub(crate) fn depth(n: usize) -> usize {
-    let level = ROWS + COLUMNS.ilog2() as usize;
-    let mut elements = n;
-    let mut depth = level;
-    while elements > BLOCK {
-        elements = elements.div_ceil(BLOCK);
-        depth += level;
+    (ROWS + COLUMNS.ilog2() as usize) * levels(n, BLOCK)
+}
+
+/// The levels of a tree in which `block` elements become one; at least one level.
+pub(super) fn levels(n: usize, block: usize) -> usize {
+    match n.div_ceil(block) {
+        0 | 1 => 1,
+        blocks => 1 + levels(blocks, block),
     }
-    depth
 }
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
 //! Two arrays combined element by element.
 
-use super::catalog::{self, Case, Check, Entry, LINEAR_AUDIT_SIZES, Sample, Size, by_type};
 use super::order::{Ordered, Ranking};
-use crate::array::{Array, Element, ElementType, Handle};
-use crate::dispatch::{Explanation, Placement, Plan, Report};
+use crate::array::{Array, ElementType, Handle};
+use crate::device::gpu::TypedShaders;
 use crate::error::{Error, Result};
-use crate::kernel::Shader;
-use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work};
-use crate::runtime::Runtime;
+use crate::kernel::{
+    Binding, Call, CpuPart, ErrorBound, GpuPart, LaunchSpec, Pass, Role, Tolerance,
+};
 use crate::simd::vectorised;
 use bytemuck::{Pod, Zeroable};
 use std::marker::PhantomData;
@@ -154,18 +153,8 @@ pub struct Zip<T> {
     element: PhantomData<T>,
 }
 
-const SOURCE: &str = include_str!("../../shaders/zip.wgsl");
-static F32: LazyLock<Shader> = LazyLock::new(|| Shader::typed("zip", SOURCE, ElementType::F32));
-static U32: LazyLock<Shader> = LazyLock::new(|| Shader::typed("zip", SOURCE, ElementType::U32));
-static I32: LazyLock<Shader> = LazyLock::new(|| Shader::typed("zip", SOURCE, ElementType::I32));
-
-fn shader<T: Arithmetic>() -> &'static Shader {
-    match T::TYPE {
-        ElementType::F32 => &F32,
-        ElementType::U32 => &U32,
-        ElementType::I32 => &I32,
-    }
-}
+static SHADERS: LazyLock<TypedShaders> =
+    LazyLock::new(|| TypedShaders::new("zip", include_str!("../../shaders/zip.wgsl")));
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -190,15 +179,6 @@ impl<T: Arithmetic> Zip<T> {
             },
         );
     }
-
-    fn work(n: usize) -> Work {
-        let n = n as f64;
-        Work {
-            flops: n,
-            bytes_read: 8.0 * n,
-            bytes_written: 4.0 * n,
-        }
-    }
 }
 
 impl<T: Arithmetic> Pass for Zip<T> {
@@ -207,7 +187,7 @@ impl<T: Arithmetic> Pass for Zip<T> {
     }
 
     fn implementation(&self) -> u64 {
-        shader::<T>().variant(self.op as u64)
+        SHADERS.of(T::TYPE).variant(self.op as u64)
     }
 
     fn spec(&self) -> Result<LaunchSpec> {
@@ -220,7 +200,7 @@ impl<T: Arithmetic> Pass for Zip<T> {
             Binding::read(&self.b, Role::ITEM),
             Binding::write(&self.out, Role::ITEM),
         ];
-        Ok(LaunchSpec::new(n, bindings, Self::work(n)))
+        Ok(LaunchSpec::new(n, bindings, n as f64))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
@@ -228,6 +208,13 @@ impl<T: Arithmetic> Pass for Zip<T> {
             // WGSL's is within 2.5 ULP, the CPU's is rounded correctly.
             Binary::Div => Tolerance::Relative(3.0 * f64::from(f32::EPSILON)),
             _ => Tolerance::Bitwise,
+        }
+    }
+
+    fn error_bound(&self, binding: usize) -> ErrorBound {
+        match self.op {
+            Binary::Div => ErrorBound::Ulps(2.5),
+            _ => self.tolerance(binding).error_bound(),
         }
     }
 
@@ -301,91 +288,6 @@ impl<T: Arithmetic> Pass for Zip<T> {
         let args = [part.arg(0), part.arg(1), part.arg(2)];
         let op = [("OP", f64::from(self.op as u8))];
         let groups = vectors.div_ceil(64);
-        part.dispatch_with(shader::<T>(), "main", &op, &args, &params, groups)
-    }
-}
-
-/// `zip` in the catalog: addition.
-pub const ENTRY: Entry = Entry {
-    name: "zip",
-    about: "two arrays combined element by element (add)",
-    size: Size::Items,
-    dtypes: &[ElementType::F32, ElementType::U32, ElementType::I32],
-    bitwise: true,
-    bench_sizes: &[1 << 10, 1 << 16, 1 << 20, 1 << 24],
-    audit_sizes: LINEAR_AUDIT_SIZES,
-    spec: |n, dtype| {
-        by_type!(dtype, T => {
-            let (a, b, mut out) = (Array::<T>::uninit(n)?, Array::uninit(n)?, Array::uninit(n)?);
-            catalog::spec_of(&zip(Binary::Add, &a, &b, &mut out))
-        })
-    },
-    case: |n, dtype, seed| by_type!(dtype, T => ZipCase::<T>::boxed(n, seed)),
-};
-
-struct ZipCase<T: Element> {
-    elements: [Vec<T>; 2],
-    a: Array<T>,
-    b: Array<T>,
-    out: Array<T>,
-}
-
-impl<T: Arithmetic + Sample> ZipCase<T> {
-    fn boxed(n: usize, seed: u64) -> Result<Box<dyn Case>> {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let elements = [T::sample(n, &mut rng), T::sample(n, &mut rng)];
-        let [a, b] = elements
-            .each_ref()
-            .map(|elements| Array::from_slice(elements));
-        Ok(Box::new(Self {
-            a: a?,
-            b: b?,
-            out: Array::uninit(n)?,
-            elements,
-        }))
-    }
-}
-
-impl<T: Arithmetic + Sample> Case for ZipCase<T> {
-    fn reset(&mut self) -> Result<()> {
-        self.a.write_all(&self.elements[0])?;
-        self.b.write_all(&self.elements[1])?;
-        self.out.write()?.fill(T::poison());
-        Ok(())
-    }
-
-    fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report> {
-        let call = zip(Binary::Add, &self.a, &self.b, &mut self.out);
-        Ok(rt.run(call.on(placement))?.report)
-    }
-
-    fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation> {
-        rt.explain(&zip(Binary::Add, &self.a, &self.b, &mut self.out).on(placement))
-    }
-
-    fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan> {
-        rt.plan(&zip(Binary::Add, &self.a, &self.b, &mut self.out).on(placement))
-    }
-
-    fn arrays(&self) -> (Vec<Handle>, Vec<Handle>) {
-        let handle = |array: &Array<T>| array.handle().clone();
-        (
-            vec![handle(&self.a), handle(&self.b)],
-            vec![handle(&self.out)],
-        )
-    }
-
-    fn work(&self) -> Work {
-        Zip::<T>::work(self.out.len())
-    }
-
-    fn check(&mut self) -> Result<Check> {
-        let [a, b] = &self.elements;
-        let want: Vec<T> = a.iter().zip(b).map(|(a, b)| a.add(*b)).collect();
-        Ok(Check::exact(&self.bits()?, bytemuck::cast_slice(&want)))
-    }
-
-    fn bits(&mut self) -> Result<Vec<u32>> {
-        Ok(bytemuck::cast_slice(&self.out.read()?).to_vec())
+        part.dispatch_with(SHADERS.of(T::TYPE), "main", &op, &args, &params, groups)
     }
 }

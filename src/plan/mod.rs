@@ -45,7 +45,7 @@ use consider::choose;
 /// use divvy::cost::{Curve, DeviceModel, Engine, Limits, Link, Machine};
 /// use divvy::device::{DeviceId, DeviceKind, Placement};
 /// use divvy::plan::{PlannerInput, Policy, Request, ValidRanges, plan};
-/// use divvy::kernels::catalog;
+/// use divvy::catalog;
 ///
 /// // A machine that nobody has: the GPU computes 100 times as fast, behind a slow link of 1.5 GB/s.
 /// let device = |id, kind, launch_seconds, speed: f64, link: Option<Link>| DeviceModel {

@@ -82,7 +82,7 @@ impl<'a> Request<'a> {
             },
             items: spec.items,
             border_grain: spec.border_grain(),
-            work: spec.work,
+            work: spec.work(),
             has_cpu: spec.has_cpu,
             has_gpu: spec.has_gpu,
             returned_bytes: spec.returned_bytes,

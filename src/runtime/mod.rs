@@ -148,7 +148,7 @@ impl Runtime {
             // What runs on GPUs takes longer than a plan.
             Placement::Gpu(_) | Placement::Split(_) => return None,
         };
-        let work = &spec.work;
+        let work = spec.work();
         let mut plan_key = PlanKey::of(identity)
             .and(placement)
             .and(call.read_back.map_or(2, u64::from))

@@ -396,9 +396,10 @@ pub(super) fn most(limit: usize, mut holds: impl FnMut(usize) -> bool) -> usize 
 
 fn demand(spec: &LaunchSpec) -> Demand {
     let footprint: usize = spec.bindings.iter().map(|b| b.array.bytes()).sum();
+    let work = spec.work();
     Demand {
-        flops: spec.work.flops,
-        traffic_bytes: spec.work.bytes(),
+        flops: work.flops,
+        traffic_bytes: work.bytes(),
         footprint_bytes: footprint as f64,
     }
 }
@@ -407,7 +408,7 @@ fn demand(spec: &LaunchSpec) -> Demand {
 fn exponent(spec: &dyn Fn(usize) -> Result<LaunchSpec>) -> Result<f64> {
     const SIZE: usize = 4096;
     let work = |n| -> Result<f64> {
-        let work = spec(n)?.work;
+        let work = spec(n)?.work();
         Ok(if work.flops > 0.0 {
             work.flops
         } else {

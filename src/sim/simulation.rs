@@ -42,7 +42,7 @@ use crate::plan::{Measured, PlannerInput, learn, plan};
 /// ```
 /// # fn main() -> divvy::Result<()> {
 /// use divvy::sim::{Options, SimulatedMachine, simulate};
-/// use divvy::kernels::catalog;
+/// use divvy::catalog;
 ///
 /// let machine = SimulatedMachine::parse("small.json", r#"{
 ///     "name": "small",

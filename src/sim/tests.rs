@@ -2,8 +2,8 @@
 
 use super::job::{Job, Parts, World};
 use super::{DataLocation, Options, SimulatedMachine, oracle};
+use crate::catalog;
 use crate::device::DeviceKind;
-use crate::kernels::catalog;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 

@@ -2,10 +2,7 @@
 
 use crate::element::{Element, ElementType};
 use crate::error::Difference;
-use crate::kernel::{Fold, Tolerance};
-
-/// The unit roundoff of f32.
-const U: f64 = f32::EPSILON as f64 / 2.0;
+use crate::kernel::{ErrorBound, Exact, Fold, Precision, Tolerance};
 
 /// Elements of whichever type.
 #[derive(Clone, Copy)]
@@ -99,24 +96,7 @@ impl Compared<'_> {
             (ElementType::F32, Tolerance::Vectors { width, relative }) => {
                 self.worst_vector((*width).max(1), *relative)
             }
-            (ElementType::F32, Tolerance::Roundings { count, .. }) => {
-                let magnitudes = self.magnitudes.iter().flat_map(Values::floats);
-                // Both sides may be off.
-                self.worst_float(magnitudes.map(|sum| 2.0 * count * U * f64::from(sum)))
-            }
-            (ElementType::F32, Tolerance::OfLargest(share)) => {
-                let largest = [&self.ours, &self.theirs].map(Values::largest);
-                let largest = largest.into_iter().fold(self.largest_read, f64::max);
-                self.worst_float(std::iter::repeat(share * largest))
-            }
-            (ElementType::F32, Tolerance::Relative(share)) => {
-                let pairs = self.ours.floats().zip(self.theirs.floats());
-                let larger = pairs.map(|(ours, theirs)| ours.abs().max(theirs.abs()));
-                // An infinite magnitude allows for no finite one.
-                let larger = larger.map(|x| if x.is_finite() { x } else { 0.0 });
-                self.worst_float(larger.map(|x| share * f64::from(x)))
-            }
-            (ElementType::F32, Tolerance::Bitwise) => self.worst_float(std::iter::repeat(0.0)),
+            (ElementType::F32, tolerance) => self.worst_float(tolerance.error_bound()),
         }
     }
 
@@ -164,13 +144,29 @@ impl Compared<'_> {
         }))
     }
 
-    fn worst_float(&self, allowed: impl Iterator<Item = f64>) -> Option<Difference> {
+    /// The largest difference of two numbers that may each be off by `bound`.
+    fn worst_float(&self, bound: ErrorBound) -> Option<Difference> {
+        let written = [&self.ours, &self.theirs].map(Values::largest);
+        let largest_magnitude = written.into_iter().fold(self.largest_read, f64::max);
+        let mut terms = self.magnitudes.iter().flat_map(Values::floats);
         let pairs = self.ours.floats().zip(self.theirs.floats()).enumerate();
-        largest(pairs.zip(allowed).filter_map(|((at, pair), allowed)| {
-            let (ours, theirs) = pair;
+        largest(pairs.filter_map(|(at, (ours, theirs))| {
+            let terms = terms.next().unwrap_or(0.0);
             if ours == theirs || (ours.is_nan() && theirs.is_nan()) {
                 return None;
             }
+            let larger = ours.abs().max(theirs.abs());
+            let exact = Exact {
+                terms: terms.into(),
+                // An infinite magnitude allows for no finite one.
+                ..Exact::of(if larger.is_finite() {
+                    larger.into()
+                } else {
+                    0.0
+                })
+            };
+            // Both sides may be off.
+            let allowed = 2.0 * bound.allowed(Precision::F32, exact, largest_magnitude);
             difference(at, (ours.into(), theirs.into()), None, allowed)
         }))
     }
@@ -184,7 +180,7 @@ impl Compared<'_> {
         });
         let norm = |vector: &[f64]| vector.iter().map(|x| x * x).sum::<f64>().sqrt();
         let norms = ours.chunks(width).map(norm).filter(|norm| norm.is_finite());
-        let floor = ROUNDINGS * U * norms.fold(0.0, f64::max);
+        let floor = ROUNDINGS * Precision::F32.unit * norms.fold(0.0, f64::max);
         let pairs = ours.chunks(width).zip(theirs.chunks(width)).enumerate();
         largest(pairs.filter_map(|(at, (ours, theirs))| {
             let same = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
@@ -212,7 +208,7 @@ fn difference(
     allowed: f64,
 ) -> Option<Difference> {
     let size = size.unwrap_or_else(|| size_of_difference(ours, theirs));
-    let allowed = allowed.max(f32::MIN_POSITIVE.into());
+    let allowed = allowed.max(Precision::F32.least_normal);
     (size > allowed).then_some(Difference {
         at,
         ours,
@@ -236,6 +232,8 @@ fn largest(differences: impl Iterator<Item = Difference>) -> Option<Difference> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const U: f64 = Precision::F32.unit;
 
     fn floats(values: &[f32]) -> Vec<u8> {
         bytemuck::cast_slice(values).to_vec()
@@ -265,6 +263,8 @@ mod tests {
     fn each_tolerance_allows_what_it_says_and_no_more() {
         let relative = Tolerance::Relative(1e-3);
         let of_largest = Tolerance::OfLargest(1e-3);
+        let ulps = Tolerance::Ulps(2.0);
+        let units = |count: f32| 1.0 + count * f32::EPSILON;
         for (tolerance, second, others, allowed) in [
             (&Tolerance::Bitwise, 1.0, &[][..], true),
             (&Tolerance::Bitwise, NEXT, &[1e9][..], false),
@@ -272,6 +272,10 @@ mod tests {
             (&relative, 1.0011, &[1e9], false),
             (&relative, f32::INFINITY, &[], false),
             (&relative, f32::NAN, &[], false),
+            (&ulps, units(4.0), &[], true),
+            (&ulps, units(5.0), &[1e9], false),
+            (&ulps, f32::INFINITY, &[], false),
+            (&ulps, f32::NAN, &[], false),
             (&of_largest, 1.0009, &[], true),
             (&of_largest, 1.09, &[-100.0], true),
             (&of_largest, 1.11, &[-100.0], false),

@@ -1,7 +1,8 @@
 //! Holding a kernel of the catalog against its reference, and its placements against each other.
 
 use divvy::array::{ElementType, Handle};
-use divvy::kernels::catalog::Entry;
+use divvy::catalog::Entry;
+use divvy::kernel::LaunchSpec;
 use divvy::{DeviceId, Error, Placement, Runtime};
 use libtest_mimic::Failed;
 
@@ -17,8 +18,8 @@ pub fn compare(
         .ok()
         .and_then(|seed| seed.parse().ok())
         .unwrap_or_else(|| fastrand::u64(..));
-    let mut case = (entry.case)(n, dtype, seed)?;
-    let mut first: Option<(String, Vec<u32>)> = None;
+    let mut case = entry.bind(n, dtype, seed)?;
+    let mut first: Option<(String, Vec<u8>)> = None;
     for placement in placements {
         let at = || {
             format!(
@@ -27,7 +28,7 @@ pub fn compare(
             )
         };
         case.reset().map_err(|e| format!("{}: {e}", at()))?;
-        poison_on_gpus(rt, case.arrays().1, placement).map_err(|e| format!("{}: {e}", at()))?;
+        poison_on_gpus(rt, case.spec(), placement).map_err(|e| format!("{}: {e}", at()))?;
         case.run(rt, placement.clone())
             .map_err(|e| format!("{}: {e}", at()))?;
         let check = case.check().map_err(|e| format!("{}: {e}", at()))?;
@@ -35,7 +36,7 @@ pub fn compare(
             return Err(format!("{}: {check:?}", at()).into());
         }
         if entry.bitwise {
-            let bits = case.bits()?;
+            let bits = case.bytes()?;
             match &first {
                 None => first = Some((placement.to_string(), bits)),
                 Some((other, expected)) if *expected != bits => {
@@ -52,7 +53,7 @@ pub fn compare(
 /// Carries the poison that `reset` left on the host to the GPUs of a placement, where what an earlier run wrote might
 /// otherwise pass for what this one should. Arrays that exceed a buffer, or the memory, lie in other buffers each time
 /// and need none.
-fn poison_on_gpus(rt: &Runtime, outputs: Vec<Handle>, placement: &Placement) -> divvy::Result<()> {
+fn poison_on_gpus(rt: &Runtime, spec: &LaunchSpec, placement: &Placement) -> divvy::Result<()> {
     let gpus = match placement {
         Placement::Gpu(index) => vec![DeviceId::Gpu(*index)],
         Placement::Split(shares) => shares.iter().map(|(device, _)| *device).collect(),
@@ -63,7 +64,8 @@ fn poison_on_gpus(rt: &Runtime, outputs: Vec<Handle>, placement: &Placement) -> 
             .gpus()
             .next()
             .map_or(0, |info| info.limits.max_buffer_bytes);
-        for output in outputs.iter().filter(|o| (o.len() * 4) as u64 <= most) {
+        let fits = |array: &&Handle| (array.len() * array.element_type().size()) as u64 <= most;
+        for output in spec.written().filter(fits) {
             match rt.prefetch_handle(output, gpu) {
                 Err(Error::DeviceMemory { .. }) => {}
                 poisoned => poisoned?,

@@ -226,7 +226,13 @@ impl Module {
                     line,
                 );
             }
-            syn::UseTree::Glob(_) => self.globs.push(prefix.clone()),
+            syn::UseTree::Glob(glob) => {
+                self.mentions.push(Mention {
+                    path: prefix.clone(),
+                    line: glob.star_token.spans[0].start().line,
+                });
+                self.globs.push(prefix.clone());
+            }
             syn::UseTree::Group(group) => {
                 group
                     .items

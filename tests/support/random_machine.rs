@@ -1,7 +1,7 @@
 //! Machines that nobody has: files for the simulator with any number of devices, odd tables and changes over time.
 
+use divvy::catalog::{self, CATALOG, Size};
 use divvy::kernel::Work;
-use divvy::kernels::catalog::{self, CATALOG, Size};
 use divvy::sim::SimulatedMachine;
 use serde_json::{Map, Value, json};
 
@@ -251,5 +251,5 @@ fn demand(kernel: &str, n: usize) -> (Work, f64) {
         .bindings
         .iter()
         .map(|binding| binding.array.len() as f64 * binding.array.element_type().size() as f64);
-    (spec.work, bytes.sum())
+    (spec.work(), bytes.sum())
 }

@@ -6,7 +6,7 @@ use super::row::Row;
 use super::summary::Meta;
 use super::{Audit, Failed};
 use divvy::DeviceId;
-use divvy::kernels::catalog;
+use divvy::catalog;
 use divvy::units::{count, seconds};
 use std::fmt::{Display, Write};
 

@@ -124,7 +124,7 @@ pub fn measure(task: &AuditTask, forced: &Forced, auto: &Runtime) -> Result<Row,
     Ok(Row {
         kernel: entry.name,
         n,
-        dtype: entry.dtypes[0],
+        dtype: entry.default_type(),
         residency,
         cpu: least(&Kind::is_cpu).map(|(_, seconds)| seconds),
         gpu: gpus

@@ -4,7 +4,7 @@ use super::super::args::StartLocation;
 use super::super::measure::{self, Repeats, Setup};
 use super::task::AuditTask;
 use divvy::array::Handle;
-use divvy::kernels::catalog::Case;
+use divvy::catalog::Case;
 use divvy::{DeviceId, Error, Placement, Report, Runtime};
 use std::time::{Duration, Instant};
 
@@ -45,18 +45,15 @@ impl Subject {
             residency,
             seed,
         } = *task;
-        let mut case = entry.bind(n, entry.dtypes[0], seed)?;
+        let mut case = entry.bind(n, entry.default_type(), seed)?;
         case.reset()?;
-        let (read, written) = case.arrays();
-        let in_place = written
-            .iter()
-            .any(|array| read.iter().any(|other| other.same_array(array)));
+        let spec = case.spec();
         Ok(Self {
-            all: case.distinct_arrays(),
+            all: spec.arrays(),
+            written: spec.written().cloned().collect(),
+            in_place: spec.is_in_place(),
             case,
             residency,
-            written,
-            in_place,
             runs: 0,
         })
     }

@@ -1,7 +1,7 @@
 //! What is audited: a kernel at a size, with its arrays somewhere.
 
 use super::super::args::StartLocation;
-use divvy::kernels::catalog::Entry;
+use divvy::catalog::Entry;
 
 /// What is to be audited.
 #[derive(Clone, Copy)]

@@ -7,7 +7,7 @@ use crate::array::{Array, DeviceView};
 use crate::cost::machine::Link;
 use crate::device::gpu::Gpu;
 use crate::error::Result;
-use crate::kernel::{Binding, GpuPart, LaunchSpec, Role, Shader, Work};
+use crate::kernel::{Binding, GpuPart, LaunchSpec, Role, Shader};
 use bytemuck::{Pod, Zeroable};
 use std::sync::{Arc, LazyLock};
 
@@ -52,7 +52,7 @@ impl<'a> GpuBench<'a> {
             Binding::read(x.handle(), Role::ITEM),
             Binding::update(y.handle(), Role::ITEM),
         ];
-        let spec = LaunchSpec::new(items, bindings, Work::default());
+        let spec = LaunchSpec::new(items, bindings, 0.0);
         let bench = Self {
             gpu,
             effort,

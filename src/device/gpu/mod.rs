@@ -54,4 +54,5 @@ pub use memory::GpuMemory;
 pub(crate) use memory::LEAST_BUDGET;
 pub(crate) use pool::DeviceBuffer;
 pub(crate) use readiness::Readiness;
+pub(crate) use shader::TypedShaders;
 pub use shader::{BindingKind, Shader};

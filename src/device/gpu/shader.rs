@@ -1,5 +1,6 @@
 //! WGSL sources as values, compiled and cached by `pipelines`. A shader knows no kernel by name and no adapter.
 
+use crate::element::ElementType;
 use crate::error::{Error, Result};
 use crate::hash::mixed;
 use std::borrow::Cow;
@@ -16,6 +17,26 @@ pub struct Shader {
     constants: Vec<(String, f64)>,
     hash: u64,
     trusted: bool,
+}
+
+/// Built-in shaders of one source, for each element type.
+#[derive(Debug)]
+pub(crate) struct TypedShaders([(ElementType, Shader); 3]);
+
+impl TypedShaders {
+    /// From a source with the line `alias T = f32;`.
+    pub(crate) fn new(label: &'static str, source: &'static str) -> Self {
+        let types = [ElementType::F32, ElementType::U32, ElementType::I32];
+        Self(types.map(|ty| (ty, Shader::typed(label, source, ty))))
+    }
+
+    /// That of one type.
+    pub(crate) fn of(&self, ty: ElementType) -> &Shader {
+        let found = self.0.iter().find(|(of, _)| *of == ty);
+        found
+            .map(|(_, shader)| shader)
+            .expect("all types are listed")
+    }
 }
 
 /// A resource that an entry point uses.
@@ -66,11 +87,7 @@ impl Shader {
     }
 
     /// A built-in shader with its line `alias T = f32;` replaced, for another element type.
-    pub(crate) fn typed(
-        label: &'static str,
-        source: &'static str,
-        ty: crate::element::ElementType,
-    ) -> Self {
+    fn typed(label: &'static str, source: &'static str, ty: ElementType) -> Self {
         let line = format!("alias T = {ty};");
         Self::builtin(label, source.replacen("alias T = f32;", &line, 1))
     }

@@ -295,14 +295,11 @@ impl BoundWgsl {
     fn outline_with(&self, copies: &[Copies]) -> Result<LaunchSpec> {
         let items = self.check()?;
         let kernel = &self.kernel;
-        let mut work = Work {
-            flops: kernel.flops_per_item * items as f64,
-            ..Work::default()
-        };
+        // Until there are copies, a result that they become counts as what another pass writes.
+        let mut folding = Work::default();
         let mut bindings = Vec::with_capacity(kernel.arrays.len());
         let mut copies = copies.iter();
         for (binding, array) in self.bound() {
-            let bytes = array.len() as f64 * binding.ty.scalar.size() as f64;
             let split = Role::rows(binding.scalars);
             match binding.role {
                 Use::Input => bindings.push(Binding::read(array, split)),
@@ -316,16 +313,16 @@ impl BoundWgsl {
                 Use::Whole => bindings.push(Binding::read(array, Role::Whole)),
                 Use::Output => bindings.push(Binding::write(array, split)),
                 Use::Update => bindings.push(Binding::update(array, split)),
-                Use::Partial { .. } => bindings.extend(copies.next().map(Copies::binding)),
-            }
-            if !matches!(binding.role, Use::Output | Use::Partial { .. }) {
-                work.bytes_read += bytes;
-            }
-            if binding.role.writes() {
-                work.bytes_written += bytes;
+                Use::Partial { .. } => match copies.next() {
+                    Some(copies) => bindings.push(copies.binding()),
+                    None => folding.bytes_written += array.bytes() as f64,
+                },
             }
         }
-        let mut spec = LaunchSpec::new(items, bindings, work).grain(self.block(items));
+        let flops = kernel.flops_per_item * items as f64;
+        let mut spec = LaunchSpec::new(items, bindings, flops)
+            .with_other_passes(folding)
+            .grain(self.block(items));
         spec.has_cpu = kernel.cpu.is_some();
         let uniforms = kernel.uniforms.iter().map(|uniform| uniform.layout.size);
         spec.uniform_bytes = uniforms.max().unwrap_or(0);

@@ -5,9 +5,10 @@
 //! result is the same however the items were split; elsewhere a part uses the copy of its first block only.
 
 use crate::array::{Array, Element, ElementType, Handle};
+use crate::device::gpu::TypedShaders;
 use crate::error::Result;
 use crate::kernel::Shader;
-use crate::kernel::{Binding, CpuPart, Fold, GpuPart, LaunchSpec, Pass, Role, Tolerance, Work};
+use crate::kernel::{Binding, CpuPart, Fold, GpuPart, LaunchSpec, Pass, Role, Tolerance};
 use bytemuck::{Pod, Zeroable};
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -114,20 +115,11 @@ impl FoldPass {
     }
 
     fn shader(&self) -> &'static Shader {
-        static SHADERS: LazyLock<[Shader; 3]> = LazyLock::new(|| {
-            [ElementType::F32, ElementType::U32, ElementType::I32].map(|ty| {
-                Shader::typed(
-                    "fold_partials",
-                    include_str!("../../../shaders/fold_partials.wgsl"),
-                    ty,
-                )
-            })
+        static SHADERS: LazyLock<TypedShaders> = LazyLock::new(|| {
+            let source = include_str!("../../../shaders/fold_partials.wgsl");
+            TypedShaders::new("fold_partials", source)
         });
-        match self.result.element_type() {
-            ElementType::F32 => &SHADERS[0],
-            ElementType::U32 => &SHADERS[1],
-            ElementType::I32 => &SHADERS[2],
-        }
+        SHADERS.of(self.result.element_type())
     }
 
     fn cpu_as<T: Element>(&self, part: &mut CpuPart<'_>, add: impl Fn(T, T) -> T) {
@@ -167,17 +159,15 @@ impl Pass for FoldPass {
 
     fn spec(&self) -> Result<LaunchSpec> {
         let scalars = self.copies.scalars;
-        let bytes = 4.0 * scalars as f64;
-        let work = Work {
-            flops: (self.copies.count * scalars) as f64,
-            bytes_read: bytes * self.copies.count as f64,
-            bytes_written: bytes,
-        };
         let bindings = [
             Binding::read(&self.copies.array, Role::Whole),
             Binding::write(&self.result, Role::ITEM),
         ];
-        Ok(LaunchSpec::new(scalars, bindings, work))
+        Ok(LaunchSpec::new(
+            scalars,
+            bindings,
+            (self.copies.count * scalars) as f64,
+        ))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
