@@ -39,7 +39,7 @@ enum Place<'a> {
 pub(crate) struct Views<'a> {
     /// One for each binding; `None` for an array that is moved there a window at a time, as windows are asked for.
     pub(crate) arrays: SmallVec<[Option<DeviceView>; 4]>,
-    /// Who else may be holding views. Nobody, if an array is moved a window at a time.
+    /// Whether other threads may hold views meanwhile. None may if an array is moved a window at a time.
     pub(crate) gate: Gate<'a>,
 }
 

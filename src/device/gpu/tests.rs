@@ -2,6 +2,7 @@
 
 use super::shader::Shader;
 use super::timeline::duration;
+use super::tuning::Tuning;
 use super::*;
 use crate::error::{Error, Result};
 use std::sync::Arc;
@@ -20,7 +21,12 @@ const ITEMS: usize = 1 << 18;
 impl Bench {
     /// `None`, said aloud, if there is no GPU.
     fn open() -> Option<Self> {
-        let Discovery { gpus, problems } = discover(&GpuOptions::default(), |_| true);
+        Self::open_with(&GpuOptions::default())
+    }
+
+    /// The same on a GPU that is opened in another way.
+    fn open_with(options: &GpuOptions) -> Option<Self> {
+        let Discovery { gpus, problems } = discover(options, |_| true);
         let required = std::env::var_os("DIVVY_REQUIRE_GPU").is_some_and(|value| value == "1");
         assert!(
             !(gpus.is_empty() && required),
@@ -59,8 +65,12 @@ impl Bench {
     }
 
     fn dispatch(&self) -> Result<()> {
+        self.dispatch_scaled(1e-9)
+    }
+
+    fn dispatch_scaled(&self, a: f32) -> Result<()> {
         let vectors = (ITEMS / 4) as u32;
-        let params = [vectors, 1e-9f32.to_bits()];
+        let params = [vectors, a.to_bits()];
         self.gpu.dispatch(&Dispatch {
             entry_point: self.entry_point(),
             uniforms: &[bytemuck::bytes_of(&params)],
@@ -414,6 +424,49 @@ fn two_threads_that_need_a_pipeline_compile_it_once() {
     assert_eq!(bench.gpu.pipelines.compiled(), before + 1);
     bench.dispatch().expect("recorded");
     assert_eq!(bench.gpu.pipelines.compiled(), before + 1);
+}
+
+#[test]
+fn the_smallest_numbers_that_tune_it_change_no_result() {
+    let tuning = Tuning {
+        dispatches_per_submission: 1,
+        work_per_submission: Duration::ZERO,
+        submissions_in_flight: 0,
+        noticeable_copy_bytes: 0,
+        largest_piece: 4 << 10,
+        smallest_piece: 4 << 10,
+        reserved_download_bytes: 256,
+        upload_bytes: 1,
+        pieces_per_download: 1,
+        parameter_bytes: 256,
+        idle_bytes: 0,
+        bind_groups: 1,
+        stamp_sets: 0,
+        latency_samples: 0,
+        spare_lists: 0,
+        ..Tuning::default()
+    };
+    let options = GpuOptions {
+        tuning,
+        ..GpuOptions::default()
+    };
+    let Some(bench) = Bench::open_with(&options) else {
+        return;
+    };
+    // Every uniform is another one, and the arena has room for one.
+    for a in 1..=10u16 {
+        let clock = Clock::new();
+        bench.gpu.begin(&clock, 1e-6);
+        bench.dispatch_scaled(f32::from(a)).expect("recorded");
+        bench.gpu.announce(&clock).expect("announced");
+        clock.seal();
+    }
+    let mut y = vec![0.0f32; ITEMS];
+    let bytes = bytemuck::cast_slice_mut(&mut y);
+    let read = bench.gpu.download(&bench.y.buffer, 0, bytes);
+    read.expect("read");
+    assert!(y.iter().all(|y| *y == 56.0), "1 + 1 + 2 + .. + 10");
+    assert_eq!(bench.gpu.backlog_seconds(), 0.0);
 }
 
 #[test]
