@@ -31,6 +31,8 @@ mod heat;
 mod nbody;
 mod random;
 mod scan;
+#[doc(hidden)]
+pub mod shaders;
 mod sum;
 mod transform;
 mod zip;

@@ -17,4 +17,5 @@ pub use calibrator::{Calibration, Step};
 pub use machine::{Bound, CoRun, Curve, DeviceModel, Engine, Limits, Link, LinkLine, Machine};
 pub use prior::Prediction;
 
+pub(crate) use calibrate::SHADER as CALIBRATION_SHADER;
 pub(crate) use calibrator::Calibrator;

@@ -14,6 +14,7 @@ mod uniform;
 
 pub use args::WgslArgs;
 pub use bound::BoundWgsl;
+pub(crate) use fold::SHADERS as FOLD_SHADERS;
 pub use part_items::PartItems;
 
 use super::Call;

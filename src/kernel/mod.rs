@@ -30,6 +30,7 @@ pub use call::Call;
 pub(crate) use call::SharedKernel;
 pub use cpu_part::CpuPart;
 pub(crate) use cpu_part::HostView;
+pub(crate) use custom::FOLD_SHADERS;
 pub use custom::{BoundWgsl, PartItems, WgslArgs, WgslKernel, WgslKernelBuilder};
 pub use error_bound::{ErrorBound, Exact};
 pub(crate) use error_bound::{Precision, relative_error};
@@ -44,4 +45,7 @@ pub use tolerance::Tolerance;
 pub use traits::Kernel;
 pub(crate) use traits::identity;
 
+pub(crate) use crate::device::gpu::BOOL;
+#[doc(hidden)]
+pub use crate::device::gpu::Specialization;
 pub use crate::device::gpu::{BindingKind, Shader};

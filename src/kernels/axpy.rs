@@ -44,8 +44,9 @@ pub struct Axpy {
     y: Handle,
 }
 
-static SHADER: LazyLock<Shader> =
-    LazyLock::new(|| Shader::builtin("axpy", include_str!("../../shaders/axpy.wgsl")));
+pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
+    Shader::builtin("axpy", include_str!("../../shaders/axpy.wgsl")).entry("main", &[])
+});
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]

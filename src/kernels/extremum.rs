@@ -228,8 +228,11 @@ struct BlockBests<T, W> {
     wanted: PhantomData<fn() -> (T, W)>,
 }
 
-static SHADER: LazyLock<Shader> =
-    LazyLock::new(|| Shader::builtin("extremum", include_str!("../../shaders/extremum.wgsl")));
+pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
+    Shader::builtin("extremum", include_str!("../../shaders/extremum.wgsl"))
+        .entry("extreme", &[])
+        .entry("locate", &[])
+});
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]

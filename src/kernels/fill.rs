@@ -34,8 +34,9 @@ pub struct Fill<T> {
     x: Handle,
 }
 
-static SHADER: LazyLock<Shader> =
-    LazyLock::new(|| Shader::builtin("fill", include_str!("../../shaders/fill.wgsl")));
+pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
+    Shader::builtin("fill", include_str!("../../shaders/fill.wgsl")).entry("main", &[])
+});
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]

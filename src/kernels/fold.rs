@@ -86,8 +86,11 @@ struct BlockSums<T, Of, const N: usize> {
     of: PhantomData<fn() -> (T, Of)>,
 }
 
-static SHADERS: LazyLock<TypedShaders> =
-    LazyLock::new(|| TypedShaders::new("fold", include_str!("../../shaders/fold.wgsl")));
+pub(crate) static SHADERS: LazyLock<TypedShaders> = LazyLock::new(|| {
+    TypedShaders::new("fold", include_str!("../../shaders/fold.wgsl"))
+        .entry("sum", &[])
+        .entry("dot", &[])
+});
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]

@@ -8,7 +8,7 @@ use super::scale;
 use crate::array::{Matrix, MatrixMut, MatrixOperand};
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
-use crate::kernel::Shader;
+use crate::kernel::{BOOL, Shader};
 use crate::kernel::{
     Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, LaunchSpec, Pass, Role, Tolerance,
 };
@@ -259,8 +259,21 @@ pub(super) fn window(
     part.window(binding, first..end)
 }
 
-static SHADER: LazyLock<Shader> =
-    LazyLock::new(|| Shader::builtin("gemm", include_str!("../../shaders/gemm.wgsl")));
+pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
+    let shader = Shader::builtin("gemm", include_str!("../../shaders/gemm.wgsl"));
+    Tile::ALL.iter().fold(shader, |shader, tile| {
+        let (side, wide) = (f64::from(tile.side), f64::from(u8::from(tile.wide)));
+        let constants: [(_, &[f64]); 6] = [
+            ("SIDE", &[side]),
+            ("WIDE", &[wide]),
+            ("TRANSPOSED_A", BOOL),
+            ("TRANSPOSED_B", BOOL),
+            ("ALIGNED_A", BOOL),
+            ("ALIGNED_B", BOOL),
+        ];
+        shader.entry("main", &constants)
+    })
+});
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -304,6 +317,9 @@ impl Tile {
         wide: false,
     };
 
+    /// Every tile, from the largest.
+    const ALL: [Self; 3] = [Self::LARGE, Self::MEDIUM, Self::SMALL];
+
     /// The largest tile of which C has enough to keep the adapter busy.
     fn choose(m: usize, n: usize, software: bool) -> Self {
         // Large GPUs have about 130 cores; that one workgroup for each is the border is a guess. On two CPU cores, the
@@ -313,10 +329,7 @@ impl Tile {
             let length = tile.length();
             m.div_ceil(length).saturating_mul(n.div_ceil(length)) >= workgroups
         };
-        [Self::LARGE, Self::MEDIUM]
-            .into_iter()
-            .find(enough)
-            .unwrap_or(Self::SMALL)
+        Self::ALL.into_iter().find(enough).unwrap_or(Self::SMALL)
     }
 
     /// Elements along each side.

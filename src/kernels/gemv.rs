@@ -8,7 +8,7 @@ use super::panels::{Panel, Product};
 use super::scale;
 use crate::array::{Array, Handle, Matrix, MatrixOperand};
 use crate::error::{Error, Result};
-use crate::kernel::Shader;
+use crate::kernel::{BOOL, Shader};
 use crate::kernel::{
     Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, LaunchSpec, Pass, Role, Tolerance,
 };
@@ -367,15 +367,21 @@ impl Columns<'_> {
     }
 }
 
-static ROWS_SHADER: LazyLock<Shader> =
-    LazyLock::new(|| Shader::builtin("gemv", include_str!("../../shaders/gemv.wgsl")));
+pub(crate) static ROWS_SHADER: LazyLock<Shader> = LazyLock::new(|| {
+    Shader::builtin("gemv", include_str!("../../shaders/gemv.wgsl"))
+        .entry("main", &[("ALIGNED", BOOL), ("LANES", LANES)])
+});
 
-static COLUMNS_SHADER: LazyLock<Shader> = LazyLock::new(|| {
+pub(crate) static COLUMNS_SHADER: LazyLock<Shader> = LazyLock::new(|| {
     Shader::builtin(
         "gemv_transposed",
         include_str!("../../shaders/gemv_transposed.wgsl"),
     )
+    .entry("main", &[("ALIGNED", BOOL)])
 });
+
+/// How many lanes of `gemv.wgsl` may share a row.
+const LANES: &[f64] = &[4.0, 8.0, 16.0, 32.0];
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]

@@ -4,7 +4,7 @@ mod rows;
 
 use crate::array::{Array, Handle};
 use crate::error::{Error, Result};
-use crate::kernel::Shader;
+use crate::kernel::{BOOL, Shader};
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance};
 use bytemuck::{Pod, Zeroable};
 use rows::Rows;
@@ -77,8 +77,11 @@ pub struct HeatStep {
     next: Handle,
 }
 
-static SHADER: LazyLock<Shader> =
-    LazyLock::new(|| Shader::builtin("heat", include_str!("../../shaders/heat.wgsl")));
+pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
+    Shader::builtin("heat", include_str!("../../shaders/heat.wgsl"))
+        .entry("by_four", &[("FIXED", BOOL)])
+        .entry("by_cell", &[("FIXED", BOOL)])
+});
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]

@@ -115,8 +115,11 @@ impl Kernel for Leapfrog {
     }
 }
 
-static SHADER: LazyLock<Shader> =
-    LazyLock::new(|| Shader::builtin("leapfrog", include_str!("../../shaders/leapfrog.wgsl")));
+pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
+    Shader::builtin("leapfrog", include_str!("../../shaders/leapfrog.wgsl"))
+        .entry("kick_drift", &[])
+        .entry("kick", &[])
+});
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]

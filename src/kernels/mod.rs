@@ -16,7 +16,7 @@ mod order;
 mod panels;
 mod prefix;
 mod run_prefix;
-mod scale;
+pub(crate) mod scale;
 pub mod scan;
 pub mod sum;
 pub mod transform;

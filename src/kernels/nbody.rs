@@ -8,7 +8,7 @@ pub use energy::{Energy, nbody_energy};
 use crate::array::{Array, Handle};
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
-use crate::kernel::Shader;
+use crate::kernel::{BOOL, Shader};
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance};
 use bytemuck::{Pod, Zeroable};
 use pairs::Row;
@@ -75,8 +75,11 @@ const LEAST_DISTANCE2: f32 = 1e-20;
 /// Operations per pair, as usually counted for this kernel.
 const FLOPS: f64 = 20.0;
 
-static SHADER: LazyLock<Shader> =
-    LazyLock::new(|| Shader::builtin("nbody", include_str!("../../shaders/nbody.wgsl")));
+pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
+    let slices: Vec<f64> = SHARING.choices().map(|slices| slices as f64).collect();
+    Shader::builtin("nbody", include_str!("../../shaders/nbody.wgsl"))
+        .entry("main", &[("SLICES", &slices), ("CAREFUL", BOOL)])
+});
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -133,6 +136,11 @@ const SHARING: Sharing = Sharing {
 };
 
 impl Sharing {
+    /// Every number of lanes that may share the sources of a body.
+    fn choices(&self) -> impl Iterator<Item = usize> {
+        (0..=self.most_slices.ilog2()).map(|log2| 1 << log2)
+    }
+
     /// Lanes that share the sources of a body, a power of two, when there are `targets` bodies.
     fn slices(&self, targets: usize, kind: DeviceKind) -> usize {
         // A software adapter has few lanes, which one slice fills; slices cost it up to 40 %.

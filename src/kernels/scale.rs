@@ -9,8 +9,9 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 use std::sync::LazyLock;
 
-pub(super) static SHADER: LazyLock<Shader> =
-    LazyLock::new(|| Shader::builtin("scale", include_str!("../../shaders/scale.wgsl")));
+pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
+    Shader::builtin("scale", include_str!("../../shaders/scale.wgsl")).entry("main", &[])
+});
 
 /// Elements that one thread scales at a time.
 const CHUNK: usize = 1 << 16;

@@ -159,8 +159,12 @@ impl<T: Addend> Kernel for Scan<T> {
     }
 }
 
-static SHADERS: LazyLock<TypedShaders> =
-    LazyLock::new(|| TypedShaders::new("scan", include_str!("../../shaders/scan.wgsl")));
+pub(crate) static SHADERS: LazyLock<TypedShaders> = LazyLock::new(|| {
+    TypedShaders::new("scan", include_str!("../../shaders/scan.wgsl"))
+        .entry("tile_totals", &[])
+        .entry("scan_tile", &[])
+        .entry("scan_tiles", &[])
+});
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]

@@ -107,8 +107,11 @@ pub struct Transform {
 /// Operations per element: about as many as the polynomials have.
 const FLOPS: f64 = 16.0;
 
-static SHADER: LazyLock<Shader> =
-    LazyLock::new(|| Shader::builtin("transform", include_str!("../../shaders/transform.wgsl")));
+pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
+    let ops: Vec<f64> = Unary::ALL.iter().map(|op| f64::from(*op as u8)).collect();
+    Shader::builtin("transform", include_str!("../../shaders/transform.wgsl"))
+        .entry("main", &[("OP", &ops)])
+});
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]

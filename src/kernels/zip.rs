@@ -153,8 +153,10 @@ pub struct Zip<T> {
     element: PhantomData<T>,
 }
 
-static SHADERS: LazyLock<TypedShaders> =
-    LazyLock::new(|| TypedShaders::new("zip", include_str!("../../shaders/zip.wgsl")));
+pub(crate) static SHADERS: LazyLock<TypedShaders> = LazyLock::new(|| {
+    let ops: Vec<f64> = Binary::ALL.iter().map(|op| f64::from(*op as u8)).collect();
+    TypedShaders::new("zip", include_str!("../../shaders/zip.wgsl")).entry("main", &[("OP", &ops)])
+});
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]

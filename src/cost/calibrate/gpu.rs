@@ -11,8 +11,9 @@ use crate::kernel::{Binding, GpuPart, LaunchSpec, Role, Shader};
 use bytemuck::{Pod, Zeroable};
 use std::sync::{Arc, LazyLock};
 
-static SHADER: LazyLock<Shader> =
-    LazyLock::new(|| Shader::builtin("calibrate", include_str!("../../../shaders/calibrate.wgsl")));
+pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
+    Shader::builtin("calibrate", include_str!("../../../shaders/calibrate.wgsl")).entry("main", &[])
+});
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]

@@ -16,6 +16,7 @@ mod sampling;
 pub(super) use corun::{Bench, PAIR_STEPS, corun};
 pub(super) use cpu::is_undisturbed;
 pub use effort::Thoroughness;
+pub(crate) use gpu::SHADER;
 pub(super) use model::limits;
 
 use super::machine::{DeviceModel, Limits};

@@ -68,14 +68,9 @@ impl Adapter {
     /// Opens a device with all that the adapter offers and a kernel, built in or a user's own, may have a use for, if it
     /// passes the self-test.
     pub(crate) fn open(&self) -> Result<Arc<Gpu>> {
-        let useful = FEATURES
-            | wgpu::Features::SUBGROUP
-            | wgpu::Features::SHADER_F16
-            | wgpu::Features::SHADER_INT64
-            | wgpu::Features::SHADER_F64;
         let request = self.raw.request_device(&wgpu::DeviceDescriptor {
             label: Some("divvy"),
-            required_features: self.raw.features() & useful,
+            required_features: self.raw.features() & useful_features(),
             required_limits: self.raw.limits(),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
@@ -89,4 +84,13 @@ impl Adapter {
         self_test::run(&gpu)?;
         Ok(Arc::new(gpu))
     }
+}
+
+/// What a kernel, built in or a user's own, may have a use for.
+pub fn useful_features() -> wgpu::Features {
+    FEATURES
+        | wgpu::Features::SUBGROUP
+        | wgpu::Features::SHADER_F16
+        | wgpu::Features::SHADER_INT64
+        | wgpu::Features::SHADER_F64
 }

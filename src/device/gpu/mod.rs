@@ -1,6 +1,7 @@
 //! A GPU as a device: an opened wgpu adapter with its buffers, pipelines, staging and queue.
 //!
-//! Owns everything of wgpu; no type of it leaves this folder. Knows buffers and shaders, never arrays or kernels
+//! Owns everything of wgpu; no type of it leaves this folder but that of [`useful_features`], for a tool. Knows buffers
+//! and shaders, never arrays or kernels
 //! by name. Nothing here panics on what a driver does: errors that wgpu reports out of band are kept and returned by
 //! the next operation.
 //!
@@ -31,7 +32,7 @@ mod pipelines;
 mod pool;
 mod readiness;
 mod recorder;
-mod self_test;
+pub(crate) mod self_test;
 mod shader;
 mod staging;
 mod stamps;
@@ -41,6 +42,7 @@ mod timeline;
 mod transfer;
 mod tuning;
 
+pub use adapter::useful_features;
 pub(crate) use adapter::{Adapter, OpenGpu};
 pub(crate) use clock::{Clock, Reading};
 pub(crate) use discovery::{Discovery, discover};
@@ -54,5 +56,6 @@ pub use memory::GpuMemory;
 pub(crate) use memory::LEAST_BUDGET;
 pub(crate) use pool::DeviceBuffer;
 pub(crate) use readiness::Readiness;
+pub(crate) use shader::BOOL;
 pub(crate) use shader::TypedShaders;
-pub use shader::{BindingKind, Shader};
+pub use shader::{BindingKind, Shader, Specialization};

@@ -99,6 +99,11 @@ impl Pipelines {
         if let Some(pipeline) = find() {
             return Ok(pipeline);
         }
+        debug_assert!(
+            shader.allows(name, constants),
+            "shader `{}` does not declare `{name}` with {constants:?}; do so by `Shader::entry` where it is made",
+            shader.label()
+        );
         // Nothing else is locked meanwhile, for it may take long.
         let compiled = without_panic(self.connection.name(), shader, || self.compile(entry_point));
         let made = compiled.map(|pipeline| {

@@ -7,8 +7,9 @@ use super::shader::Shader;
 use crate::error::{Error, Result};
 use std::sync::LazyLock;
 
-static SHADER: LazyLock<Shader> =
-    LazyLock::new(|| Shader::builtin("self_test", include_str!("../../../shaders/self_test.wgsl")));
+pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
+    Shader::builtin("self_test", include_str!("../../../shaders/self_test.wgsl")).entry("main", &[])
+});
 
 /// More than one, so that they must not disturb each other; few, so that it takes no time, and the results fit where little
 /// can be bound.

@@ -6,6 +6,9 @@ use crate::hash::mixed;
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+/// Both values of an `override` constant that is a `bool`.
+pub(crate) const BOOL: &[f64] = &[0.0, 1.0];
+
 /// A WGSL source. Each of its entry points is a pipeline.
 ///
 /// Built-in shaders follow one convention: `@group(0) @binding(0)` is a uniform struct of parameters, and the
@@ -15,8 +18,19 @@ pub struct Shader {
     label: Cow<'static, str>,
     source: Cow<'static, str>,
     constants: Vec<(String, f64)>,
+    specializations: Vec<Specialization>,
     hash: u64,
     trusted: bool,
+}
+
+/// An entry point of a built-in shader with the values of its `override` constants: one pipeline.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Specialization {
+    /// The name of the entry point.
+    pub entry: &'static str,
+    /// What its dispatches give as constants, in their order. The others have their defaults.
+    pub constants: Vec<(&'static str, f64)>,
 }
 
 /// Built-in shaders of one source, for each element type.
@@ -28,6 +42,19 @@ impl TypedShaders {
     pub(crate) fn new(label: &'static str, source: &'static str) -> Self {
         let types = [ElementType::F32, ElementType::U32, ElementType::I32];
         Self(types.map(|ty| (ty, Shader::typed(label, source, ty))))
+    }
+
+    /// Declares pipelines of each: see [`Shader::entry`].
+    pub(crate) fn entry(self, entry: &'static str, constants: &[(&'static str, &[f64])]) -> Self {
+        Self(
+            self.0
+                .map(|(ty, shader)| (ty, shader.entry(entry, constants))),
+        )
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Shader> {
+        self.0.iter().map(|(_, shader)| shader)
     }
 
     /// That of one type.
@@ -92,6 +119,30 @@ impl Shader {
         Self::builtin(label, source.replacen("alias T = f32;", &line, 1))
     }
 
+    /// Declares pipelines of a built-in shader: `entry` with every combination of the values of `constants`. A dispatch
+    /// of a built-in shader uses what is declared and nothing else, so that tools can look at every pipeline that there
+    /// is.
+    pub(crate) fn entry(
+        mut self,
+        entry: &'static str,
+        constants: &[(&'static str, &[f64])],
+    ) -> Self {
+        let mut combinations = vec![Vec::new()];
+        for (name, values) in constants {
+            let longer = |chosen: &Vec<(&'static str, f64)>| {
+                let chosen = chosen.clone();
+                let with = move |value: &f64| [chosen.clone(), vec![(*name, *value)]].concat();
+                values.iter().map(with).collect::<Vec<_>>()
+            };
+            combinations = combinations.iter().flat_map(longer).collect();
+        }
+        let declared = combinations
+            .into_iter()
+            .map(|constants| Specialization { entry, constants });
+        self.specializations.extend(declared);
+        self
+    }
+
     fn new(
         label: Cow<'static, str>,
         source: Cow<'static, str>,
@@ -106,6 +157,7 @@ impl Shader {
         Self {
             label,
             constants,
+            specializations: Vec::new(),
             hash: hasher.finish(),
             source,
             trusted,
@@ -125,6 +177,17 @@ impl Shader {
     /// Values of `override` constants that hold for every use of this shader.
     pub fn constants(&self) -> &[(String, f64)] {
         &self.constants
+    }
+
+    /// The pipelines that are declared of a built-in shader.
+    pub fn specializations(&self) -> &[Specialization] {
+        &self.specializations
+    }
+
+    /// Whether a dispatch may use this pipeline: of a built-in shader, only what is declared.
+    pub(crate) fn allows(&self, entry: &str, constants: &[(&'static str, f64)]) -> bool {
+        let is_asked = |s: &Specialization| s.entry == entry && s.constants == constants;
+        !self.trusted || self.specializations.iter().any(is_asked)
     }
 
     /// Identifies the source and its constants, for pipeline caches and learned speeds.
@@ -239,6 +302,20 @@ mod tests {
         hashes.sort_unstable();
         hashes.dedup();
         assert_eq!(hashes.len(), all);
+    }
+
+    #[test]
+    fn every_combination_of_constants_is_declared_and_nothing_else_is_allowed() {
+        let shader = Shader::builtin("test", "")
+            .entry("plain", &[])
+            .entry("many", &[("A", BOOL), ("B", &[2.0, 4.0, 8.0])]);
+        assert_eq!(shader.specializations().len(), 1 + 2 * 3);
+        assert!(shader.allows("plain", &[]));
+        assert!(shader.allows("many", &[("A", 1.0), ("B", 4.0)]));
+        assert!(!shader.allows("many", &[("A", 1.0), ("B", 3.0)]));
+        assert!(!shader.allows("many", &[("B", 4.0)]) && !shader.allows("other", &[]));
+        let of_a_user = Shader::checked("test".into(), String::new(), Vec::new());
+        assert!(of_a_user.allows("any", &[]));
     }
 
     #[test]

@@ -48,7 +48,8 @@ impl Bench {
                 bytes,
             }
         });
-        let shader = Shader::builtin("axpy", include_str!("../../../shaders/axpy.wgsl"));
+        let shader =
+            Shader::builtin("axpy", include_str!("../../../shaders/axpy.wgsl")).entry("main", &[]);
         let bench = Self { gpu, x, y, shader };
         Some(bench)
     }

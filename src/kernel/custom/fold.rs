@@ -103,6 +103,12 @@ fn stride(scalars: usize) -> usize {
     scalars.next_multiple_of(COPY_GRAIN)
 }
 
+/// The shader that folds copies, for each element type.
+pub(crate) static SHADERS: LazyLock<TypedShaders> = LazyLock::new(|| {
+    let source = include_str!("../../../shaders/fold_partials.wgsl");
+    TypedShaders::new("fold_partials", source).entry("main", &[])
+});
+
 /// Folds copies into the array that the caller bound, in the order of the blocks.
 pub(super) struct FoldPass {
     copies: Copies,
@@ -115,10 +121,6 @@ impl FoldPass {
     }
 
     fn shader(&self) -> &'static Shader {
-        static SHADERS: LazyLock<TypedShaders> = LazyLock::new(|| {
-            let source = include_str!("../../../shaders/fold_partials.wgsl");
-            TypedShaders::new("fold_partials", source)
-        });
         SHADERS.of(self.result.element_type())
     }
 
