@@ -68,7 +68,6 @@ impl TypedShaders {
 
 /// A resource that an entry point uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum BindingKind {
     /// A uniform block.
     Uniform {
