@@ -2,17 +2,19 @@
 //!
 //! `cargo bench --bench against [-- NAME...]`. A and B run in turn within one process and the medians are compared, so
 //! that a machine whose speed drifts treats both alike. Each line is `divvy / direct`: 1.00 means no overhead.
+//! The processor's name stands above them: figures of two processors cannot be compared.
 //!
 //! `DIVVY_BENCH_STEPS=200` has the leapfrog of 16,384 bodies take so many steps on a software adapter too.
 
 mod support;
 
-use divvy::Durability;
 use divvy::device::DeviceKind;
 use divvy::prelude::*;
-use support::nbody_avx512;
+use divvy::simd::InstructionSet;
+use divvy::{Durability, RuntimeBuilder};
 use support::raw_wgpu::{Array as RawArray, RawGpu};
 use support::{Pair, compare};
+use support::{heat_avx2, nbody_avx512};
 
 fn main() {
     let wanted: Vec<String> = std::env::args()
@@ -21,12 +23,16 @@ fn main() {
         .collect();
     let rt = Runtime::builder().no_profile().build().expect("a runtime");
     rt.measured_machine().expect("calibration");
-    println!("{:<34}{:>12}{:>12}{:>8}", "", "divvy", "direct", "ratio");
+    println!("{}, {}", rt.cpu_name(), rt.instruction_set());
+    println!(
+        "{:<38}{:>12}{:>12}{:>8}   quartiles",
+        "", "divvy", "direct", "ratio"
+    );
     for (name, pair) in PAIRS {
         if wanted.is_empty() || wanted.iter().any(|w| name.contains(w.as_str())) {
             match pair(&rt) {
                 Some(pair) => compare(name, pair),
-                None => println!("{name:<34} skipped: no GPU"),
+                None => println!("{name:<38} skipped: no GPU, or not these instructions"),
             }
         }
     }
@@ -50,6 +56,13 @@ const PAIRS: &[(&str, MakePair)] = &[
     ("cpu nbody 4096, hand AVX-512", |rt| cpu_nbody(rt, 4096)),
     ("cpu nbody 16384, hand AVX-512", |rt| cpu_nbody(rt, 16_384)),
     ("gpu nbody 4096, raw wgpu", |rt| gpu_nbody(rt, 4096)),
+    ("cpu heat 128^2, 1 thread, hand AVX2", |_| {
+        cpu_heat(128, Some(1))
+    }),
+    ("cpu heat 1024^2, 1 thread, hand AVX2", |_| {
+        cpu_heat(1024, Some(1))
+    }),
+    ("cpu heat 1024^2, hand AVX2", |_| cpu_heat(1024, None)),
     ("gpu heat 1024^2, raw wgpu", |rt| gpu_heat(rt, 1024)),
     ("gpu leapfrog 4096 x 50, volatile", |_| {
         gpu_leapfrog(4096, 50)
@@ -295,6 +308,37 @@ fn gpu_nbody(rt: &Runtime, n: usize) -> Option<Pair<'_>> {
             let args = [&raw_bodies, &raw_accelerations];
             let groups = [(n as u32).div_ceil(512), 1, 1];
             raw.run(&pipeline, &uniform, &args, groups, 1);
+        }),
+    })
+}
+
+/// Held to AVX2, as the loop written by hand.
+fn cpu_heat(side: usize, threads: Option<usize>) -> Option<Pair<'static>> {
+    const R: f32 = 0.2;
+    let grid = heat_avx2::Grid::new(side, R)?;
+    let builder = Runtime::builder().cpu_only().no_profile();
+    let builder = builder.simd(InstructionSet::Avx2);
+    let builder = threads.into_iter().fold(builder, RuntimeBuilder::threads);
+    let rt = builder.build().expect("a runtime");
+    rt.measured_machine().expect("calibration");
+    let cells: Vec<f32> = (0..side * side).map(|i| (i % 17) as f32).collect();
+    let u = Array::from_slice(&cells).expect("memory");
+    let mut next = Array::uninit(side * side).expect("memory");
+    let mut bare_next = vec![0.0f32; side * side];
+    Some(Pair {
+        divvy: Box::new(move || {
+            let call = heat_step((side, side), R, Border::Insulated, &u, &mut next);
+            rt.run(call).expect("heat");
+        }),
+        direct: Box::new(move || {
+            let (u, next) = (
+                std::hint::black_box(&cells),
+                std::hint::black_box(&mut bare_next),
+            );
+            match threads {
+                Some(1) => grid.step(u, next),
+                _ => grid.par_step(u, next),
+            }
         }),
     })
 }

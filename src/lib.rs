@@ -23,6 +23,7 @@
 //! | say where a call runs | [`Placement`], [`kernel::Call::on`] |
 //! | know why it runs there | [`Runtime::explain`], [`plan`](mod@plan) |
 //! | know what ran where and for how long | [`Report`] |
+//! | choose the vector instructions, or use them | [`simd`], [`RuntimeBuilder::simd`] |
 //! | know what is measured, learned and kept | [`cost`], [`cost::learned`], [`cost::profile`], [`Runtime::calibrate`] |
 //! | let a long run survive being killed | [`Checkpoint`] |
 //! | print numbers as people read them | [`units`] |
@@ -47,7 +48,7 @@ pub mod plan;
 mod recovery;
 mod runtime;
 pub mod sim;
-mod simd;
+pub mod simd;
 pub mod units;
 mod verify;
 

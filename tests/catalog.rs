@@ -5,12 +5,14 @@
 mod compare;
 mod support;
 
-use compare::compare;
+use compare::{compare, compare_runtimes};
 use divvy::array::ElementType;
 use divvy::catalog::{CATALOG, Entry, Size};
+use divvy::simd::InstructionSet;
 use divvy::{Placement, Runtime};
 use libtest_mimic::{Arguments, Failed, Trial};
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, OnceLock};
 
 /// Around the widths of vectors, workgroups and blocks, and a large prime.
 const ITEMS: &[usize] = &[0, 1, 2, 3, 255, 256, 257, 1000, 4097, 1_000_003];
@@ -43,6 +45,13 @@ fn main() {
             if entry.size == Size::Items {
                 add("is_right_past_the_binding_limit", past_the_binding_limit);
             }
+            for set in InstructionSet::ALL {
+                let name = format!("{}_{dtype}::is_right_with_{set}", entry.name);
+                let test = move || with_instruction_set(*set, entry, dtype);
+                // What this processor lacks cannot be tested here, and the list of tests says so.
+                let lacking = !InstructionSet::available().contains(set);
+                trials.push(Trial::test(name, test).with_ignored_flag(lacking));
+            }
         }
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
@@ -67,6 +76,26 @@ fn everywhere(entry: &Entry, dtype: ElementType) -> Result<(), Failed> {
         .is_some_and(|most| *most > LARGE_SIDE * 2);
     if entry.size == Size::Side && affordable {
         compare(rt, entry, dtype, LARGE_SIDE, &support::placements(rt))?;
+    }
+    Ok(())
+}
+
+/// Compares with the reference, and bit for bit with the widest instruction set where the kernel promises bits.
+fn with_instruction_set(
+    set: InstructionSet,
+    entry: &Entry,
+    dtype: ElementType,
+) -> Result<(), Failed> {
+    static RUNTIMES: Mutex<BTreeMap<InstructionSet, Runtime>> = Mutex::new(BTreeMap::new());
+    let on = |set: InstructionSet| {
+        let mut runtimes = RUNTIMES.lock().expect("nothing panics with it");
+        let build = || support::build(Runtime::builder().cpu_only().simd(set));
+        runtimes.entry(set).or_insert_with(build).clone()
+    };
+    let (rt, best) = (on(set), on(InstructionSet::best()));
+    assert_eq!(rt.instruction_set(), set);
+    for &n in sizes(entry) {
+        compare_runtimes(&[&best, &rt], entry, dtype, n)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What the benchmarks share.
 
+pub mod heat_avx2;
 pub mod nbody_avx512;
 pub mod raw_wgpu;
 
@@ -16,7 +17,8 @@ const BUDGET: Duration = Duration::from_secs(2);
 /// The least time of one sample: shorter work is repeated within it.
 const SAMPLE: Duration = Duration::from_micros(200);
 
-/// Runs both in turn and prints the medians and their ratio.
+/// Runs both in turn and prints the medians, and the median of the ratios of neighbouring rounds with its quartiles: a
+/// machine that slows down for a while slows both.
 pub fn compare(name: &str, mut pair: Pair<'_>) {
     let repeats = {
         (pair.divvy)();
@@ -26,21 +28,25 @@ pub fn compare(name: &str, mut pair: Pair<'_>) {
     };
     let (mut divvy, mut direct) = (Vec::new(), Vec::new());
     let started = Instant::now();
-    while divvy.len() < 7 || started.elapsed() < BUDGET {
+    while divvy.len() < 15 || started.elapsed() < BUDGET {
         divvy.push(time(&mut pair.divvy, repeats));
         direct.push(time(&mut pair.direct, repeats));
     }
-    let (divvy, direct) = (median(divvy), median(direct));
+    let ratios = divvy
+        .iter()
+        .zip(&direct)
+        .map(|(divvy, direct)| divvy / direct);
+    let [low, ratio, high] = quartiles(ratios.collect());
+    let ([_, divvy, _], [_, direct, _]) = (quartiles(divvy), quartiles(direct));
     println!(
-        "{name:<34}{:>9.3} µs{:>9.3} µs{:>8.3}",
+        "{name:<38}{:>9.3} µs{:>9.3} µs{ratio:>8.3}   {low:.3} to {high:.3}",
         divvy * 1e6,
         direct * 1e6,
-        divvy / direct
     );
 }
 
 /// Seconds of one call, measured over `repeats`.
-fn time(work: &mut dyn FnMut(), repeats: u32) -> f64 {
+pub fn time(work: &mut dyn FnMut(), repeats: u32) -> f64 {
     let started = Instant::now();
     for _ in 0..repeats {
         work();
@@ -48,7 +54,8 @@ fn time(work: &mut dyn FnMut(), repeats: u32) -> f64 {
     started.elapsed().as_secs_f64() / f64::from(repeats)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The lower quartile, the median and the upper quartile.
+pub fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
 }

@@ -4,6 +4,7 @@ use super::failure::Failure;
 use super::output;
 use divvy::Runtime;
 use divvy::device::{DeviceKind, GpuInfo, GpuMemory};
+use divvy::simd::InstructionSet;
 use divvy::units::{bytes, count};
 use serde::Serialize;
 use std::fmt;
@@ -48,6 +49,8 @@ struct Cpu {
     device: String,
     name: String,
     threads: usize,
+    /// The vector instructions that loops use.
+    simd: InstructionSet,
     /// Whether kernels may run on it.
     used: bool,
 }
@@ -84,6 +87,7 @@ impl Devices {
                 device: divvy::DeviceId::Cpu.to_string(),
                 name: rt.cpu_name().into(),
                 threads: rt.threads(),
+                simd: rt.instruction_set(),
                 used: rt.uses_cpu(),
             },
             gpus: Self::gpus(rt),
@@ -131,10 +135,14 @@ impl fmt::Display for Devices {
             device,
             name,
             threads,
+            simd,
             used,
         } = &self.cpu;
         let plural = if *threads == 1 { "" } else { "s" };
-        write!(f, "{device:<6}{name}\n      {threads} thread{plural}")?;
+        write!(
+            f,
+            "{device:<6}{name}\n      {threads} thread{plural}, vector code for {simd}"
+        )?;
         if !used {
             write!(f, "; not used, since only GPUs are allowed")?;
         }

@@ -45,6 +45,7 @@ Examples:
 Environment:
   DIVVY_DEVICES     cpu, gpu or all: which devices may be used
   DIVVY_THREADS     how many threads the CPU's pool has
+  DIVVY_SIMD        baseline, avx2, avx512 or neon: the widest vector instructions that the CPU's loops use
   DIVVY_PROFILE     the file in which what is measured of this machine and learned of kernels is kept, or `off`
   DIVVY_GPU_MEMORY  bytes of each GPU's memory that may be taken, as in `4 GiB`
   DIVVY_VERIFY      the share of parts, from 0 to 1, that are computed again on another device and compared

@@ -258,6 +258,7 @@ impl fmt::Display for Shown {
 /// A device, when and how it was measured, and its figures.
 fn device(entry: &DeviceEntry) -> String {
     let driver = match &entry.key {
+        DeviceKey::Cpu { simd, .. } => format!("\n      loops use {simd}"),
         DeviceKey::Gpu {
             driver, backend, ..
         } => format!("\n      {backend}, driver {driver}"),

@@ -8,6 +8,7 @@ mod support;
 use command::{DIVVY, divvy, json, keys, number, process, refusal, stdout, without_vulkan};
 use divvy::catalog::{CATALOG, Entry, Size};
 use divvy::device::DeviceKind;
+use divvy::simd::InstructionSet;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -324,10 +325,16 @@ fn an_element_type_that_a_kernel_lacks_is_refused_with_those_it_has() {
 
 #[test]
 fn settings_that_cannot_be_used_are_refused_by_name() {
+    let available = InstructionSet::available();
+    let mut all = InstructionSet::ALL.iter();
+    // No processor has both AVX2 and NEON.
+    let lacking = all.find(|set| !available.contains(set)).expect("one");
     for (name, value) in [
         ("DIVVY_THREADS", "0"),
         ("DIVVY_THREADS", "several"),
         ("DIVVY_DEVICES", "moon"),
+        ("DIVVY_SIMD", "sse9"),
+        ("DIVVY_SIMD", lacking.name()),
     ] {
         for args in [
             &["devices"][..],
@@ -343,7 +350,27 @@ fn settings_that_cannot_be_used_are_refused_by_name() {
                 message.contains(&format!("{name} is {value:?}")),
                 "{message}"
             );
+            if name == "DIVVY_SIMD" {
+                let said = |set: &InstructionSet| message.contains(&format!("`{set}`"));
+                assert!(available.iter().all(said), "{message}");
+            }
         }
+    }
+}
+
+#[test]
+fn the_instruction_set_can_be_held_down() {
+    for set in InstructionSet::available() {
+        let mut command = divvy(&["devices", "--json"]);
+        command.env("DIVVY_SIMD", set.name());
+        assert_eq!(json(command)["cpu"]["simd"], set.name());
+        let mut command = divvy(&["devices"]);
+        command.env("DIVVY_SIMD", format!(" {set} "));
+        let text = stdout(command);
+        assert!(text.contains(&format!(", vector code for {set}")), "{text}");
+        let mut command = divvy(&["run", "heat", "--n", "100", "--check", "--placement", "cpu"]);
+        command.env("DIVVY_SIMD", set.name());
+        stdout(command);
     }
 }
 
@@ -355,6 +382,7 @@ fn devices_lists_what_there_is() {
     assert_eq!(keys(&object), ["cpu", "gpus", "problems"]);
     assert_eq!(object["cpu"]["device"], "cpu");
     assert_eq!(object["cpu"]["threads"], 3);
+    assert_eq!(object["cpu"]["simd"], InstructionSet::best().name());
     assert!(!object["cpu"]["name"].as_str().expect("a name").is_empty());
     let gpus = object["gpus"].as_array().expect("a list");
     assert_eq!(gpus.len(), support::runtime().gpus().len());

@@ -8,6 +8,7 @@ mod support;
 use assert_cmd::Command;
 use command::{divvy, json, keys, number, refusal, stdout};
 use divvy::cost::profile::SCHEMA;
+use divvy::simd::InstructionSet;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -139,6 +140,40 @@ fn calibrate_says_in_text_what_it_found() {
 }
 
 #[test]
+fn what_is_measured_with_one_instruction_set_is_not_believed_with_another() {
+    let (_folder, path) = measured();
+    let best = InstructionSet::best();
+    let cpus = || {
+        let devices = read(&path)["devices"].clone();
+        let devices = devices.as_array().expect("a list").clone();
+        let sets = devices
+            .iter()
+            .map(|device| device["key"]["cpu"]["simd"].clone());
+        sets.collect::<Vec<_>>()
+    };
+    assert_eq!(cpus(), [json!(best)]);
+    let explain = |simd: &str| {
+        let mut command = on_cpu(&path, &["explain", "axpy", "--n", "1Ki"]);
+        command.env("DIVVY_SIMD", simd);
+        stdout(command);
+    };
+    // Known already.
+    explain(best.name());
+    assert_eq!(cpus(), [json!(best)]);
+    if best == InstructionSet::Baseline {
+        return;
+    }
+    explain("baseline");
+    assert_eq!(cpus(), [json!(best), json!("baseline")]);
+    let flops = |device: usize| {
+        let profile = read(&path);
+        number(&profile["devices"][device]["model"]["engines"][0]["flops_per_second"])
+    };
+    // Registers at least twice as wide, and multiplications fused with additions.
+    assert!(flops(0) > 1.5 * flops(1), "{} and {}", flops(0), flops(1));
+}
+
+#[test]
 fn a_profile_of_the_schema_before_is_ignored_with_one_warning_and_replaced() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("profile.json");
@@ -151,7 +186,7 @@ fn a_profile_of_the_schema_before_is_ignored_with_one_warning_and_replaced() {
     assert!(output.status.success(), "{warnings}");
     assert_eq!(warnings.lines().count(), 1, "{warnings}");
     assert!(
-        warnings.contains("WARN") && warnings.contains("schema version 2"),
+        warnings.contains("WARN") && warnings.contains("schema version 3"),
         "{warnings}"
     );
     assert_eq!(read(&path)["schema"], SCHEMA);
@@ -298,7 +333,7 @@ fn what_is_no_profile_is_refused_with_the_reason() {
             "schema version 999",
         ),
         (
-            "{\"schema\": 3, \"divvy\": \"0.0.9\", \"devices\": []}",
+            "{\"schema\": 4, \"divvy\": \"0.0.9\", \"devices\": []}",
             "measured by Divvy 0.0.9",
         ),
         ("", "it is not a profile"),

@@ -624,6 +624,7 @@ fn keys(devices: &Devices) -> Vec<Keyed> {
             key: DeviceKey::Cpu {
                 model: devices.cpu.name().to_owned(),
                 threads: devices.cpu.threads(),
+                simd: devices.cpu.simd().set(),
             },
             copy: 0,
             kept: true,

@@ -2,21 +2,23 @@
 
 use super::region::{RangeTask, Region, Standby};
 use crate::error::{Error, Result};
+use crate::simd::Simd;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 /// Ranges handed out per thread: enough that a thread which is held up leaves work for the others.
 const RANGES_PER_THREAD: usize = 8;
 
-/// The processor's cores: one rayon pool.
+/// The processor's cores: one rayon pool, and the instruction set that loops run with.
 pub(crate) struct Cpu {
     pool: rayon::ThreadPool,
     standby: Arc<Standby>,
+    simd: Simd,
 }
 
 impl Cpu {
-    /// A pool of `threads` threads.
-    pub(crate) fn new(threads: usize) -> Result<Self> {
+    /// A pool of `threads` threads, whose loops run with `simd`.
+    pub(crate) fn new(threads: usize, simd: Simd) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("divvy-{i}"))
@@ -29,6 +31,7 @@ impl Cpu {
         Ok(Self {
             pool,
             standby: Arc::default(),
+            simd,
         })
     }
 
@@ -49,6 +52,11 @@ impl Cpu {
     /// How many threads the pool has.
     pub(crate) fn threads(&self) -> usize {
         self.pool.current_num_threads()
+    }
+
+    /// The instruction set that loops run with.
+    pub(crate) fn simd(&self) -> Simd {
+        self.simd
     }
 
     /// Runs `task` inside the pool, so that rayon's parallel iterators use its threads.
@@ -106,7 +114,7 @@ mod tests {
 
     #[test]
     fn every_item_is_visited_once_at_grain_borders() {
-        let cpu = Cpu::new(3).expect("three threads");
+        let cpu = Cpu::new(3, Simd::best()).expect("three threads");
         for (n, grain, threads) in [
             (0, 1, 2),
             (1, 1, 3),
@@ -132,7 +140,7 @@ mod tests {
 
     #[test]
     fn an_error_is_returned_and_stops_the_rest() {
-        let cpu = Cpu::new(2).expect("two threads");
+        let cpu = Cpu::new(2, Simd::best()).expect("two threads");
         let begun = AtomicUsize::new(0);
         let result = cpu.for_ranges(0..1 << 20, 1, 2, &|_| {
             begun.fetch_add(1, Ordering::Relaxed);
@@ -147,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_an_error_with_its_message() {
-        let cpu = Cpu::new(2).expect("two threads");
+        let cpu = Cpu::new(2, Simd::best()).expect("two threads");
         let error = catch_panic("test", || {
             cpu.for_ranges(0..100, 1, 2, &|range| {
                 if range.contains(&50) {
@@ -166,7 +174,7 @@ mod tests {
 
     #[test]
     fn regions_nest_inside_the_pool_without_deadlock() {
-        let cpu = Cpu::new(2).expect("two threads");
+        let cpu = Cpu::new(2, Simd::best()).expect("two threads");
         let sum = AtomicUsize::new(0);
         cpu.install(|| {
             cpu.for_ranges(0..100, 1, 2, &|outer| {

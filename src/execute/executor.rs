@@ -19,6 +19,7 @@ use crate::kernel::{
 use crate::panics::catch_panic;
 use crate::plan::tiling::Tiling;
 use crate::plan::{Plan, PlannedPart};
+use crate::simd::Simd;
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
@@ -264,7 +265,7 @@ impl<'r> Executor<'r> {
             // SAFETY: the borrows held here keep everybody else from writing what is read and from touching what is
             // written, and made it present. Calls get disjoint ranges whose borders are multiples of the grain, so
             // by `checked_spec` the elements they write are disjoint too.
-            pass.cpu(&mut unsafe { CpuPart::new(range, spec, &views, threads) })
+            pass.cpu(&mut unsafe { CpuPart::new(range, spec, &views, threads, cpu.simd()) })
         };
         self.has_begun = true;
         catch_panic(pass.name(), || match pass.cpu_tasks() {
@@ -495,6 +496,14 @@ impl<'r> Executor<'r> {
 }
 
 impl Launch for Executor<'_> {
+    fn simd(&self) -> Simd {
+        match self.task {
+            Mode::Run { devices, .. } => devices.cpu.simd(),
+            // Nothing is computed, so that nothing reads what such a loop makes.
+            Mode::Compile { .. } => Simd::best(),
+        }
+    }
+
     fn launch(&mut self, pass: &dyn Pass) -> Result<()> {
         let spec = checked_spec(pass)?;
         let (devices, plan) = match self.task {

@@ -29,7 +29,11 @@ fn devices() -> Option<Devices> {
         eprintln!("SKIPPED: no GPU: {problems:?}");
         return None;
     }
-    Some(Devices::new(Cpu::new(2).expect("a pool"), true, gpus))
+    Some(Devices::new(
+        Cpu::new(2, crate::simd::Simd::best()).expect("a pool"),
+        true,
+        gpus,
+    ))
 }
 
 const GPU: DeviceId = DeviceId::Gpu(0);

@@ -2,6 +2,7 @@
 
 use super::{Access, LaunchSpec};
 use crate::element::{Element, ElementType};
+use crate::simd::Simd;
 use std::ops::Range;
 
 /// Where an array lies on the host, for the time of one launch.
@@ -24,6 +25,7 @@ pub struct CpuPart<'a> {
     spec: &'a LaunchSpec,
     views: &'a [HostView],
     threads: usize,
+    simd: Simd,
     /// Bit `i` is set once binding `i` has been handed out for writing.
     handed_out: u64,
 }
@@ -40,12 +42,14 @@ impl<'a> CpuPart<'a> {
         spec: &'a LaunchSpec,
         views: &'a [HostView],
         threads: usize,
+        simd: Simd,
     ) -> Self {
         Self {
             items,
             spec,
             views,
             threads,
+            simd,
             handed_out: 0,
         }
     }
@@ -74,6 +78,12 @@ impl<'a> CpuPart<'a> {
     /// [`CpuTasks::Own`](crate::kernel::CpuTasks::Own).
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// The instruction set that loops over the elements run with: give it a
+    /// [`VectorLoop`](crate::simd::VectorLoop).
+    pub fn simd(&self) -> Simd {
+        self.simd
     }
 
     /// The elements of binding `index` that belong to the items.

@@ -7,6 +7,7 @@ use super::Pass;
 use crate::array::Array;
 use crate::element::Element;
 use crate::error::Result;
+use crate::simd::Simd;
 
 /// Runs passes.
 pub(crate) trait Launch: Send + Sync {
@@ -15,6 +16,9 @@ pub(crate) trait Launch: Send + Sync {
 
     /// Runs a small follow-up pass unsplit.
     fn launch_small(&mut self, pass: &dyn Pass) -> Result<()>;
+
+    /// The instruction set for loops that the kernel itself runs on the host.
+    fn simd(&self) -> Simd;
 }
 
 /// A run of a kernel under way: what [`Kernel::execute`](super::Kernel::execute) launches its passes through.
@@ -42,6 +46,11 @@ impl<'a> Execution<'a> {
     /// As [`Execution::launch`].
     pub fn launch_small<P: Pass>(&mut self, pass: &P) -> Result<()> {
         self.launcher.launch_small(pass)
+    }
+
+    /// The instruction set for loops that the kernel itself runs on the host.
+    pub fn simd(&self) -> Simd {
+        self.launcher.simd()
     }
 
     /// A temporary array.

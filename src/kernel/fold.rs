@@ -16,6 +16,7 @@ pub enum Fold {
 
 impl Fold {
     /// The fold of two values, of which that of floats is the earlier one where neither is less or greater.
+    #[inline(always)]
     pub(crate) fn combine<T: PartialOrd>(self, a: T, b: T, add: impl Fn(T, T) -> T) -> T {
         match self {
             Self::Add => add(a, b),

@@ -4,7 +4,7 @@ use crate::array::{Array, Handle};
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance};
-use crate::simd::vectorised;
+use crate::simd::{Lanes, VectorLoop};
 use bytemuck::{Pod, Zeroable};
 use std::sync::LazyLock;
 
@@ -86,14 +86,7 @@ impl Pass for Axpy {
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
         let (x, y) = (part.read::<f32>(0), part.write::<f32>(1));
         let alpha = self.alpha;
-        vectorised(
-            #[inline(always)]
-            || {
-                for (y, x) in y.iter_mut().zip(x) {
-                    *y += alpha * *x;
-                }
-            },
-        );
+        part.simd().run(AddScaled { alpha, x, y });
         Ok(())
     }
 
@@ -109,5 +102,23 @@ impl Pass for Axpy {
             },
             vectors.div_ceil(64),
         )
+    }
+}
+
+/// `y += alpha * x`
+struct AddScaled<'a> {
+    alpha: f32,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl VectorLoop for AddScaled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        for (y, x) in self.y.iter_mut().zip(self.x) {
+            *y += self.alpha * *x;
+        }
     }
 }

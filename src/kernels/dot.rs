@@ -1,6 +1,7 @@
 //! The dot product of two arrays.
 
 use super::fold::{Reduction, Term};
+use super::tree::Summand;
 use crate::array::Array;
 use crate::kernel::Call;
 
@@ -35,7 +36,9 @@ pub enum Product {}
 impl Term<f32, 2> for Product {
     const NAME: &'static str = "dot";
     const ARGUMENTS: [&'static str; 2] = ["x", "y"];
+}
 
+impl Summand<f32, 2> for Product {
     #[inline(always)]
     fn of([x, y]: [f32; 2]) -> f32 {
         x * y

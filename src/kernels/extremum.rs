@@ -9,7 +9,7 @@ use crate::kernel::Shader;
 use crate::kernel::{
     Binding, Call, CpuPart, GpuArg, GpuPart, Kernel, LaunchSpec, Pass, Role, Tolerance,
 };
-use crate::simd::vectorised;
+use crate::simd::{Lanes, Simd, VectorLoop};
 use bytemuck::{Pod, Zeroable};
 use smallvec::SmallVec;
 use std::marker::PhantomData;
@@ -270,15 +270,9 @@ impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
         let x = part.read::<T>(0);
-        let ranks = part.write::<u32>(1);
-        vectorised(
-            #[inline(always)]
-            || {
-                for (x, rank) in x.chunks(BLOCK).zip(ranks.iter_mut()) {
-                    *rank = lowest_rank(Extremum::<T, W>::RANKING, x);
-                }
-            },
-        );
+        let (ranks, simd) = (part.write::<u32>(1), part.simd());
+        let wanted = self.wanted;
+        simd.run(LowestRanks { x, ranks, wanted });
         if W::PLACE {
             let mut best = u32::MAX;
             let blocks = x.chunks(BLOCK).zip(ranks);
@@ -287,7 +281,7 @@ impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
                 *place = NOT_SOUGHT;
                 if *rank < best {
                     best = *rank;
-                    *place = first_with(Extremum::<T, W>::RANKING, x, best) as u32;
+                    *place = first_with(simd, Extremum::<T, W>::RANKING, x, best) as u32;
                 }
             }
         }
@@ -305,6 +299,24 @@ impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
         let entry = if W::PLACE { "locate" } else { "extreme" };
         let groups = part.len().div_ceil(BLOCK) as u32;
         part.dispatch_with(&SHADER, entry, &[], &args, &params, groups)
+    }
+}
+
+/// The lowest rank of each block.
+struct LowestRanks<'a, T, W> {
+    x: &'a [T],
+    ranks: &'a mut [u32],
+    wanted: PhantomData<fn() -> (T, W)>,
+}
+
+impl<T: Ordered, W: Wanted<T>> VectorLoop for LowestRanks<'_, T, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        for (x, rank) in self.x.chunks(BLOCK).zip(self.ranks) {
+            *rank = lowest_rank(Extremum::<T, W>::RANKING, x);
+        }
     }
 }
 
@@ -326,26 +338,38 @@ fn lowest_rank<T: Ordered>(ranking: Ranking, x: &[T]) -> u32 {
 }
 
 /// The index of the first element of this rank. 0 if there is none.
-fn first_with<T: Ordered>(ranking: Ranking, x: &[T], rank: u32) -> usize {
-    const STRIDE: usize = 64;
+fn first_with<T: Ordered>(simd: Simd, ranking: Ranking, x: &[T], rank: u32) -> usize {
+    let start = simd.run(FirstStride { ranking, x, rank });
     let has = |x: &T| ranking.rank(bytemuck::cast(*x)) == rank;
-    let mut start = 0;
-    vectorised(
-        #[inline(always)]
-        || {
-            for stride in x.chunks(STRIDE) {
-                // All of a stride, since a loop that leaves early is not vectorised.
-                let mut there = false;
-                for x in stride {
-                    there |= has(x);
-                }
-                if there {
-                    break;
-                }
-                start += STRIDE;
-            }
-        },
-    );
     let place = x.iter().skip(start).position(has);
     place.map_or(0, |place| start + place)
+}
+
+/// Looks for the first stride that has an element of a rank; it is the index of the stride's first element.
+struct FirstStride<'a, T> {
+    ranking: Ranking,
+    x: &'a [T],
+    rank: u32,
+}
+
+impl<T: Ordered> VectorLoop for FirstStride<'_, T> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) -> usize {
+        const STRIDE: usize = 64;
+        let mut start = 0;
+        for stride in self.x.chunks(STRIDE) {
+            // All of a stride, since a loop that leaves early is not vectorised.
+            let mut there = false;
+            for x in stride {
+                there |= self.ranking.rank(bytemuck::cast(*x)) == self.rank;
+            }
+            if there {
+                break;
+            }
+            start += STRIDE;
+        }
+        start
+    }
 }

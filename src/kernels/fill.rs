@@ -4,6 +4,7 @@ use crate::array::{Array, Element, Handle};
 use crate::error::Result;
 use crate::kernel::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance};
+use crate::simd::{Lanes, VectorLoop};
 use bytemuck::{Pod, Zeroable};
 use std::sync::LazyLock;
 
@@ -66,7 +67,8 @@ impl<T: Element> Pass for Fill<T> {
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
-        part.write::<T>(0).fill(self.value);
+        let (value, x) = (self.value, part.write::<T>(0));
+        part.simd().run(Store { value, x });
         Ok(())
     }
 
@@ -77,5 +79,22 @@ impl<T: Element> Pass for Fill<T> {
             bits: bytemuck::cast(self.value),
         };
         part.dispatch(&SHADER, &[part.arg(0)], &params, vectors.div_ceil(64))
+    }
+}
+
+/// `x = value`
+struct Store<'a, T> {
+    value: T,
+    x: &'a mut [T],
+}
+
+impl<T: Element> VectorLoop for Store<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        for x in self.x {
+            *x = self.value;
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What `sum` and `dot` have in common: one pass that sums blocks, on any device, then the few sums that are left on
 //! the host, by the same fixed tree (`tree`).
 
-use super::tree::{self, Addend, BLOCK};
+use super::tree::{self, Addend, BLOCK, Summand};
 use crate::array::{Array, Handle};
 use crate::device::gpu::TypedShaders;
 use crate::error::{Error, Result};
@@ -15,14 +15,11 @@ use std::marker::PhantomData;
 use std::sync::LazyLock;
 
 /// What is summed up: a term made of one element of each of `N` arrays.
-pub trait Term<T, const N: usize>: Send + Sync + 'static {
+pub trait Term<T, const N: usize>: Summand<T, N> + Send + Sync + 'static {
     /// The kernel's name, which is also the shader's entry point.
     const NAME: &'static str;
     /// What the arrays are called in messages.
     const ARGUMENTS: [&'static str; N];
-
-    /// The term.
-    fn of(elements: [T; N]) -> T;
 }
 
 /// The kernel behind [`sum`](super::sum()) and [`dot`](super::dot()).
@@ -71,7 +68,7 @@ impl<T: Addend, Of: Term<T, N>, const N: usize> Kernel for Reduction<T, Of, N> {
             sums: sums.handle().clone(),
             of: self.of,
         })?;
-        Ok(tree::total(&sums.read()?))
+        Ok(tree::total(cx.simd(), &sums.read()?))
     }
 
     fn value_error_bound(&self) -> ErrorBound {
@@ -125,12 +122,7 @@ impl<T: Addend, Of: Term<T, N>, const N: usize> Pass for BlockSums<T, Of, N> {
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
         let inputs = std::array::from_fn(|i| part.read::<T>(i));
-        tree::block_sums(
-            inputs,
-            #[inline(always)]
-            |terms| Of::of(terms),
-            part.write(N),
-        );
+        tree::block_sums::<T, Of, N>(part.simd(), inputs, part.write(N));
         Ok(())
     }
 

@@ -1,7 +1,9 @@
 //! `C = alpha * op(A) * op(B) + beta * C`, the matrix product of BLAS level 3, row-major f32.
 //!
-//! The items are the rows of C. On the CPU the `gemm` crate computes a part, with all threads on it; on a GPU it is one
+//! The items are the rows of C. On the CPU (`cpu`) a part is computed with all threads on it; on a GPU it is one
 //! dispatch of a register-tiled shader per panel that fits the adapter's windows.
+
+mod cpu;
 
 use super::panels::{Panel, Product};
 use super::scale;
@@ -176,47 +178,32 @@ impl Pass for Gemm {
             scale::cpu(part, C, self.beta);
             return Ok(());
         }
-        let (m, n, k) = (part.len(), self.c.columns, self.k());
         let (a, b) = (part.read::<f32>(A), part.read::<f32>(B));
-        let parallelism = match part.threads() {
-            1 => gemm::Parallelism::None,
-            threads => gemm::Parallelism::Rayon(threads),
-        };
         let ((a_rs, a_cs), (b_rs, b_cs)) = (self.a.strides(), self.b.strides());
         // A part has its own rows of A only, or all of A.
         let a = match role_of_a(&self.a) {
             Role::WholeWindowed => &a[part.items().start * a_rs..],
             _ => a,
         };
-        let c = part.write::<f32>(C);
-        assert!((m - 1) * a_rs + (k - 1) * a_cs < a.len());
-        assert!((k - 1) * b_rs + (n - 1) * b_cs < b.len());
-        assert!(m * n == c.len());
-        // SAFETY: with these strides the largest indices are those asserted above (m, n and k are not 0: a part is not
-        // empty, and neither is a row of C nor the product); c is borrowed exclusively.
-        unsafe {
-            gemm::gemm(
-                m,
-                n,
-                k,
-                c.as_mut_ptr(),
-                1,
-                n as isize,
-                self.beta != 0.0,
-                a.as_ptr(),
-                a_cs as isize,
-                a_rs as isize,
-                b.as_ptr(),
-                b_cs as isize,
-                b_rs as isize,
-                self.beta,
-                self.alpha,
-                false,
-                false,
-                false,
-                parallelism,
-            );
-        }
+        let product = cpu::Product {
+            m: part.len(),
+            n: self.c.columns,
+            k: self.k(),
+            alpha: self.alpha,
+            a: cpu::Strided {
+                elements: a,
+                row_stride: a_rs,
+                column_stride: a_cs,
+            },
+            b: cpu::Strided {
+                elements: b,
+                row_stride: b_rs,
+                column_stride: b_cs,
+            },
+            beta: self.beta,
+            c: part.write::<f32>(C),
+        };
+        product.compute(part.simd(), part.threads());
         Ok(())
     }
 

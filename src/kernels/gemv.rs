@@ -12,7 +12,7 @@ use crate::kernel::{BOOL, Shader};
 use crate::kernel::{
     Binding, Call, CpuPart, CpuTasks, GpuArg, GpuPart, LaunchSpec, Pass, Role, Tolerance,
 };
-use crate::simd::vectorised;
+use crate::simd::{Lanes, Simd, VectorLoop};
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 use std::sync::LazyLock;
@@ -142,7 +142,7 @@ impl Pass for Gemv {
             return Ok(());
         }
         let (a, x) = (part.read::<f32>(A), part.read::<f32>(X));
-        let (items, threads) = (part.items(), part.threads());
+        let (items, threads, simd) = (part.items(), part.threads(), part.simd());
         let finish = Finish {
             alpha: self.alpha,
             beta: self.beta,
@@ -154,13 +154,13 @@ impl Pass for Gemv {
                 row_length: self.a.rows,
                 first: items.start,
             };
-            columns.multiply(x, y, finish, threads);
+            columns.multiply(simd, threads, x, y, finish);
         } else {
             let a = match role_of_a(&self.a) {
                 Role::WholeWindowed => &a[items.start * self.k()..items.end * self.k()],
                 _ => a,
             };
-            pulp::Arch::new().dispatch(Rows { a, x, y, finish });
+            simd.run(Rows { a, x, y, finish });
         }
         Ok(())
     }
@@ -215,46 +215,46 @@ struct Rows<'a> {
     finish: Finish,
 }
 
-impl pulp::WithSimd for Rows<'_> {
+impl VectorLoop for Rows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: pulp::Simd>(self, simd: S) {
+    fn run<L: Lanes>(self, lanes: L) {
         let Self { a, x, y, finish } = self;
         let mut blocks = a.chunks_exact(ROWS * x.len());
         let mut ys = y.chunks_exact_mut(ROWS);
         for (rows, y) in blocks.by_ref().zip(ys.by_ref()) {
-            let sums = four_dot_products(simd, rows, x);
+            let sums = four_dot_products(lanes, rows, x);
             for (y, sum) in y.iter_mut().zip(sums) {
                 finish.store(y, sum);
             }
         }
         let rest = blocks.remainder().chunks_exact(x.len());
         for (row, y) in rest.zip(ys.into_remainder()) {
-            finish.store(y, dot_product(simd, row, x));
+            finish.store(y, dot_product(lanes, row, x));
         }
     }
 }
 
 #[inline(always)]
-fn four_dot_products<S: pulp::Simd>(simd: S, rows: &[f32], x: &[f32]) -> [f32; ROWS] {
+fn four_dot_products<L: Lanes>(lanes: L, rows: &[f32], x: &[f32]) -> [f32; ROWS] {
     let (r0, rows) = rows.split_at(x.len());
     let (r1, rows) = rows.split_at(x.len());
     let (r2, r3) = rows.split_at(x.len());
-    let ((v0, t0), (v1, t1)) = (S::as_simd_f32s(r0), S::as_simd_f32s(r1));
-    let ((v2, t2), (v3, t3)) = (S::as_simd_f32s(r2), S::as_simd_f32s(r3));
-    let (xs, tail) = S::as_simd_f32s(x);
-    let mut s = [simd.splat_f32s(0.0); ROWS];
+    let ((v0, t0), (v1, t1)) = (L::as_simd_f32s(r0), L::as_simd_f32s(r1));
+    let ((v2, t2), (v3, t3)) = (L::as_simd_f32s(r2), L::as_simd_f32s(r3));
+    let (xs, tail) = L::as_simd_f32s(x);
+    let mut s = [lanes.splat(0.0); ROWS];
     for ((((x, a0), a1), a2), a3) in xs.iter().zip(v0).zip(v1).zip(v2).zip(v3) {
-        s[0] = simd.mul_add_e_f32s(*a0, *x, s[0]);
-        s[1] = simd.mul_add_e_f32s(*a1, *x, s[1]);
-        s[2] = simd.mul_add_e_f32s(*a2, *x, s[2]);
-        s[3] = simd.mul_add_e_f32s(*a3, *x, s[3]);
+        s[0] = lanes.multiply_add(*a0, *x, s[0]);
+        s[1] = lanes.multiply_add(*a1, *x, s[1]);
+        s[2] = lanes.multiply_add(*a2, *x, s[2]);
+        s[3] = lanes.multiply_add(*a3, *x, s[3]);
     }
-    let mut sums = s.map(
-        #[inline(always)]
-        |s| simd.reduce_sum_f32s(s),
-    );
+    let mut sums = [0.0; ROWS];
+    for (sum, s) in sums.iter_mut().zip(s) {
+        *sum = lanes.reduce_sum_f32s(s);
+    }
     for ((((x, a0), a1), a2), a3) in tail.iter().zip(t0).zip(t1).zip(t2).zip(t3) {
         sums[0] += a0 * x;
         sums[1] += a1 * x;
@@ -265,13 +265,13 @@ fn four_dot_products<S: pulp::Simd>(simd: S, rows: &[f32], x: &[f32]) -> [f32; R
 }
 
 #[inline(always)]
-fn dot_product<S: pulp::Simd>(simd: S, row: &[f32], x: &[f32]) -> f32 {
-    let ((vectors, row), (xs, x)) = (S::as_simd_f32s(row), S::as_simd_f32s(x));
-    let mut s = simd.splat_f32s(0.0);
+fn dot_product<L: Lanes>(lanes: L, row: &[f32], x: &[f32]) -> f32 {
+    let ((vectors, row), (xs, x)) = (L::as_simd_f32s(row), L::as_simd_f32s(x));
+    let mut s = lanes.splat(0.0);
     for (a, x) in vectors.iter().zip(xs) {
-        s = simd.mul_add_e_f32s(*a, *x, s);
+        s = lanes.multiply_add(*a, *x, s);
     }
-    let mut sum = simd.reduce_sum_f32s(s);
+    let mut sum = lanes.reduce_sum_f32s(s);
     for (a, x) in row.iter().zip(x) {
         sum += a * x;
     }
@@ -297,14 +297,14 @@ const FEWEST_ROWS: usize = 16;
 
 impl Columns<'_> {
     /// The products of `x` with as many columns as `y` has elements.
-    fn multiply(self, x: &[f32], y: &mut [f32], finish: Finish, threads: usize) {
+    fn multiply(self, simd: Simd, threads: usize, x: &[f32], y: &mut [f32], finish: Finish) {
         let share = y.len().div_ceil(threads);
         if threads == 1 {
-            self.multiply_bands(x, y, finish);
+            self.multiply_bands(simd, x, y, finish);
         } else if share >= SHORTEST_RUN || x.len() < threads * FEWEST_ROWS {
             y.par_chunks_mut(share).enumerate().for_each(|(i, y)| {
                 let first = self.first + i * share;
-                Columns { first, ..self }.multiply_bands(x, y, finish);
+                Columns { first, ..self }.multiply_bands(simd, x, y, finish);
             });
         } else {
             let rows = x.len().div_ceil(threads);
@@ -313,20 +313,24 @@ impl Columns<'_> {
                 .map(|i| {
                     let mut sums = vec![0.0; y.len()];
                     let rows = i * rows..((i + 1) * rows).min(x.len());
-                    self.add_up(rows, x, &mut sums);
+                    self.add_up(simd, rows, x, &mut sums);
                     sums
                 })
                 .collect();
             y.par_chunks_mut(share).enumerate().for_each(|(chunk, y)| {
-                for (i, y) in (chunk * share..).zip(y) {
-                    finish.store(y, sums.iter().map(|sums| sums[i]).sum());
-                }
+                let (first, sums) = (chunk * share, &sums);
+                simd.run(StoreSums {
+                    sums,
+                    first,
+                    y,
+                    finish,
+                });
             });
         }
     }
 
     /// The same on this thread.
-    fn multiply_bands(self, x: &[f32], y: &mut [f32], finish: Finish) {
+    fn multiply_bands(self, simd: Simd, x: &[f32], y: &mut [f32], finish: Finish) {
         let mut sums = [0.0; BAND];
         for (i, y) in y.chunks_mut(BAND).enumerate() {
             let sums = &mut sums[..y.len()];
@@ -335,35 +339,100 @@ impl Columns<'_> {
                 first: self.first + i * BAND,
                 ..self
             }
-            .add_up(0..x.len(), x, sums);
-            y.iter_mut()
-                .zip(sums)
-                .for_each(|(y, sum)| finish.store(y, *sum));
+            .add_up(simd, 0..x.len(), x, sums);
+            let (sums, first) = ([&*sums], 0);
+            simd.run(StoreSums {
+                sums: &sums,
+                first,
+                y,
+                finish,
+            });
         }
     }
 
     /// Adds to `sums` the products of `x[rows]` with those rows.
-    fn add_up(self, rows: std::ops::Range<usize>, x: &[f32], sums: &mut [f32]) {
+    fn add_up(self, simd: Simd, rows: std::ops::Range<usize>, x: &[f32], sums: &mut [f32]) {
+        simd.run(AddUp {
+            columns: self,
+            rows,
+            x,
+            sums,
+        });
+    }
+}
+
+/// The loop of [`Columns::add_up`].
+struct AddUp<'a> {
+    columns: Columns<'a>,
+    rows: std::ops::Range<usize>,
+    x: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl VectorLoop for AddUp<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        let Self {
+            columns:
+                Columns {
+                    a,
+                    row_length,
+                    first,
+                },
+            rows,
+            x,
+            sums,
+        } = self;
         let columns = sums.len();
-        let row = |i: usize| &self.a[i * self.row_length + self.first..][..columns];
-        vectorised(
-            #[inline(always)]
-            || {
-                let mut at = rows.start;
-                while at + ROWS <= rows.end {
-                    let (r0, r1, r2, r3) = (row(at), row(at + 1), row(at + 2), row(at + 3));
-                    let (x0, x1, x2, x3) = (x[at], x[at + 1], x[at + 2], x[at + 3]);
-                    for i in 0..columns {
-                        sums[i] += (x0 * r0[i] + x1 * r1[i]) + (x2 * r2[i] + x3 * r3[i]);
-                    }
-                    at += ROWS;
+        let row = |i: usize| &a[i * row_length + first..][..columns];
+        let mut at = rows.start;
+        while at + ROWS <= rows.end {
+            let (r0, r1, r2, r3) = (row(at), row(at + 1), row(at + 2), row(at + 3));
+            let (x0, x1, x2, x3) = (x[at], x[at + 1], x[at + 2], x[at + 3]);
+            for i in 0..columns {
+                sums[i] += (x0 * r0[i] + x1 * r1[i]) + (x2 * r2[i] + x3 * r3[i]);
+            }
+            at += ROWS;
+        }
+        for (at, x) in (at..rows.end).zip(&x[at..]) {
+            for (sum, a) in sums.iter_mut().zip(row(at)) {
+                *sum += x * a;
+            }
+        }
+    }
+}
+
+/// Adds up the sums of products that threads made, in their order, and puts what that gives into y. `first` is the
+/// element of the sums that belongs to y's first.
+struct StoreSums<'a, S> {
+    sums: &'a [S],
+    first: usize,
+    y: &'a mut [f32],
+    finish: Finish,
+}
+
+impl<S: AsRef<[f32]>> VectorLoop for StoreSums<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        const BLOCK: usize = 64;
+        let mut first = self.first;
+        for y in self.y.chunks_mut(BLOCK) {
+            let mut total = [0.0; BLOCK];
+            for sums in self.sums {
+                let sums = &sums.as_ref()[first..][..y.len()];
+                for (total, sum) in total.iter_mut().zip(sums) {
+                    *total += sum;
                 }
-                for at in at..rows.end {
-                    let (row, x) = (row(at), x[at]);
-                    sums.iter_mut().zip(row).for_each(|(sum, a)| *sum += x * a);
-                }
-            },
-        );
+            }
+            for (y, total) in y.iter_mut().zip(total) {
+                self.finish.store(y, total);
+            }
+            first += y.len();
+        }
     }
 }
 
@@ -465,6 +534,7 @@ impl Gemv {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::InstructionSet;
 
     #[test]
     fn columns_are_right_however_threads_share_them_out() {
@@ -483,23 +553,24 @@ mod tests {
                 row_length: columns + 2,
                 first: 1,
             };
-            for threads in [1, 3] {
+            let sets = InstructionSet::available();
+            for (threads, set) in [1, 3]
+                .iter()
+                .flat_map(|t| sets.iter().map(move |s| (*t, *s)))
+            {
+                let simd = Simd::new(set).expect("it is available");
                 let mut y = vec![1.0; columns];
-                part.multiply(
-                    &x,
-                    &mut y,
-                    Finish {
-                        alpha: 2.0,
-                        beta: -1.0,
-                    },
-                    threads,
-                );
+                let finish = Finish {
+                    alpha: 2.0,
+                    beta: -1.0,
+                };
+                part.multiply(simd, threads, &x, &mut y, finish);
                 for (j, y) in y.iter().enumerate() {
                     let sum: f32 = (0..rows).map(|i| x[i] * a[i * (columns + 2) + 1 + j]).sum();
                     assert_eq!(
                         *y,
                         2.0 * sum - 1.0,
-                        "{columns} x {rows}, column {j}, {threads} threads"
+                        "{columns} x {rows}, column {j}, {threads} threads, {set}"
                     );
                 }
             }

@@ -162,15 +162,15 @@ impl Pass for HeatStep {
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
-        let rows = Rows {
+        part.simd().run(Rows {
             cells: part.read(0),
             above: part.lead(0) / self.cols,
             below: part.items().end < part.total(),
             cols: self.cols,
             r: self.r,
             border: self.border,
-        };
-        rows.step(part.write(1));
+            next: part.write(1),
+        });
         Ok(())
     }
 

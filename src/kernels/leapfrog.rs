@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernel::Execution;
 use crate::kernel::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, Kernel, LaunchSpec, Pass, Role, Tolerance};
-use crate::simd::vectorised;
+use crate::simd::{Lanes, VectorLoop};
 use bytemuck::{Pod, Zeroable};
 use std::sync::LazyLock;
 
@@ -168,17 +168,18 @@ impl Pass for KickDrift {
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
+        let dt = self.dt;
         let (a, v, r) = (part.read(0), part.write(1), part.write(2));
-        kick(self.dt, a, v);
-        vectorised(
-            #[inline(always)]
-            || {
-                for (r, v) in rows_mut(r).iter_mut().zip(rows(v)) {
-                    let step = [v[0], v[1], v[2], 0.0];
-                    *r = std::array::from_fn(|axis| r[axis] + self.dt * step[axis]);
-                }
-            },
-        );
+        part.simd().run(Advance {
+            dt: 0.5 * dt,
+            rates: a,
+            values: v,
+        });
+        part.simd().run(Advance {
+            dt,
+            rates: v,
+            values: r,
+        });
         Ok(())
     }
 
@@ -228,7 +229,12 @@ impl Pass for Kick {
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
-        kick(self.dt, part.read(0), part.write(1));
+        let (a, v) = (part.read(0), part.write(1));
+        part.simd().run(Advance {
+            dt: 0.5 * self.dt,
+            rates: a,
+            values: v,
+        });
         Ok(())
     }
 
@@ -243,23 +249,32 @@ impl Pass for Kick {
     }
 }
 
-fn kick(dt: f32, a: &[f32], v: &mut [f32]) {
-    let half = 0.5 * dt;
-    vectorised(
-        #[inline(always)]
-        || {
-            for (v, a) in rows_mut(v).iter_mut().zip(rows(a)) {
-                let kick = [a[0], a[1], a[2], 0.0];
-                *v = std::array::from_fn(|axis| v[axis] + half * kick[axis]);
-            }
-        },
-    );
+/// `values += dt * rates`, but for the fourth value of each body.
+struct Advance<'a> {
+    dt: f32,
+    rates: &'a [f32],
+    values: &'a mut [f32],
 }
 
-fn rows(elements: &[f32]) -> &[[f32; WIDTH]] {
-    bytemuck::cast_slice(elements)
-}
+/// All bits of x, y and z, and none of the fourth element.
+const KEPT: [u32; 16] = [!0, !0, !0, 0, !0, !0, !0, 0, !0, !0, !0, 0, !0, !0, !0, 0];
 
-fn rows_mut(elements: &mut [f32]) -> &mut [[f32; WIDTH]] {
-    bytemuck::cast_slice_mut(elements)
+impl VectorLoop for Advance<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let dt = lanes.splat(self.dt);
+        // Every vector begins with a body.
+        const { assert!(L::F32_LANES.is_multiple_of(WIDTH) && L::F32_LANES <= KEPT.len()) };
+        let kept = L::as_simd_u32s(&KEPT).0[0];
+        let (rates, rates_rest) = L::as_simd_f32s(self.rates);
+        let (values, values_rest) = L::as_mut_simd_f32s(self.values);
+        for (value, rate) in values.iter_mut().zip(rates) {
+            *value = lanes.add(*value, lanes.mul(dt, lanes.and(*rate, kept)));
+        }
+        for ((value, rate), kept) in values_rest.iter_mut().zip(rates_rest).zip(KEPT) {
+            *value += self.dt * f32::from_bits(rate.to_bits() & kept);
+        }
+    }
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{BOOL, Shader};
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance};
 use bytemuck::{Pod, Zeroable};
-use pairs::Row;
+use pairs::{Attract, Row};
 use std::sync::LazyLock;
 
 /// The accelerations of bodies by their mutual attraction:
@@ -230,8 +230,12 @@ impl Pass for NBody {
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
         let bodies: &[Row] = bytemuck::cast_slice(part.read::<f32>(0));
         let targets = &bodies[part.items()];
-        let accelerations = bytemuck::cast_slice_mut(part.write::<f32>(1));
-        pairs::attract(targets, bodies, self.softening, accelerations);
+        part.simd().run(Attract {
+            targets,
+            sources: bodies,
+            softening: self.softening,
+            accelerations: bytemuck::cast_slice_mut(part.write::<f32>(1)),
+        });
         Ok(())
     }
 

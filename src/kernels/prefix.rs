@@ -16,9 +16,9 @@
 //!
 //! This module is the CPU's side and knows slices only; `shaders/scan.wgsl` does the same to a tile.
 
-use super::run_prefix::{Lanes, RUN, WithLanes, with_lanes};
+use super::run_prefix::{RUN, prefix_of_run, shifted, with_last};
 use super::tree::{Addend, levels};
-use crate::simd::vectorised;
+use crate::simd::{Lanes, Simd, VectorLoop};
 
 /// Runs of a tile.
 const RUNS: usize = 128;
@@ -26,26 +26,36 @@ const RUNS: usize = 128;
 pub(crate) const TILE: usize = RUN * RUNS;
 
 /// The totals of consecutive tiles: the sums that carry into the next one.
-pub(crate) fn tile_totals<T: Addend>(x: &[T], totals: &mut [T]) {
+pub(crate) fn tile_totals<T: Addend>(simd: Simd, x: &[T], totals: &mut [T]) {
     assert_eq!(totals.len(), x.len().div_ceil(TILE));
-    vectorised(
-        #[inline(always)]
-        || {
-            for (tile, total) in x.chunks(TILE).zip(totals.iter_mut()) {
-                let mut sums = Totals([T::ZERO; RUNS]);
-                run_totals(tile, &mut sums);
-                // What prefix sums over the runs come to at their end: a balanced tree over neighbours.
-                let mut pairs = RUNS / 2;
-                while pairs > 0 {
-                    for i in 0..pairs {
-                        sums.0[i] = sums.0[2 * i].plus(sums.0[2 * i + 1]);
-                    }
-                    pairs /= 2;
+    simd.run(TileTotals { x, totals });
+}
+
+/// The loop of [`tile_totals`].
+struct TileTotals<'a, T> {
+    x: &'a [T],
+    totals: &'a mut [T],
+}
+
+impl<T: Addend> VectorLoop for TileTotals<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        for (tile, total) in self.x.chunks(TILE).zip(self.totals) {
+            let mut sums = Totals([T::ZERO; RUNS]);
+            run_totals(tile, &mut sums);
+            // What prefix sums over the runs come to at their end: a balanced tree over neighbours.
+            let mut pairs = RUNS / 2;
+            while pairs > 0 {
+                for i in 0..pairs {
+                    sums.0[i] = sums.0[2 * i].plus(sums.0[2 * i + 1]);
                 }
-                *total = sums.0[0];
+                pairs /= 2;
             }
-        },
-    );
+            *total = sums.0[0];
+        }
+    }
 }
 
 /// The totals of the runs of a tile, at the border of a cache line so that no vector straddles two.
@@ -102,25 +112,17 @@ pub(crate) enum Kind {
 
 /// The prefix sums of the consecutive tiles that begin with number `first`. `carry` has the inclusive prefix sums of
 /// the totals of all tiles of the array, unless there is only one.
-pub(crate) fn scan_tiles<T: Addend>(kind: Kind, first: usize, carry: &[T], x: &[T], out: &mut [T]) {
-    with_lanes(Tiles {
-        kind,
-        first,
-        carry,
-        x,
-        out,
-    });
+pub(crate) struct ScanTiles<'a, T> {
+    pub(crate) kind: Kind,
+    pub(crate) first: usize,
+    pub(crate) carry: &'a [T],
+    pub(crate) x: &'a [T],
+    pub(crate) out: &'a mut [T],
 }
 
-struct Tiles<'a, T> {
-    kind: Kind,
-    first: usize,
-    carry: &'a [T],
-    x: &'a [T],
-    out: &'a mut [T],
-}
+impl<T: Addend> VectorLoop for ScanTiles<'_, T> {
+    type Output = ();
 
-impl<T: Addend> WithLanes for Tiles<'_, T> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
         let Self {
@@ -167,20 +169,17 @@ fn scan_tile<T: Addend, L: Lanes, const INCLUSIVE: bool>(
     let mut base = before;
     for ((run, out), total) in runs.iter().zip(out.iter_mut()).zip(&totals.0) {
         let next = before.plus(*total);
-        let prefix = lanes.prefix(*run);
+        let mut sums = prefix_of_run(lanes, *run);
+        if !INCLUSIVE {
+            sums = shifted(lanes, sums);
+        }
+        for sum in &mut sums {
+            *sum = base.plus(*sum);
+        }
         *out = if INCLUSIVE {
-            lanes.with_last(
-                prefix.map(
-                    #[inline(always)]
-                    |sum| base.plus(sum),
-                ),
-                next,
-            )
+            with_last(lanes, sums, next)
         } else {
-            lanes.shifted(prefix).map(
-                #[inline(always)]
-                |sum| base.plus(sum),
-            )
+            sums
         };
         base = next;
     }
@@ -190,11 +189,11 @@ fn scan_tile<T: Addend, L: Lanes, const INCLUSIVE: bool>(
     if !rest.is_empty() {
         let mut run = [T::ZERO; RUN];
         run[..rest.len()].copy_from_slice(rest);
-        let prefix = lanes.prefix(run);
+        let prefix = prefix_of_run(lanes, run);
         let sums = if INCLUSIVE {
             prefix
         } else {
-            lanes.shifted(prefix)
+            shifted(lanes, prefix)
         };
         for (out, sum) in out_rest.iter_mut().zip(sums) {
             *out = base.plus(sum);
@@ -207,7 +206,7 @@ fn scan_tile<T: Addend, L: Lanes, const INCLUSIVE: bool>(
 fn scan_totals<T: Addend, L: Lanes>(lanes: L, totals: &mut [T; RUNS]) {
     let (vectors, _) = totals.as_chunks_mut::<RUN>();
     for vector in vectors.iter_mut() {
-        *vector = lanes.prefix(*vector);
+        *vector = prefix_of_run(lanes, *vector);
     }
     let mut half = 1;
     while half < RUNS / RUN {
@@ -231,6 +230,7 @@ pub(crate) fn depth(n: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::InstructionSet;
 
     const SIZES: &[usize] = &[
         0,
@@ -255,17 +255,29 @@ mod tests {
 
     /// Scans as the kernel does, cut after `cut` tiles.
     fn scan<T: Addend>(kind: Kind, x: &[T], cut: usize) -> Vec<T> {
+        scan_with(Simd::best(), kind, x, cut)
+    }
+
+    fn scan_with<T: Addend>(simd: Simd, kind: Kind, x: &[T], cut: usize) -> Vec<T> {
         let mut carry = Vec::new();
         if x.len() > TILE {
             let mut totals = vec![T::ZERO; x.len().div_ceil(TILE)];
-            tile_totals(x, &mut totals);
-            carry = scan(Kind::Inclusive, &totals, 0);
+            tile_totals(simd, x, &mut totals);
+            carry = scan_with(simd, Kind::Inclusive, &totals, 0);
         }
         let mut out = vec![T::ZERO; x.len()];
         let border = (cut * TILE).min(x.len());
         let (left, right) = out.split_at_mut(border);
-        scan_tiles(kind, 0, &carry, &x[..border], left);
-        scan_tiles(kind, cut, &carry, &x[border..], right);
+        let carry = &carry[..];
+        for (first, x, out) in [(0, &x[..border], left), (cut, &x[border..], right)] {
+            simd.run(ScanTiles {
+                kind,
+                first,
+                carry,
+                x,
+                out,
+            });
+        }
         out
     }
 
@@ -357,14 +369,19 @@ mod tests {
         for &n in SIZES {
             let x = random(n, n as u64);
             let want = bits(&by_the_book(&x));
-            for cut in [0, 1, 40] {
+            let sets = InstructionSet::available();
+            for (cut, set) in [0, 1, 40]
+                .iter()
+                .flat_map(|cut| sets.iter().map(move |set| (*cut, *set)))
+            {
+                let simd = Simd::new(set).expect("it is available");
                 assert!(
-                    bits(&scan(Kind::Exclusive, &x, cut)) == want[..n],
-                    "n={n} cut={cut}"
+                    bits(&scan_with(simd, Kind::Exclusive, &x, cut)) == want[..n],
+                    "n={n} cut={cut} {set}"
                 );
                 assert!(
-                    bits(&scan(Kind::Inclusive, &x, cut)) == want[1..],
-                    "n={n} cut={cut}"
+                    bits(&scan_with(simd, Kind::Inclusive, &x, cut)) == want[1..],
+                    "n={n} cut={cut} {set}"
                 );
             }
         }

@@ -5,132 +5,114 @@
 //! to all lanes, the others gain 0, which can only turn -0 into +0.
 
 use super::tree::Addend;
+use crate::simd::{Lanes, Token};
 
 /// Elements of a run.
 pub(crate) const RUN: usize = 16;
 
-/// What there is to compute prefix sums with.
-pub(crate) trait Lanes: Copy {
-    /// The sums of the elements up to each, with it.
-    fn prefix<T: Addend>(self, run: [T; RUN]) -> [T; RUN];
-
-    /// 0 and all elements but the last.
-    #[inline(always)]
-    fn shifted<T: Addend>(self, run: [T; RUN]) -> [T; RUN] {
-        let mut shifted = [T::ZERO; RUN];
-        shifted[1..].copy_from_slice(&run[..RUN - 1]);
-        shifted
-    }
-
-    /// The elements with another last one.
-    #[inline(always)]
-    fn with_last<T: Addend>(self, mut run: [T; RUN], last: T) -> [T; RUN] {
-        run[RUN - 1] = last;
-        run
+/// The sums of the elements up to each, with it.
+#[inline(always)]
+pub(crate) fn prefix_of_run<T: Addend, L: Lanes>(lanes: L, run: [T; RUN]) -> [T; RUN] {
+    match lanes.token() {
+        #[cfg(target_arch = "x86_64")]
+        Token::Avx512(simd) => x86::prefix_of_sixteen(simd, run),
+        #[cfg(target_arch = "x86_64")]
+        Token::Avx2(simd) => x86::prefix_of_two_eights(simd, run),
+        _ => prefix_by_halves(run),
     }
 }
 
-/// Work that is compiled for whatever lanes there are.
-pub(crate) trait WithLanes {
-    /// Does it. Must be `#[inline(always)]`.
-    fn run<L: Lanes>(self, lanes: L);
-}
-
-/// Does `work` with the widest lanes that the processor at hand has.
-pub(crate) fn with_lanes(work: impl WithLanes) {
-    #[cfg(target_arch = "x86_64")]
-    match pulp::Arch::new() {
-        pulp::Arch::V4(simd) => return simd.vectorize(x86::Vectorised(simd, work)),
-        pulp::Arch::V3(simd) => return simd.vectorize(x86::Vectorised(simd, work)),
-        _ => {}
-    }
-    work.run(Portable);
-}
-
-/// Lanes of any processor.
-#[derive(Clone, Copy)]
-pub(crate) struct Portable;
-
-impl Lanes for Portable {
-    #[inline(always)]
-    fn prefix<T: Addend>(self, mut run: [T; RUN]) -> [T; RUN] {
-        let mut half = 1;
-        while half < RUN {
-            for i in 0..RUN {
-                if i & half != 0 {
-                    run[i] = run[i].plus(run[(i & !(half - 1)) - 1]);
-                }
-            }
-            half *= 2;
+/// 0 and all elements but the last.
+#[inline(always)]
+pub(crate) fn shifted<T: Addend, L: Lanes>(lanes: L, run: [T; RUN]) -> [T; RUN] {
+    match lanes.token() {
+        #[cfg(target_arch = "x86_64")]
+        Token::Avx512(simd) => x86::shifted_sixteen(simd, run),
+        _ => {
+            let mut shifted = [T::ZERO; RUN];
+            shifted[1..].copy_from_slice(&run[..RUN - 1]);
+            shifted
         }
-        run
     }
 }
 
+/// The elements with another last one.
+#[inline(always)]
+pub(crate) fn with_last<T: Addend, L: Lanes>(lanes: L, mut run: [T; RUN], last: T) -> [T; RUN] {
+    match lanes.token() {
+        #[cfg(target_arch = "x86_64")]
+        Token::Avx512(simd) => x86::sixteen_with_last(simd, run, last),
+        _ => {
+            run[RUN - 1] = last;
+            run
+        }
+    }
+}
+
+/// The sums as any processor computes them.
+#[inline(always)]
+fn prefix_by_halves<T: Addend>(mut run: [T; RUN]) -> [T; RUN] {
+    let mut half = 1;
+    while half < RUN {
+        for i in 0..RUN {
+            if i & half != 0 {
+                run[i] = run[i].plus(run[(i & !(half - 1)) - 1]);
+            }
+        }
+        half *= 2;
+    }
+    run
+}
+
+/// Sixteen elements are one register of AVX-512, or two of AVX2.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Addend, Lanes, RUN, WithLanes};
+    use super::{Addend, RUN};
     use crate::array::ElementType;
     use bytemuck::cast;
     use pulp::x86::{V3, V4};
     use std::arch::x86_64::{__m256, __m512i};
 
-    /// Work with the lanes it is done with.
-    pub(super) struct Vectorised<L, W>(pub(super) L, pub(super) W);
-
-    impl<L: Lanes, W: WithLanes> pulp::NullaryFnOnce for Vectorised<L, W> {
-        type Output = ();
-
-        #[inline(always)]
-        fn call(self) {
-            self.1.run(self.0);
-        }
+    #[inline(always)]
+    pub(super) fn prefix_of_sixteen<T: Addend>(simd: V4, run: [T; RUN]) -> [T; RUN] {
+        let v = cast::<[u32; RUN], __m512i>(cast(run));
+        let zero = simd.avx512f._mm512_setzero_ps();
+        let gained = simd.avx512f._mm512_slli_epi64::<32>(v);
+        let v = add_16::<T>(simd, v, gained);
+        let gained = simd
+            .avx512f
+            ._mm512_shuffle_ps::<0b01_01_00_00>(zero, cast(v));
+        let v = add_16::<T>(simd, v, cast(gained));
+        let gained = simd.avx512f._mm512_maskz_permutexvar_epi32(
+            0b1111_0000_1111_0000,
+            cast([3u32, 3, 3, 3, 3, 3, 3, 3, 11, 11, 11, 11, 11, 11, 11, 11]),
+            v,
+        );
+        let v = add_16::<T>(simd, v, gained);
+        let gained = simd.avx512f._mm512_maskz_permutexvar_epi32(
+            0b1111_1111_0000_0000,
+            cast([7u32; RUN]),
+            v,
+        );
+        let v = add_16::<T>(simd, v, gained);
+        cast(cast::<__m512i, [u32; RUN]>(v))
     }
 
-    /// AVX-512: one register.
-    impl Lanes for V4 {
-        #[inline(always)]
-        fn prefix<T: Addend>(self, run: [T; RUN]) -> [T; RUN] {
-            let v = cast::<[u32; RUN], __m512i>(cast(run));
-            let zero = self.avx512f._mm512_setzero_ps();
-            let gained = self.avx512f._mm512_slli_epi64::<32>(v);
-            let v = add_16::<T>(self, v, gained);
-            let gained = self
-                .avx512f
-                ._mm512_shuffle_ps::<0b01_01_00_00>(zero, cast(v));
-            let v = add_16::<T>(self, v, cast(gained));
-            let gained = self.avx512f._mm512_maskz_permutexvar_epi32(
-                0b1111_0000_1111_0000,
-                cast([3u32, 3, 3, 3, 3, 3, 3, 3, 11, 11, 11, 11, 11, 11, 11, 11]),
-                v,
-            );
-            let v = add_16::<T>(self, v, gained);
-            let gained = self.avx512f._mm512_maskz_permutexvar_epi32(
-                0b1111_1111_0000_0000,
-                cast([7u32; RUN]),
-                v,
-            );
-            let v = add_16::<T>(self, v, gained);
-            cast(cast::<__m512i, [u32; RUN]>(v))
-        }
+    #[inline(always)]
+    pub(super) fn shifted_sixteen<T: Addend>(simd: V4, run: [T; RUN]) -> [T; RUN] {
+        let v = cast::<[u32; RUN], __m512i>(cast(run));
+        let zero = simd.avx512f._mm512_setzero_si512();
+        let v = simd.avx512f._mm512_alignr_epi32::<15>(v, zero);
+        cast(cast::<__m512i, [u32; RUN]>(v))
+    }
 
-        #[inline(always)]
-        fn shifted<T: Addend>(self, run: [T; RUN]) -> [T; RUN] {
-            let v = cast::<[u32; RUN], __m512i>(cast(run));
-            let v = self
-                .avx512f
-                ._mm512_alignr_epi32::<15>(v, self.avx512f._mm512_setzero_si512());
-            cast(cast::<__m512i, [u32; RUN]>(v))
-        }
-
-        #[inline(always)]
-        fn with_last<T: Addend>(self, run: [T; RUN], last: T) -> [T; RUN] {
-            let v = cast::<[u32; RUN], __m512i>(cast(run));
-            let v = self
-                .avx512f
-                ._mm512_mask_set1_epi32(v, 1 << (RUN - 1), cast(last));
-            cast(cast::<__m512i, [u32; RUN]>(v))
-        }
+    #[inline(always)]
+    pub(super) fn sixteen_with_last<T: Addend>(simd: V4, run: [T; RUN], last: T) -> [T; RUN] {
+        let v = cast::<[u32; RUN], __m512i>(cast(run));
+        let v = simd
+            .avx512f
+            ._mm512_mask_set1_epi32(v, 1 << (RUN - 1), cast(last));
+        cast(cast::<__m512i, [u32; RUN]>(v))
     }
 
     #[inline(always)]
@@ -142,17 +124,14 @@ mod x86 {
         }
     }
 
-    /// AVX2: two registers.
-    impl Lanes for V3 {
-        #[inline(always)]
-        fn prefix<T: Addend>(self, run: [T; RUN]) -> [T; RUN] {
-            let [low, high]: [[u32; 8]; 2] = cast(cast::<_, [u32; RUN]>(run));
-            let low = prefix_of_eight::<T>(self, cast(low));
-            let high = prefix_of_eight::<T>(self, cast(high));
-            let last = self.avx2._mm256_permutevar8x32_ps(low, cast([7u32; 8]));
-            let high = add_8::<T>(self, high, last);
-            cast::<[u32; RUN], _>(cast([cast::<_, [u32; 8]>(low), cast(high)]))
-        }
+    #[inline(always)]
+    pub(super) fn prefix_of_two_eights<T: Addend>(simd: V3, run: [T; RUN]) -> [T; RUN] {
+        let [low, high]: [[u32; 8]; 2] = cast(cast::<_, [u32; RUN]>(run));
+        let low = prefix_of_eight::<T>(simd, cast(low));
+        let high = prefix_of_eight::<T>(simd, cast(high));
+        let last = simd.avx2._mm256_permutevar8x32_ps(low, cast([7u32; 8]));
+        let high = add_8::<T>(simd, high, last);
+        cast::<[u32; RUN], _>(cast([cast::<_, [u32; 8]>(low), cast(high)]))
     }
 
     #[inline(always)]
@@ -191,36 +170,29 @@ mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::{InstructionSet, Simd, VectorLoop};
 
-    struct Both<'a, T>([T; RUN], &'a mut Vec<[[T; RUN]; 2]>);
+    struct Both<T>([T; RUN]);
 
-    impl<T: Addend> WithLanes for Both<'_, T> {
+    impl<T: Addend> VectorLoop for Both<T> {
+        type Output = [[T; RUN]; 2];
+
         #[inline(always)]
-        fn run<L: Lanes>(self, lanes: L) {
-            let prefix = lanes.prefix(self.0);
-            self.1.push([prefix, lanes.shifted(prefix)]);
+        fn run<L: Lanes>(self, lanes: L) -> [[T; RUN]; 2] {
+            let prefix = prefix_of_run(lanes, self.0);
+            [prefix, shifted(lanes, prefix)]
         }
     }
 
-    /// What every kind of lanes that this processor has makes of a run.
+    /// What every instruction set that this processor has makes of a run.
     fn everywhere<T: Addend>(run: [T; RUN]) -> Vec<[[T; RUN]; 2]> {
-        let mut all = Vec::new();
-        Both(run, &mut all).run(Portable);
-        #[cfg(target_arch = "x86_64")]
-        {
-            if let Some(simd) = pulp::x86::V3::try_new() {
-                simd.vectorize(x86::Vectorised(simd, Both(run, &mut all)));
-            }
-            if let Some(simd) = pulp::x86::V4::try_new() {
-                simd.vectorize(x86::Vectorised(simd, Both(run, &mut all)));
-            }
-        }
-        with_lanes(Both(run, &mut all));
-        all
+        let sets = InstructionSet::available().into_iter();
+        sets.map(|set| Simd::new(set).expect("it is available").run(Both(run)))
+            .collect()
     }
 
     #[test]
-    fn all_lanes_give_the_same_bits() {
+    fn all_instruction_sets_give_the_same_bits() {
         let mut rng = fastrand::Rng::with_seed(3);
         for _ in 0..1000 {
             let run: [f32; RUN] =

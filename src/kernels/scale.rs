@@ -5,6 +5,7 @@
 use crate::error::Result;
 use crate::kernel::Shader;
 use crate::kernel::{CpuPart, GpuPart};
+use crate::simd::{Lanes, Simd, VectorLoop};
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 use std::sync::LazyLock;
@@ -26,21 +27,39 @@ struct Params {
 
 /// Scales the elements of binding `index` that belong to `part`.
 pub(super) fn cpu(part: &mut CpuPart<'_>, index: usize, beta: f32) {
-    let threads = part.threads();
+    let (threads, simd) = (part.threads(), part.simd());
     let c = part.write::<f32>(index);
     if threads == 1 {
-        slice(c, beta);
+        slice(simd, c, beta);
     } else {
-        c.par_chunks_mut(CHUNK).for_each(|chunk| slice(chunk, beta));
+        c.par_chunks_mut(CHUNK)
+            .for_each(|chunk| slice(simd, chunk, beta));
     }
 }
 
 /// `c = beta * c`, without reading it if beta is 0.
-pub(super) fn slice(c: &mut [f32], beta: f32) {
+fn slice(simd: Simd, c: &mut [f32], beta: f32) {
     if beta == 0.0 {
         c.fill(0.0);
     } else if beta != 1.0 {
-        c.iter_mut().for_each(|c| *c *= beta);
+        simd.run(Scale { beta, c });
+    }
+}
+
+/// `c *= beta`
+struct Scale<'a> {
+    beta: f32,
+    c: &'a mut [f32],
+}
+
+impl VectorLoop for Scale<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        for c in self.c {
+            *c *= self.beta;
+        }
     }
 }
 

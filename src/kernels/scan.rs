@@ -221,7 +221,7 @@ impl<T: Addend> Pass for TileTotals<T> {
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
-        prefix::tile_totals(part.read::<T>(0), part.write(1));
+        prefix::tile_totals(part.simd(), part.read::<T>(0), part.write(1));
         Ok(())
     }
 
@@ -281,7 +281,13 @@ impl<T: Addend> Pass for ScanTiles<T> {
         } else {
             &[]
         };
-        prefix::scan_tiles(self.kind, first, carry, part.read(0), part.write(1));
+        part.simd().run(prefix::ScanTiles {
+            kind: self.kind,
+            first,
+            carry,
+            x: part.read(0),
+            out: part.write(1),
+        });
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use super::fold::{Reduction, Term};
 use super::tree::Addend;
+pub use super::tree::Itself;
 use crate::array::Array;
 use crate::kernel::Call;
 
@@ -26,16 +27,7 @@ pub fn sum<T: Addend>(x: &Array<T>) -> Call<'_, Reduction<T, Itself, 1>> {
     Call::new(Reduction::new([x]))
 }
 
-/// What [`sum()`] sums up: the elements themselves.
-#[derive(Debug)]
-pub enum Itself {}
-
 impl<T: Addend> Term<T, 1> for Itself {
     const NAME: &'static str = "sum";
     const ARGUMENTS: [&'static str; 1] = ["x"];
-
-    #[inline(always)]
-    fn of([x]: [T; 1]) -> T {
-        x
-    }
 }

@@ -5,8 +5,9 @@ use crate::array::{Array, Handle};
 use crate::error::{Error, Result};
 use crate::kernel::Shader;
 use crate::kernel::{Binding, Call, CpuPart, GpuPart, LaunchSpec, Pass, Role, Tolerance};
-use crate::simd::vectorised;
+use crate::simd::{Lanes, Simd, VectorLoop};
 use bytemuck::{Pod, Zeroable};
+use std::marker::PhantomData;
 use std::sync::LazyLock;
 
 /// What [`transform()`] does to each element.
@@ -120,16 +121,72 @@ struct Params {
     vectors: u32,
 }
 
-/// Applies a function to each element, vectorised.
-fn map(x: &[f32], y: &mut [f32], function: impl Fn(f32) -> f32) {
-    vectorised(
-        #[inline(always)]
-        || {
-            for (y, x) in y.iter_mut().zip(x) {
-                *y = function(*x);
+/// A function of one element, known to the compiler where it is applied.
+trait Function {
+    fn of(x: f32) -> f32;
+}
+
+/// Types that stand for functions.
+macro_rules! functions {
+    ($($Name:ident($x:ident) = $value:expr;)*) => {$(
+        struct $Name;
+
+        impl Function for $Name {
+            #[inline(always)]
+            fn of($x: f32) -> f32 {
+                $value
             }
-        },
-    );
+        }
+    )*};
+}
+functions! {
+    Neg(x) = -x;
+    Abs(x) = x.abs();
+    Sqrt(x) = x.sqrt();
+    Exp(x) = math::exp(x);
+    Ln(x) = math::ln(x);
+    Tanh(x) = math::tanh(x);
+    Square(x) = x * x;
+    Reciprocal(x) = 1.0 / x;
+}
+
+/// Applies a function to each element.
+struct Map<'a, F> {
+    x: &'a [f32],
+    y: &'a mut [f32],
+    function: PhantomData<F>,
+}
+
+impl<F: Function> VectorLoop for Map<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        for (y, x) in self.y.iter_mut().zip(self.x) {
+            *y = F::of(*x);
+        }
+    }
+}
+
+fn map<F: Function>(simd: Simd, x: &[f32], y: &mut [f32]) {
+    let function = PhantomData::<F>;
+    simd.run(Map { x, y, function });
+}
+
+/// The sine of each element, or the cosine, which is a quarter turn ahead.
+struct Sines<'a> {
+    x: &'a [f32],
+    y: &'a mut [f32],
+    turns: u32,
+}
+
+impl VectorLoop for Sines<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        math::sines(self.x, self.y, self.turns);
+    }
 }
 
 impl Pass for Transform {
@@ -158,69 +215,19 @@ impl Pass for Transform {
         }
     }
 
-    #[expect(
-        clippy::redundant_closure,
-        reason = "a function's name is called through a shim, which need not be inlined and vectorised"
-    )]
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
-        let (x, y) = (part.read::<f32>(0), part.write::<f32>(1));
+        let (x, y, simd) = (part.read::<f32>(0), part.write::<f32>(1), part.simd());
         match self.op {
-            Unary::Neg => map(
-                x,
-                y,
-                #[inline(always)]
-                |x| -x,
-            ),
-            Unary::Abs => map(
-                x,
-                y,
-                #[inline(always)]
-                |x| x.abs(),
-            ),
-            Unary::Sqrt => map(
-                x,
-                y,
-                #[inline(always)]
-                |x| x.sqrt(),
-            ),
-            Unary::Exp => map(
-                x,
-                y,
-                #[inline(always)]
-                |x| math::exp(x),
-            ),
-            Unary::Ln => map(
-                x,
-                y,
-                #[inline(always)]
-                |x| math::ln(x),
-            ),
-            Unary::Sin => vectorised(
-                #[inline(always)]
-                || math::sines(x, y, 0),
-            ),
-            Unary::Cos => vectorised(
-                #[inline(always)]
-                || math::sines(x, y, 1),
-            ),
-            Unary::Tanh => map(
-                x,
-                y,
-                #[inline(always)]
-                |x| math::tanh(x),
-            ),
-            Unary::Square => map(
-                x,
-                y,
-                #[inline(always)]
-                |x| x * x,
-            ),
-            Unary::Reciprocal => map(
-                x,
-                y,
-                #[inline(always)]
-                |x| 1.0 / x,
-            ),
+            Unary::Neg => map::<Neg>(simd, x, y),
+            Unary::Abs => map::<Abs>(simd, x, y),
+            Unary::Sqrt => map::<Sqrt>(simd, x, y),
+            Unary::Exp => map::<Exp>(simd, x, y),
+            Unary::Ln => map::<Ln>(simd, x, y),
+            Unary::Sin => simd.run(Sines { x, y, turns: 0 }),
+            Unary::Cos => simd.run(Sines { x, y, turns: 1 }),
+            Unary::Tanh => map::<Tanh>(simd, x, y),
+            Unary::Square => map::<Square>(simd, x, y),
+            Unary::Reciprocal => map::<Reciprocal>(simd, x, y),
         }
         Ok(())
     }

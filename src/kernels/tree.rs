@@ -10,7 +10,8 @@
 //! `shaders/fold.wgsl` does the same to a block.
 
 use crate::array::{Element, ElementType};
-use crate::simd::vectorised;
+use crate::simd::{Lanes, Simd, VectorLoop};
+use std::marker::PhantomData;
 
 /// Elements that are summed into one.
 pub(crate) const BLOCK: usize = COLUMNS * ROWS;
@@ -67,42 +68,75 @@ macro_rules! wrapping_addend {
 }
 wrapping_addend!(u32, i32);
 
-/// The sums of consecutive blocks. The terms that are added are `term` of the elements of `inputs` at the same index,
+/// What is added up: a term made of one element of each of `N` arrays.
+pub trait Summand<T, const N: usize> {
+    /// The term. Must be `#[inline(always)]`.
+    fn of(elements: [T; N]) -> T;
+}
+
+/// What [`sum()`](super::sum()) sums up: the elements themselves.
+#[derive(Debug)]
+pub enum Itself {}
+
+impl<T: Addend> Summand<T, 1> for Itself {
+    #[inline(always)]
+    fn of([x]: [T; 1]) -> T {
+        x
+    }
+}
+
+/// The sums of consecutive blocks. The terms that are added are those of the elements of `inputs` at the same index,
 /// which are slices of equal length; `sums` has one element for each block that they begin.
-pub(crate) fn block_sums<T: Addend, const N: usize>(
+pub(crate) fn block_sums<T: Addend, Of: Summand<T, N>, const N: usize>(
+    simd: Simd,
     inputs: [&[T]; N],
-    term: impl Fn([T; N]) -> T + Copy,
     sums: &mut [T],
 ) {
     let n = inputs[0].len();
     assert!(inputs.iter().all(|input| input.len() == n) && sums.len() == n.div_ceil(BLOCK));
-    vectorised(
-        #[inline(always)]
-        || {
-            for (b, sum) in sums.iter_mut().enumerate() {
-                let elements = b * BLOCK..n.min((b + 1) * BLOCK);
-                *sum = block_sum(inputs.map(|input| &input[elements.clone()]), term);
-            }
-        },
-    );
+    let of = PhantomData::<Of>;
+    simd.run(BlockSums { inputs, sums, of });
+}
+
+/// The loop of [`block_sums`].
+struct BlockSums<'a, T, Of, const N: usize> {
+    inputs: [&'a [T]; N],
+    sums: &'a mut [T],
+    of: PhantomData<Of>,
+}
+
+impl<T: Addend, Of: Summand<T, N>, const N: usize> VectorLoop for BlockSums<'_, T, Of, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        let n = self.inputs[0].len();
+        for (b, sum) in self.sums.iter_mut().enumerate() {
+            let elements = b * BLOCK..n.min((b + 1) * BLOCK);
+            *sum = block_sum::<T, Of, N>(self.inputs.map(
+                #[inline(always)]
+                |input| &input[elements.clone()],
+            ));
+        }
+    }
 }
 
 /// The sum of all elements whose block sums are given. 0 if there are none.
-pub(crate) fn total<T: Addend>(sums: &[T]) -> T {
+pub(crate) fn total<T: Addend>(simd: Simd, sums: &[T]) -> T {
     match sums {
         [] => T::ZERO,
         [sum] => sum.canonical(),
         sums => {
             let mut next = vec![T::ZERO; sums.len().div_ceil(BLOCK)];
-            block_sums([sums], |[sum]| sum, &mut next);
-            total(&next)
+            block_sums::<T, Itself, 1>(simd, [sums], &mut next);
+            total(simd, &next)
         }
     }
 }
 
 /// The sum of the terms of one block, or of what there is of the last one.
 #[inline(always)]
-fn block_sum<T: Addend, const N: usize>(inputs: [&[T]; N], term: impl Fn([T; N]) -> T) -> T {
+fn block_sum<T: Addend, Of: Summand<T, N>, const N: usize>(inputs: [&[T]; N]) -> T {
     // In two halves, because the compiler keeps an array of this length in registers, but not one of 256. Rows go in
     // order, so that memory is read forwards.
     const HALF: usize = COLUMNS / 2;
@@ -112,10 +146,10 @@ fn block_sum<T: Addend, const N: usize>(inputs: [&[T]; N], term: impl Fn([T; N])
     for r in 0..rows[0].len() {
         let row = rows.map(|rows| &rows[r]);
         for (c, sum) in left.iter_mut().enumerate() {
-            *sum = sum.plus(term(row.map(|row| row[c])));
+            *sum = sum.plus(Of::of(row.map(|row| row[c])));
         }
         for (c, sum) in right.iter_mut().enumerate() {
-            *sum = sum.plus(term(row.map(|row| row[HALF + c])));
+            *sum = sum.plus(Of::of(row.map(|row| row[HALF + c])));
         }
     }
     let mut columns = [T::ZERO; COLUMNS];
@@ -123,7 +157,7 @@ fn block_sum<T: Addend, const N: usize>(inputs: [&[T]; N], term: impl Fn([T; N])
     columns[HALF..].copy_from_slice(&right);
     let rest = inputs.map(|input| input.as_chunks::<COLUMNS>().1);
     for (c, sum) in columns.iter_mut().enumerate().take(rest[0].len()) {
-        *sum = sum.plus(term(rest.map(|rest| rest[c])));
+        *sum = sum.plus(Of::of(rest.map(|rest| rest[c])));
     }
     let mut half = HALF;
     while half > 0 {
@@ -152,6 +186,7 @@ pub(super) fn levels(n: usize, block: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::InstructionSet;
     use proptest::prelude::*;
 
     const SIZES: &[usize] = &[
@@ -170,9 +205,13 @@ mod tests {
     ];
 
     fn sum<T: Addend>(x: &[T]) -> T {
+        sum_with(Simd::best(), x)
+    }
+
+    fn sum_with<T: Addend>(simd: Simd, x: &[T]) -> T {
         let mut sums = vec![T::ZERO; x.len().div_ceil(BLOCK)];
-        block_sums([x], |[x]| x, &mut sums);
-        total(&sums)
+        block_sums::<T, Itself, 1>(simd, [x], &mut sums);
+        total(simd, &sums)
     }
 
     /// The tree as the module describes it, element by element.
@@ -210,7 +249,11 @@ mod tests {
     fn sums_follow_the_documented_tree_bit_by_bit() {
         for &n in SIZES {
             let x = random(n, n as u64);
-            assert_eq!(sum(&x).to_bits(), by_the_book(&x).to_bits(), "n={n}");
+            for set in InstructionSet::available() {
+                let simd = Simd::new(set).expect("it is available");
+                let (got, want) = (sum_with(simd, &x), by_the_book(&x));
+                assert_eq!(got.to_bits(), want.to_bits(), "n={n} {set}");
+            }
         }
     }
 
@@ -255,10 +298,11 @@ mod tests {
             let mut sums = Vec::new();
             for part in borders.windows(2) {
                 let mut part_sums = vec![0.0; (part[1] - part[0]).div_ceil(BLOCK)];
-                block_sums([&x[part[0]..part[1]]], |[x]| x, &mut part_sums);
+                let part = &x[part[0]..part[1]];
+                block_sums::<f32, Itself, 1>(Simd::best(), [part], &mut part_sums);
                 sums.extend(part_sums);
             }
-            prop_assert_eq!(total(&sums).to_bits(), sum(&x).to_bits());
+            prop_assert_eq!(total(Simd::best(), &sums).to_bits(), sum(&x).to_bits());
         }
     }
 }

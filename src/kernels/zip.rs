@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{
     Binding, Call, CpuPart, ErrorBound, GpuPart, LaunchSpec, Pass, Role, Tolerance,
 };
-use crate::simd::vectorised;
+use crate::simd::{Lanes, VectorLoop};
 use bytemuck::{Pod, Zeroable};
 use std::marker::PhantomData;
 use std::sync::LazyLock;
@@ -139,8 +139,57 @@ wrapping_arithmetic!(u32, i32);
 /// Whichever element comes first by `ranking`; the first of equals.
 #[inline(always)]
 fn pick<T: Ordered>(ranking: Ranking, a: T, b: T) -> T {
-    let rank = |x: T| ranking.rank(bytemuck::cast(x));
-    if rank(b) < rank(a) { b } else { a }
+    let (rank_a, rank_b) = (
+        ranking.rank(bytemuck::cast(a)),
+        ranking.rank(bytemuck::cast(b)),
+    );
+    if rank_b < rank_a { b } else { a }
+}
+
+/// A function of two elements, known to the compiler where it is applied.
+trait Operation<T> {
+    fn of(a: T, b: T) -> T;
+}
+
+/// Types that stand for operations.
+macro_rules! operations {
+    ($($Name:ident($a:ident, $b:ident) = $value:expr;)*) => {$(
+        struct $Name;
+
+        impl<T: Arithmetic> Operation<T> for $Name {
+            #[inline(always)]
+            fn of($a: T, $b: T) -> T {
+                $value
+            }
+        }
+    )*};
+}
+operations! {
+    Add(a, b) = a.add(b);
+    Sub(a, b) = a.sub(b);
+    Mul(a, b) = a.mul(b);
+    Div(a, b) = a.div(b);
+    Min(a, b) = pick(const { Ranking::ascending::<T>() }, a, b);
+    Max(a, b) = pick(const { Ranking::descending::<T>() }, a, b);
+}
+
+/// Applies an operation to each pair of elements.
+struct Combine<'a, T, Op> {
+    a: &'a [T],
+    b: &'a [T],
+    out: &'a mut [T],
+    operation: PhantomData<Op>,
+}
+
+impl<T: Arithmetic, Op: Operation<T>> VectorLoop for Combine<'_, T, Op> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        for ((out, a), b) in self.out.iter_mut().zip(self.a).zip(self.b) {
+            *out = Op::of(*a, *b);
+        }
+    }
 }
 
 /// The kernel behind [`zip()`].
@@ -171,15 +220,15 @@ struct Params {
 }
 
 impl<T: Arithmetic> Zip<T> {
-    fn combine(out: &mut [T], a: &[T], b: &[T], op: impl Fn(T, T) -> T) {
-        vectorised(
-            #[inline(always)]
-            || {
-                for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-                    *out = op(*a, *b);
-                }
-            },
-        );
+    fn combine<Op: Operation<T>>(part: &mut CpuPart<'_>) {
+        let (a, b, out) = (part.read::<T>(0), part.read::<T>(1), part.write::<T>(2));
+        let operation = PhantomData::<Op>;
+        part.simd().run(Combine {
+            a,
+            b,
+            out,
+            operation,
+        });
     }
 }
 
@@ -221,50 +270,13 @@ impl<T: Arithmetic> Pass for Zip<T> {
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
-        let (a, b, out) = (part.read::<T>(0), part.read::<T>(1), part.write::<T>(2));
         match self.op {
-            Binary::Add => Self::combine(
-                out,
-                a,
-                b,
-                #[inline(always)]
-                |a, b| a.add(b),
-            ),
-            Binary::Sub => Self::combine(
-                out,
-                a,
-                b,
-                #[inline(always)]
-                |a, b| a.sub(b),
-            ),
-            Binary::Mul => Self::combine(
-                out,
-                a,
-                b,
-                #[inline(always)]
-                |a, b| a.mul(b),
-            ),
-            Binary::Div => Self::combine(
-                out,
-                a,
-                b,
-                #[inline(always)]
-                |a, b| a.div(b),
-            ),
-            Binary::Min => Self::combine(
-                out,
-                a,
-                b,
-                #[inline(always)]
-                |a, b| pick(const { Ranking::ascending::<T>() }, a, b),
-            ),
-            Binary::Max => Self::combine(
-                out,
-                a,
-                b,
-                #[inline(always)]
-                |a, b| pick(const { Ranking::descending::<T>() }, a, b),
-            ),
+            Binary::Add => Self::combine::<Add>(part),
+            Binary::Sub => Self::combine::<Sub>(part),
+            Binary::Mul => Self::combine::<Mul>(part),
+            Binary::Div => Self::combine::<Div>(part),
+            Binary::Min => Self::combine::<Min>(part),
+            Binary::Max => Self::combine::<Max>(part),
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::device::{Devices, Placement};
 use crate::error::{Error, Result};
 use crate::plan::Policy;
 use crate::recovery::{Durability, Journal, JournalLimits};
+use crate::simd::{InstructionSet, Simd};
 use crate::units;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default)]
 pub struct RuntimeBuilder {
     threads: Option<usize>,
+    simd: Option<InstructionSet>,
     devices: Option<Allowed>,
     adapter: Option<String>,
     profile: Option<Location>,
@@ -42,6 +44,13 @@ impl RuntimeBuilder {
     /// The CPU's pool has this many threads; otherwise `DIVVY_THREADS`, otherwise one per core.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
+        self
+    }
+
+    /// The CPU's loops use this vector instruction set and no wider one; otherwise `DIVVY_SIMD`, otherwise the widest that
+    /// the processor has. For comparing sets, and for results that do not change with the processor.
+    pub fn simd(mut self, set: InstructionSet) -> Self {
+        self.simd = Some(set);
         self
     }
 
@@ -165,7 +174,7 @@ impl RuntimeBuilder {
     /// Opens the devices.
     ///
     /// What is not chosen here comes from the environment: `DIVVY_DEVICES` is `cpu`, `gpu` or `all`, `DIVVY_THREADS` a
-    /// number of threads, `DIVVY_GPU_MEMORY` a number of bytes as in `4 GiB`, `DIVVY_PROFILE` the path of the profile or
+    /// number of threads, `DIVVY_SIMD` the name of an [`InstructionSet`], `DIVVY_GPU_MEMORY` a number of bytes as in `4 GiB`, `DIVVY_PROFILE` the path of the profile or
     /// `off`, `DIVVY_VERIFY` the share of parts for [`Policy::verify`]. Without any GPU, or a Vulkan loader, everything
     /// that has a CPU implementation works, and [`Runtime::gpu_problems`] says why.
     ///
@@ -194,6 +203,10 @@ impl RuntimeBuilder {
                 expected: format!("a number from 1 to {MAX_THREADS}"),
             });
         }
+        let simd = match self.simd {
+            Some(set) => Simd::new(set)?,
+            None => Simd::from_environment()?,
+        };
         let allowed = match self.devices {
             Some(allowed) => allowed,
             None => setting(
@@ -230,7 +243,7 @@ impl RuntimeBuilder {
             });
         }
         self.placement.check()?;
-        let devices = Devices::new(Cpu::new(threads)?, allowed != Allowed::Gpu, gpus);
+        let devices = Devices::new(Cpu::new(threads, simd)?, allowed != Allowed::Gpu, gpus);
         if let Some(machine) = &self.machine {
             check_machine(machine, &devices)?;
         }

@@ -19,6 +19,7 @@ use crate::plan::{
     plan,
 };
 use crate::recovery::{Durability, Journal};
+use crate::simd::InstructionSet;
 use crate::verify::Sampler;
 use cpu_backlog::CpuBacklog;
 use smallvec::SmallVec;
@@ -366,6 +367,11 @@ impl Runtime {
     /// How many threads the CPU's pool has.
     pub fn threads(&self) -> usize {
         self.inner.devices.cpu.threads()
+    }
+
+    /// The vector instruction set that the CPU's loops use.
+    pub fn instruction_set(&self) -> InstructionSet {
+        self.inner.devices.cpu.simd().set()
     }
 
     /// The GPUs, in the order of their numbers.

@@ -14,17 +14,40 @@ pub fn compare(
     n: usize,
     placements: &[Placement],
 ) -> Result<(), Failed> {
+    let runs: Vec<_> = placements.iter().map(|p| (rt, p.clone())).collect();
+    compare_runs(&runs, entry, dtype, n)
+}
+
+/// The same on the CPU of each runtime.
+#[allow(dead_code, reason = "not every test file needs all helpers")]
+pub fn compare_runtimes(
+    runtimes: &[&Runtime],
+    entry: &Entry,
+    dtype: ElementType,
+    n: usize,
+) -> Result<(), Failed> {
+    let runs: Vec<_> = runtimes.iter().map(|rt| (*rt, Placement::Cpu)).collect();
+    compare_runs(&runs, entry, dtype, n)
+}
+
+fn compare_runs(
+    runs: &[(&Runtime, Placement)],
+    entry: &Entry,
+    dtype: ElementType,
+    n: usize,
+) -> Result<(), Failed> {
     let seed = std::env::var("DIVVY_TEST_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok())
         .unwrap_or_else(|| fastrand::u64(..));
     let mut case = entry.bind(n, dtype, seed)?;
     let mut first: Option<(String, Vec<u8>)> = None;
-    for placement in placements {
+    for (rt, placement) in runs {
         let at = || {
             format!(
-                "{} {dtype} n={n} on {placement}, DIVVY_TEST_SEED={seed}",
-                entry.name
+                "{} {dtype} n={n} on {placement} with {}, DIVVY_TEST_SEED={seed}",
+                entry.name,
+                rt.instruction_set()
             )
         };
         case.reset().map_err(|e| format!("{}: {e}", at()))?;

@@ -17,7 +17,7 @@ static PROFILE: LazyLock<PathBuf> = LazyLock::new(|| {
 pub const DIVVY: &str = env!("CARGO_BIN_EXE_divvy");
 
 /// Settings that would change what the command does.
-const SETTINGS: [&str; 2] = ["DIVVY_DEVICES", "DIVVY_THREADS"];
+const SETTINGS: [&str; 3] = ["DIVVY_DEVICES", "DIVVY_THREADS", "DIVVY_SIMD"];
 
 /// A program in the settings of these tests.
 pub fn process(program: &str, args: &[&str]) -> std::process::Command {

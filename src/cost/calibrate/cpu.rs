@@ -6,8 +6,7 @@ use super::sampling::{LEAST_SHARE, TRAFFIC, WorkUnit, now, seconds_since, time};
 use crate::array::Array;
 use crate::device::cpu::Cpu;
 use crate::error::Result;
-use crate::simd::vectorised;
-use pulp::{Arch, Simd, WithSimd};
+use crate::simd::{Lanes, VectorLoop};
 use std::hint::black_box;
 use std::sync::{Mutex, PoisonError};
 
@@ -110,7 +109,7 @@ impl<'a> CpuBench<'a> {
             ))
         })?;
         let flops = |tasks: usize, rounds: usize| {
-            tasks as f64 * Arch::new().dispatch(Chains { rounds }).flops
+            tasks as f64 * self.cpu.simd().run(Chains { rounds }).flops
         };
         Ok((flops(1, rounds) / one, flops(tasks, rounds / PIECES) / all))
     }
@@ -155,7 +154,7 @@ impl<'a> CpuBench<'a> {
         time(|| {
             self.cpu.for_ranges(0..tasks, 1, threads, &|range| {
                 for _ in range {
-                    black_box(Arch::new().dispatch(Chains { rounds }));
+                    black_box(self.cpu.simd().run(Chains { rounds }));
                 }
                 Ok(())
             })
@@ -219,7 +218,11 @@ impl<'a> CpuBench<'a> {
     }
 
     fn passes(&self, x: &mut [f32], y: &mut [f32], threads: usize, passes: usize) -> Result<f64> {
-        time(|| (0..passes).try_for_each(|_| self.for_pieces(x, y, threads, &|x, y| axpy(x, y))))
+        time(|| {
+            (0..passes).try_for_each(|_| {
+                self.for_pieces(x, y, threads, &|x, y| self.cpu.simd().run(Axpy { x, y }))
+            })
+        })
     }
 
     /// Calls `work` for matching pieces of both arrays.
@@ -269,15 +272,21 @@ fn arrays(footprints: &[usize]) -> Result<(Array<f32>, Array<f32>, &[usize])> {
     }
 }
 
-fn axpy(x: &[f32], y: &mut [f32]) {
-    vectorised(
-        #[inline(always)]
-        || {
-            for (y, x) in y.iter_mut().zip(x) {
-                *y = 0.5 * *y + *x;
-            }
-        },
-    );
+/// `y = y/2 + x`: reads two streams and writes one.
+struct Axpy<'a> {
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl VectorLoop for Axpy<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        for (y, x) in self.y.iter_mut().zip(self.x) {
+            *y = 0.5 * *y + *x;
+        }
+    }
 }
 
 /// Chains of multiply-adds that do not wait for each other: enough to hide the latency of one, few enough for the
@@ -294,29 +303,26 @@ struct Ran {
     _value: f32,
 }
 
-impl WithSimd for Chains {
+impl VectorLoop for Chains {
     type Output = Ran;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Ran {
+    fn run<L: Lanes>(self, lanes: L) -> Ran {
         const CHAINS: usize = 12;
-        let (factor, addend) = (
-            simd.splat_f32s(black_box(0.5)),
-            simd.splat_f32s(black_box(1.0)),
-        );
+        let (factor, addend) = (lanes.splat(black_box(0.5)), lanes.splat(black_box(1.0)));
         let mut chains = [addend; CHAINS];
         for _ in 0..self.rounds {
             for chain in &mut chains {
-                *chain = simd.mul_add_e_f32s(*chain, factor, addend);
+                *chain = lanes.multiply_add(*chain, factor, addend);
             }
         }
-        let sum = chains
-            .into_iter()
-            .reduce(|a, b| simd.add_f32s(a, b))
-            .unwrap_or(addend);
+        let mut sum = lanes.splat(0.0);
+        for chain in chains {
+            sum = lanes.add(sum, chain);
+        }
         Ran {
-            flops: (2 * CHAINS * S::F32_LANES * self.rounds) as f64,
-            _value: simd.reduce_sum_f32s(sum),
+            flops: (2 * CHAINS * L::F32_LANES * self.rounds) as f64,
+            _value: lanes.reduce_sum_f32s(sum),
         }
     }
 }

@@ -108,7 +108,7 @@ mod tests {
     use std::time::Instant;
 
     fn measured_cpu(threads: usize) -> (DeviceModel, Vec<String>) {
-        let pool = Cpu::new(threads).expect("as many threads");
+        let pool = Cpu::new(threads, crate::simd::Simd::best()).expect("as many threads");
         let mut heard = Vec::new();
         let task = CalibrationTask {
             thoroughness: Thoroughness::First,

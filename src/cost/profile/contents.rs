@@ -4,11 +4,12 @@ use super::learned::LearnedEntry;
 use crate::cost::calibrate::Thoroughness;
 use crate::cost::machine::{CoRun, DeviceModel, Engine, Link};
 use crate::device::{DeviceId, DeviceKind};
+use crate::simd::InstructionSet;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
 
 /// The layout of the file and the meaning of its figures. Goes up whenever either changes.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 /// What was measured on a busy machine holds for so long, then it is worth another try.
 const BUSY_HOLDS: Duration = Duration::from_secs(60);
 /// More devices than one file will be about.
@@ -70,6 +71,8 @@ pub enum DeviceKey {
         model: String,
         /// Threads of the pool.
         threads: usize,
+        /// The vector instructions that loops use.
+        simd: InstructionSet,
     },
     /// A GPU.
     Gpu {

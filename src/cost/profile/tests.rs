@@ -7,6 +7,7 @@ use crate::cost::learned::{ClassRecord, Record};
 use crate::cost::machine::{CoRun, Curve, DeviceModel, Engine, Limits, Link};
 use crate::device::{DeviceId, DeviceKind};
 use crate::element::ElementType;
+use crate::simd::InstructionSet;
 use proptest::prelude::*;
 use std::fs;
 
@@ -20,6 +21,7 @@ fn cpu_key(threads: usize) -> DeviceKey {
     DeviceKey::Cpu {
         model: "a processor".into(),
         threads,
+        simd: InstructionSet::Avx2,
     }
 }
 
@@ -177,7 +179,7 @@ fn what_is_written_can_be_read_back() {
 fn a_person_can_read_it() {
     let text = profile().to_json();
     for line in [
-        "  \"schema\": 3,",
+        "  \"schema\": 4,",
         "      \"label\": \"cpu-8-threads\",",
         "      \"label\": \"a-card\",",
         "  \"corun\": [{\"devices\": [\"cpu-8-threads\", \"a-card#1\"], \"compute\": [1.25, 1.0], \"memory\": [1.5, 2.0]}],",
@@ -186,6 +188,29 @@ fn a_person_can_read_it() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in\n{text}");
     }
+}
+
+#[test]
+fn figures_and_lessons_of_one_instruction_set_do_not_hold_for_another() {
+    let mut keyed = keyed();
+    let DeviceKey::Cpu { simd, .. } = &mut keyed[0].key else {
+        panic!("the first is the CPU");
+    };
+    *simd = InstructionSet::Baseline;
+    let on_cpu = |profile: &Profile, keyed: &[Keyed]| {
+        let learned = known(profile, keyed).into_iter();
+        learned.filter(|r| r.device == DeviceId::Cpu).count()
+    };
+    assert!(profile().find(&keyed[0].key).is_none());
+    assert_eq!(on_cpu(&profile(), &keyed), 0);
+    let before = on_cpu(&profile(), &self::keyed());
+    assert!(before > 0);
+    // Measured too, it has its own figures beside those of the other, and still none of the other's lessons.
+    let mut both = profile();
+    both.insert(keyed[0].key.clone(), QUIET, cpu(8));
+    assert!(both.find(&keyed[0].key).is_some() && both.find(&cpu_key(8)).is_some());
+    assert_eq!(on_cpu(&both, &keyed), 0);
+    assert_eq!(on_cpu(&both, &self::keyed()), before);
 }
 
 #[test]
@@ -293,7 +318,7 @@ fn what_is_not_a_profile_is_refused_with_the_reason() {
         (good.as_str(), "", "not a profile"),
         (&good, "[]", "not a profile"),
         (&good, &head, "missing field `divvy`"),
-        (&schema, "\"schema\": 2", "schema version 2"),
+        (&schema, "\"schema\": 3", "schema version 3"),
         (&schema, "\"schema\": 999", "schema version 999"),
         ("\"devices\"", "\"gadgets\"", "missing field `devices`"),
         (&version, "\"divvy\": \"0.0.9\"", "by Divvy 0.0.9"),
@@ -575,6 +600,7 @@ fn a_profile_of_other_machines_is_told_from_one_of_this() {
     other[0].key = DeviceKey::Cpu {
         model: "another".into(),
         threads: 8,
+        simd: InstructionSet::Avx2,
     };
     assert!(profile().is_foreign(&other));
 }

@@ -7,6 +7,7 @@ use super::part_items::PartItems;
 use super::uniform::UniformValue;
 use crate::element::Element;
 use crate::error::{Error, Result};
+use crate::simd::Simd;
 use bytemuck::Pod;
 use std::cell::Cell;
 
@@ -20,6 +21,7 @@ pub struct WgslArgs<'a> {
     kernel: &'a Definition,
     arrays: Vec<ArrayArg<'a>>,
     uniforms: &'a [UniformValue],
+    simd: Simd,
 }
 
 /// The bytes of an array that a closure may see.
@@ -34,11 +36,13 @@ impl<'a> WgslArgs<'a> {
         kernel: &'a Definition,
         arrays: Vec<ArrayArg<'a>>,
         uniforms: &'a [UniformValue],
+        simd: Simd,
     ) -> Self {
         Self {
             kernel,
             arrays,
             uniforms,
+            simd,
         }
     }
 
@@ -87,6 +91,11 @@ impl<'a> WgslArgs<'a> {
                 ))
             }
         }
+    }
+
+    /// The instruction set for loops over the elements: give it a [`VectorLoop`](crate::simd::VectorLoop).
+    pub fn simd(&self) -> Simd {
+        self.simd
     }
 
     /// The value of a uniform.

@@ -9,6 +9,7 @@ use crate::device::gpu::TypedShaders;
 use crate::error::Result;
 use crate::kernel::Shader;
 use crate::kernel::{Binding, CpuPart, Fold, GpuPart, LaunchSpec, Pass, Role, Tolerance};
+use crate::simd::{Lanes, VectorLoop};
 use bytemuck::{Pod, Zeroable};
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -124,7 +125,7 @@ impl FoldPass {
         SHADERS.of(self.result.element_type())
     }
 
-    fn cpu_as<T: Element>(&self, part: &mut CpuPart<'_>, add: impl Fn(T, T) -> T) {
+    fn cpu_as<T: Sum>(&self, part: &mut CpuPart<'_>) {
         let (copies, result) = (part.read::<T>(0), part.write::<T>(1));
         let first = part.items().start;
         let own =
@@ -132,9 +133,70 @@ impl FoldPass {
         let others: Vec<_> = (1..self.copies.count).map(own).collect();
         result.copy_from_slice(own(0));
         for other in others {
-            for (a, b) in result.iter_mut().zip(other) {
-                // As in the shader.
-                *a = self.copies.fold.combine(*a, *b, &add);
+            part.simd().run(FoldIn {
+                fold: self.copies.fold,
+                other,
+                result,
+            });
+        }
+    }
+}
+
+/// Scalars that can be folded.
+trait Sum: Element + PartialOrd {
+    /// The sum; integers wrap.
+    fn plus(self, other: Self) -> Self;
+}
+
+impl Sum for f32 {
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        self + other
+    }
+}
+
+impl Sum for u32 {
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        self.wrapping_add(other)
+    }
+}
+
+impl Sum for i32 {
+    #[inline(always)]
+    fn plus(self, other: Self) -> Self {
+        self.wrapping_add(other)
+    }
+}
+
+/// Folds another copy into the result, as the shader does.
+struct FoldIn<'a, T> {
+    fold: Fold,
+    other: &'a [T],
+    result: &'a mut [T],
+}
+
+impl<T: Sum> VectorLoop for FoldIn<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        let pairs = self.result.iter_mut().zip(self.other);
+        match self.fold {
+            Fold::Add => {
+                for (a, b) in pairs {
+                    *a = a.plus(*b);
+                }
+            }
+            Fold::Min => {
+                for (a, b) in pairs {
+                    *a = Fold::Min.combine(*a, *b, T::plus);
+                }
+            }
+            Fold::Max => {
+                for (a, b) in pairs {
+                    *a = Fold::Max.combine(*a, *b, T::plus);
+                }
             }
         }
     }
@@ -178,9 +240,9 @@ impl Pass for FoldPass {
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
         match self.result.element_type() {
-            ElementType::F32 => self.cpu_as::<f32>(part, |a, b| a + b),
-            ElementType::U32 => self.cpu_as::<u32>(part, u32::wrapping_add),
-            ElementType::I32 => self.cpu_as::<i32>(part, i32::wrapping_add),
+            ElementType::F32 => self.cpu_as::<f32>(part),
+            ElementType::U32 => self.cpu_as::<u32>(part),
+            ElementType::I32 => self.cpu_as::<i32>(part),
         }
         Ok(())
     }

@@ -110,7 +110,7 @@ impl Pass for ItemsPass {
         for piece in self.pieces(part.items(), usize::MAX) {
             let shown = views.iter_mut().zip(self.elements(&piece));
             let slots = shown.map(|(view, elements)| view.show(elements)).collect();
-            let args = WgslArgs::new(kernel, slots, &self.uniforms);
+            let args = WgslArgs::new(kernel, slots, &self.uniforms, part.simd());
             closure(kernel.part_items(&piece, total), &args)?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use super::{LEAST_DISTANCE2, WIDTH, check_softening, count_bodies};
 use crate::array::Array;
 use crate::error::{Error, Result};
 use crate::kernels::nbody::pairs::Row;
-use crate::simd::vectorised;
+use crate::simd::{Lanes, Simd, VectorLoop};
 use rayon::prelude::*;
 
 /// The energy of a system of bodies.
@@ -26,10 +26,11 @@ impl Energy {
 /// The energy of bodies under the forces of [`nbody_accelerations`](super::nbody_accelerations()), on the host in f64.
 ///
 /// `bodies` as there; `velocities` holds four elements for each body, x, y and z and one that is ignored. The work is
-/// proportional to the square of the number of bodies and runs on rayon's current pool: about a second for 40,000.
+/// proportional to the square of the number of bodies and runs on rayon's current pool: about a second for 40,000. It uses
+/// the instruction set of [`Simd::from_environment`].
 ///
 /// # Errors
-/// As `nbody_accelerations`, and if the arrays cannot be read.
+/// As `nbody_accelerations`, if the arrays cannot be read, and as `Simd::from_environment`.
 ///
 /// ```
 /// # fn main() -> divvy::Result<()> {
@@ -68,7 +69,8 @@ pub fn nbody_energy(
         })
         .sum();
 
-    // By columns, so that the inner loop is vectorised.
+    let simd = Simd::from_environment()?;
+    // By columns, so that the inner loop is vector code.
     let column = |axis: usize| {
         bodies
             .iter()
@@ -81,14 +83,14 @@ pub fn nbody_energy(
     let sums: Vec<f64> = (0..n)
         .into_par_iter()
         .map(|i| {
-            let others = i + 1..n;
-            vectorised(
-                #[inline(always)]
-                || {
-                    let columns = [&x, &y, &z, &mass].map(|column| &column[others.clone()]);
-                    mass[i] * attraction([x[i], y[i], z[i]], columns, softening2)
-                },
-            )
+            let others = [&x, &y, &z, &mass].map(|column| &column[i + 1..]);
+            let at = [x[i], y[i], z[i]];
+            let attraction = simd.run(Attraction {
+                at,
+                others,
+                softening2,
+            });
+            mass[i] * attraction
         })
         .collect();
     Ok(Energy {
@@ -97,33 +99,53 @@ pub fn nbody_energy(
     })
 }
 
-/// `Σj mass[j]/distance[j]`, in eight partial sums that a compiler can keep in vectors.
-#[inline(always)]
-fn attraction(at: [f64; 3], [x, y, z, mass]: [&[f64]; 4], softening2: f64) -> f64 {
-    const LANES: usize = 8;
-    let term = |x: f64, y: f64, z: f64, mass: f64| {
-        let [dx, dy, dz] = [x - at[0], y - at[1], z - at[2]];
-        let square = dx * dx + dy * dy + dz * dz + softening2;
-        // Points at the same place have no potential, as they have no attraction.
-        if square < f64::from(LEAST_DISTANCE2) {
-            0.0
-        } else {
-            mass / square.sqrt()
+/// `Σj mass[j]/distance[j]` of other bodies, given by columns.
+struct Attraction<'a> {
+    at: [f64; 3],
+    others: [&'a [f64]; 4],
+    softening2: f64,
+}
+
+impl VectorLoop for Attraction<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) -> f64 {
+        let least = f64::from(LEAST_DISTANCE2);
+        let [x, y, z, mass] = self.others;
+        let ((x, x_rest), (y, y_rest)) = (L::as_simd_f64s(x), L::as_simd_f64s(y));
+        let ((z, z_rest), (mass, mass_rest)) = (L::as_simd_f64s(z), L::as_simd_f64s(mass));
+        let at = [
+            lanes.splat_f64s(self.at[0]),
+            lanes.splat_f64s(self.at[1]),
+            lanes.splat_f64s(self.at[2]),
+        ];
+        let softening2s = lanes.splat_f64s(self.softening2);
+        let (leasts, zero) = (lanes.splat_f64s(least), lanes.splat_f64s(0.0));
+        let mut sums = zero;
+        for (((x, y), z), mass) in x.iter().zip(y).zip(z).zip(mass) {
+            let mut square = softening2s;
+            for (there, at) in [*x, *y, *z].into_iter().zip(at) {
+                let d = lanes.sub_f64s(there, at);
+                square = lanes.add_f64s(square, lanes.mul_f64s(d, d));
+            }
+            let term = lanes.div_f64s(*mass, lanes.sqrt_f64s(square));
+            // Points at the same place have no potential, as they have no attraction.
+            let is_near = lanes.less_than_f64s(square, leasts);
+            sums = lanes.add_f64s(sums, lanes.select_f64s(is_near, zero, term));
         }
-    };
-    let (x, x_rest) = x.as_chunks::<LANES>();
-    let (y, y_rest) = y.as_chunks::<LANES>();
-    let (z, z_rest) = z.as_chunks::<LANES>();
-    let (mass, mass_rest) = mass.as_chunks::<LANES>();
-    let mut sums = [0.0; LANES];
-    for (((x, y), z), mass) in x.iter().zip(y).zip(z).zip(mass) {
-        for lane in 0..LANES {
-            sums[lane] += term(x[lane], y[lane], z[lane], mass[lane]);
+        let mut sum = lanes.reduce_sum_f64s(sums);
+        for (((x, y), z), mass) in x_rest.iter().zip(y_rest).zip(z_rest).zip(mass_rest) {
+            let mut square = self.softening2;
+            for (there, at) in [*x, *y, *z].into_iter().zip(self.at) {
+                square += (there - at) * (there - at);
+            }
+            sum += if square < least {
+                0.0
+            } else {
+                mass / square.sqrt()
+            };
         }
+        sum
     }
-    let rest = x_rest.iter().zip(y_rest).zip(z_rest).zip(mass_rest);
-    let rest: f64 = rest
-        .map(|(((x, y), z), mass)| term(*x, *y, *z, *mass))
-        .sum();
-    sums.iter().sum::<f64>() + rest
 }
