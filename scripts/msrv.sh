@@ -5,6 +5,7 @@
 # can: that nothing of the standard library is newer (clippy's `incompatible_msrv`).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+scripts/setup.sh --checks
 
 # Prints the version, and fails if the packages of the workspace state several or a dependency asks for more.
 msrv=$(cargo metadata --locked --format-version 1 | python3 -c '

@@ -9,18 +9,7 @@ if [ "$(uname -m)" != x86_64 ]; then
   echo "vector_code.sh: nothing checked: NEON is not looked at, and other instruction sets are x86-64's" >&2
   exit 0
 fi
-if ! command -v objdump >/dev/null; then
-  if ! command -v apt-get >/dev/null; then
-    echo "vector_code.sh: install binutils; the check needs its objdump" >&2
-    exit 1
-  fi
-  sudo=
-  if [ "$(id -u)" != 0 ]; then
-    sudo=sudo
-  fi
-  $sudo apt-get update
-  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends binutils
-fi
+scripts/setup.sh --checks
 
 # Flags from outside may compile everything for one processor. Names of functions must tell what they were made for.
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS
