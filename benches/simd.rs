@@ -4,20 +4,18 @@
 //! printed, with how many times faster than the baseline each is: the median of the ratios within rounds. `--markdown` prints
 //! the table in the form that `docs/results` keeps.
 
-#[allow(dead_code, reason = "only the clock of it is needed here")]
-mod support;
+#[path = "support/timing.rs"]
+mod timing;
 
 use divvy::array::ElementType;
 use divvy::catalog::{CATALOG, Entry, Size};
 use divvy::simd::InstructionSet;
 use divvy::{Placement, Runtime};
 use std::time::{Duration, Instant};
-use support::{quartiles, time};
+use timing::{SAMPLE, quartiles, time};
 
 /// How long a kernel is measured at a size, with all sets, roughly.
 const BUDGET: Duration = Duration::from_millis(1500);
-/// The least time of one sample: shorter work is repeated within it.
-const SAMPLE: Duration = Duration::from_micros(200);
 /// Rounds at the least.
 const ROUNDS: usize = 15;
 /// Elements that the caches of one core hold, and as a side, and bodies.

@@ -3,8 +3,10 @@
 pub mod heat_avx2;
 pub mod nbody_avx512;
 pub mod raw_wgpu;
+pub mod timing;
 
 use std::time::{Duration, Instant};
+use timing::{SAMPLE, quartiles, time};
 
 /// The same work through Divvy and written directly.
 pub struct Pair<'r> {
@@ -14,8 +16,6 @@ pub struct Pair<'r> {
 
 /// How long both are measured in all, roughly.
 const BUDGET: Duration = Duration::from_secs(2);
-/// The least time of one sample: shorter work is repeated within it.
-const SAMPLE: Duration = Duration::from_micros(200);
 
 /// Runs both in turn and prints the medians, and the median of the ratios of neighbouring rounds with its quartiles: a
 /// machine that slows down for a while slows both.
@@ -43,19 +43,4 @@ pub fn compare(name: &str, mut pair: Pair<'_>) {
         divvy * 1e6,
         direct * 1e6,
     );
-}
-
-/// Seconds of one call, measured over `repeats`.
-pub fn time(work: &mut dyn FnMut(), repeats: u32) -> f64 {
-    let started = Instant::now();
-    for _ in 0..repeats {
-        work();
-    }
-    started.elapsed().as_secs_f64() / f64::from(repeats)
-}
-
-/// The lower quartile, the median and the upper quartile.
-pub fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
-    values.sort_by(f64::total_cmp);
-    [1, 2, 3].map(|quarter| values[(values.len() - 1) * quarter / 4])
 }

@@ -396,10 +396,12 @@ impl VectorLoop for AddUp<'_> {
             }
             at += ROWS;
         }
-        for (at, x) in (at..rows.end).zip(&x[at..]) {
+        while at < rows.end {
+            let x = x[at];
             for (sum, a) in sums.iter_mut().zip(row(at)) {
                 *sum += x * a;
             }
+            at += 1;
         }
     }
 }

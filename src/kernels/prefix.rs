@@ -169,18 +169,18 @@ fn scan_tile<T: Addend, L: Lanes, const INCLUSIVE: bool>(
     let mut base = before;
     for ((run, out), total) in runs.iter().zip(out.iter_mut()).zip(&totals.0) {
         let next = before.plus(*total);
-        let mut sums = prefix_of_run(lanes, *run);
-        if !INCLUSIVE {
-            sums = shifted(lanes, sums);
-        }
-        for sum in &mut sums {
-            *sum = base.plus(*sum);
-        }
-        *out = if INCLUSIVE {
-            with_last(lanes, sums, next)
+        let prefix = prefix_of_run(lanes, *run);
+        if INCLUSIVE {
+            let mut sums = [T::ZERO; RUN];
+            for (sum, prefix) in sums.iter_mut().zip(prefix) {
+                *sum = base.plus(prefix);
+            }
+            *out = with_last(lanes, sums, next);
         } else {
-            sums
-        };
+            for (out, prefix) in out.iter_mut().zip(shifted(lanes, prefix)) {
+                *out = base.plus(prefix);
+            }
+        }
         base = next;
     }
     if let (true, Some(last), Some(after)) = (INCLUSIVE, out.get_mut(RUNS - 1), after) {

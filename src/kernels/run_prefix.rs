@@ -5,7 +5,9 @@
 //! to all lanes, the others gain 0, which can only turn -0 into +0.
 
 use super::tree::Addend;
-use crate::simd::{Lanes, Token};
+use crate::simd::Lanes;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Token;
 
 /// Elements of a run.
 pub(crate) const RUN: usize = 16;
@@ -28,6 +30,8 @@ pub(crate) fn shifted<T: Addend, L: Lanes>(lanes: L, run: [T; RUN]) -> [T; RUN] 
     match lanes.token() {
         #[cfg(target_arch = "x86_64")]
         Token::Avx512(simd) => x86::shifted_sixteen(simd, run),
+        #[cfg(target_arch = "x86_64")]
+        Token::Avx2(simd) => x86::shifted_two_eights(simd, run),
         _ => {
             let mut shifted = [T::ZERO; RUN];
             shifted[1..].copy_from_slice(&run[..RUN - 1]);
@@ -71,7 +75,7 @@ mod x86 {
     use crate::array::ElementType;
     use bytemuck::cast;
     use pulp::x86::{V3, V4};
-    use std::arch::x86_64::{__m256, __m512i};
+    use std::arch::x86_64::{__m256, __m256i, __m512i};
 
     #[inline(always)]
     pub(super) fn prefix_of_sixteen<T: Addend>(simd: V4, run: [T; RUN]) -> [T; RUN] {
@@ -131,6 +135,18 @@ mod x86 {
         let high = prefix_of_eight::<T>(simd, cast(high));
         let last = simd.avx2._mm256_permutevar8x32_ps(low, cast([7u32; 8]));
         let high = add_8::<T>(simd, high, last);
+        cast::<[u32; RUN], _>(cast([cast::<_, [u32; 8]>(low), cast(high)]))
+    }
+
+    #[inline(always)]
+    pub(super) fn shifted_two_eights<T: Addend>(simd: V3, run: [T; RUN]) -> [T; RUN] {
+        let [low, high]: [[u32; 8]; 2] = cast(cast::<_, [u32; RUN]>(run));
+        let (low, high): (__m256i, __m256i) = (cast(low), cast(high));
+        // The four elements before each half of a register, none before the first.
+        let before_low = simd.avx._mm256_permute2f128_si256::<0x08>(low, low);
+        let before_high = simd.avx._mm256_permute2f128_si256::<0x21>(low, high);
+        let low = simd.avx2._mm256_alignr_epi8::<12>(low, before_low);
+        let high = simd.avx2._mm256_alignr_epi8::<12>(high, before_high);
         cast::<[u32; RUN], _>(cast([cast::<_, [u32; 8]>(low), cast(high)]))
     }
 
