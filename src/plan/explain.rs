@@ -115,7 +115,11 @@ pub fn explain(
     let advantage = next
         .filter(|_| chosen.seconds() > 0.0)
         .map(|next| next.seconds() / chosen.seconds());
-    let reason = reason(&found, policy, next.map(name).zip(advantage));
+    let rival = next.zip(advantage).map(|(next, ratio)| Rival {
+        name: name(next),
+        ratio,
+    });
+    let reason = reason(&found, policy, rival);
     let choice = found
         .candidates
         .iter()
@@ -165,40 +169,50 @@ fn remarks(request: &Request<'_>, machine: &Machine, candidates: &[Candidate]) -
     parts.filter_map(remark).collect()
 }
 
-fn reason(found: &Evaluation, policy: &Policy, next: Option<(String, f64)>) -> String {
+/// The best other candidate.
+struct Rival {
+    name: String,
+    /// Its predicted time over that of the choice.
+    ratio: f64,
+}
+
+fn reason(found: &Evaluation, policy: &Policy, rival: Option<Rival>) -> String {
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
-    let next = |otherwise: &str| match &next {
-        Some((name, ratio)) if *ratio >= 1.0 => {
+    let next = |otherwise: &str| match &rival {
+        Some(Rival { name, ratio }) if *ratio >= 1.0 => {
             format!("{name} would take {ratio:.2} times as long")
         }
-        Some((name, ratio)) => format!("{name} would take {} less", percent(1.0 - ratio)),
+        Some(Rival { name, ratio }) => format!("{name} would take {} less", percent(1.0 - ratio)),
         None => otherwise.into(),
     };
     match found.reason {
         Reason::NothingToDo => "there are no items".into(),
-        Reason::Asked => format!("it was asked for; {}", next("nothing else can run it")),
-        Reason::OnlyOne => "nothing else can run it".into(),
+        Reason::Asked => format!(
+            "the placement asks for it; {}",
+            next("no other device can run it")
+        ),
+        Reason::OnlyOne => "no other device can run it".into(),
         Reason::Fastest => format!(
             "it is predicted to be the fastest; {}",
-            next("there is no other")
+            next("there is no other candidate")
         ),
         Reason::HoldsData => format!(
             "it holds the data; {}, and data move only for more than {}",
-            next("there is no other"),
+            next("there is no other candidate"),
             percent(policy.hysteresis)
         ),
         Reason::SplitSavesLittle => format!(
             "it is the fastest device; {}, and work is split only for more than {}",
-            next("there is no other"),
+            next("there is no other candidate"),
             percent(policy.split_gain)
         ),
         Reason::Compiling => format!(
-            "what would be faster must compile its pipelines first; {}",
-            next("there is no other")
+            "a faster candidate must compile its pipelines first; {}",
+            next("there is no other candidate")
         ),
         Reason::Exploring => format!(
-            "it may be faster than is known, which is worth finding out; {}",
-            next("there is no other")
+            "it may be faster than the fastest known candidate, and is worth exploring; {}",
+            next("there is no other candidate")
         ),
     }
 }
@@ -304,7 +318,7 @@ impl fmt::Display for Explanation {
         if self.candidates.iter().any(|c| c.parts.len() > 1) {
             writeln!(
                 f,
-                "a split takes as long as its longest part; that its devices slow each other down is counted"
+                "a split takes as long as its longest part; predictions include how much its devices slow each other down"
             )?;
         }
         write!(
@@ -508,7 +522,7 @@ scale, 10,000,000 items, placement auto
 
 chosen: gpu0 50 % + cpu 50 %: it is predicted to be the fastest; cpu, 2 threads would take 1.80 times as long
 ruled out: gpu1 (the Software): a software adapter computes on the CPU's cores, and is not known to be faster than they are
-a split takes as long as its longest part; that its devices slow each other down is counted
+a split takes as long as its longest part; predictions include how much its devices slow each other down
 samples are runs of this kernel at the nearest size that was measured; without any, a time is predicted
 from the measured rates of the device alone, and `±` says how far off it may be";
         assert_eq!(text, wanted, "\n{text}");
@@ -521,7 +535,7 @@ from the measured rates of the device alone, and `±` says how far off it may be
         let small =
             "it is predicted to be the fastest; cpu, 2 threads would take 8.00 times as long";
         assert_eq!(reason(1000, Placement::Auto), small);
-        let asked = "it was asked for; cpu, 1 thread would take 98 % less";
+        let asked = "the placement asks for it; cpu, 1 thread would take 98 % less";
         assert_eq!(reason(1000, Placement::Gpu(0)), asked);
         let near = reason(130_000, Placement::Auto);
         assert!(

@@ -1,9 +1,11 @@
 //! Decides which items of a call run on which device, from predicted times alone.
 //!
-//! Pure: no clock, no device, no lock, no wgpu type. The same arguments always give the same plan, on real machines and on
-//! invented ones. (The cache of plans, which the runtime owns, is the one exception.) [`plan()`] returns the choice,
-//! [`explain()`] shows every candidate, and [`learn()`] records what a plan took. `README.md` beside this file shows
-//! the path of a call through the module, its rules and their reasons.
+//! [`plan()`] returns the choice, [`explain()`] shows every candidate, and [`learn()`] records what a plan took. Plans and
+//! explanations are pure: no clock, no device, no lock, no wgpu type. The same arguments always give the same plan, on real
+//! machines and on invented ones.
+//!
+//! `src/plan/README.md` shows the path of a call
+//! through the module, its rules and their reasons.
 
 mod balance;
 pub(crate) mod cache;

@@ -1,4 +1,4 @@
-//! The margins by which the planner prefers one candidate over another, as far as users may set them.
+//! The planner's margins that users may set.
 
 /// The planner's margins and limits.
 #[derive(Clone, Copy, Debug, PartialEq)]

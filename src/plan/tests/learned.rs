@@ -653,7 +653,7 @@ fn an_engine_of_the_cpu_that_was_slow_once_is_explored_under_placement_cpu() {
         let shown = shown.expect("a CPU");
         let chosen = &shown.candidates[shown.choice].parts[0];
         assert_eq!(chosen.threads, asked.parts[0].threads);
-        assert_eq!(shown.reason.contains("worth finding out"), asked.exploring);
+        assert_eq!(shown.reason.contains("worth exploring"), asked.exploring);
         (asked.parts[0].threads, asked.exploring)
     };
     assert_eq!(after(PLENTY, 1), (2, true));
