@@ -1,5 +1,5 @@
-//! How long it takes to plan a call, and to learn from one: once per call on the caller's thread, so it must stay under a
-//! microsecond with two devices, and half of one.
+//! The time to plan a call and to learn from one. Both happen once per call on the caller's thread, so with two devices
+//! planning must stay under a microsecond, and learning under half of one.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use divvy::Placement;
@@ -35,7 +35,7 @@ fn device(id: DeviceId, kind: DeviceKind, engines: Vec<Engine>) -> DeviceModel {
     model
 }
 
-/// A CPU and `gpus` GPUs of about its speed, so that sharing is always worth a thought.
+/// A CPU and `gpus` GPUs of about its speed, so that the planner always searches for splits.
 fn machine(gpus: usize, kind: DeviceKind) -> Machine {
     let cpu = device(
         DeviceId::Cpu,
@@ -54,9 +54,9 @@ fn machine(gpus: usize, kind: DeviceKind) -> Machine {
     machine
 }
 
-/// `axpy`, of which both arrays are on the host and the first half on the first GPU too.
+/// `axpy` with both arrays on the host, and their first half on the first GPU too.
 fn axpy(n: usize) -> Request<'static> {
-    let array = || Array::<f32>::uninit(n).expect("what nobody uses takes no memory");
+    let array = || Array::<f32>::uninit(n).expect("an array without a use takes no memory");
     let (x, y) = (array(), array());
     let bindings = [
         Binding::read(x.handle(), Role::ITEM),
@@ -72,7 +72,7 @@ fn axpy(n: usize) -> Request<'static> {
     Request::new("axpy", 0, &spec, residency, |_| 0.0)
 }
 
-/// What is known after some calls, which took what was predicted.
+/// The planner's input after some calls that took as long as predicted.
 fn learned(request: &Request<'_>, machine: &Machine) -> PlannerInput {
     let learner = Learner::new();
     let input = || {
@@ -163,7 +163,7 @@ fn planning(c: &mut Criterion) {
     );
 }
 
-/// Taking in what a call took, which every call on the CPU does on its caller's thread.
+/// Recording the times of a call, which every call on the CPU does on its caller's thread.
 fn learning(c: &mut Criterion) {
     let (request, machine) = (axpy(1 << 20), machine(1, DeviceKind::Discrete));
     let input = PlannerInput::default();

@@ -3,7 +3,7 @@
 use crate::device::gpu::{Gpu, GpuLimits};
 use crate::error::{Error, Result};
 use crate::kernel::{Binding, LaunchSpec, Role};
-use crate::plan::tiling::{Capacity, Requirement, Tiling};
+use crate::plan::tiling::{Capacity, Requirement, TiledPart, Tiling};
 use std::ops::Range;
 
 /// The pieces of a part, for each of which a GPU has room and every window fits a binding.
@@ -34,7 +34,11 @@ impl<'a> TileQueue<'a> {
             buffer: gpu.largest_buffer(),
             binding: gpu.limits().max_binding_bytes,
         };
-        let part = (items.len(), spec.border_grain(), most);
+        let part = TiledPart {
+            items: items.len(),
+            border_grain: spec.border_grain(),
+            bindable_items: most,
+        };
         let cut = Tiling::new(needs(spec), part, &room).map_err(|bytes| gpu.no_room(bytes))?;
         Ok(Self {
             spec,

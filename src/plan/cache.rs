@@ -1,52 +1,44 @@
-//! Plans of short calls, to be used again while nothing changes.
+//! Plans of short calls, used again while nothing changes.
 //!
-//! To plan a call and to learn from it takes about a microsecond, which is more than the shortest calls take themselves.
-//! So the plan of a short call that is well known is kept, and serves as many further calls like it as make that a small
-//! share. These teach nothing; the next one that is planned does.
+//! To plan a call and to learn from it takes about a microsecond, longer than the shortest calls. So the cache keeps the
+//! plan of a short call that is well known, and the plan serves as many further calls as make planning a small share of
+//! their time. The learner sees none of these, only the next call that is planned.
 
+use super::params::PARAMS;
 use super::planned::Plan;
 use std::sync::Mutex;
 
-/// Plans that are kept.
-const SLOTS: usize = 64;
-/// Measurements behind every part of a plan that is kept.
-const LEAST_SAMPLES: u64 = 16;
-/// Seconds to plan a call and to learn from it.
-const PLANNING_SECONDS: f64 = 1e-6;
-/// The share of the calls' time that this may take.
-const PLANNING_SHARE: f64 = 0.02;
-/// Calls that a plan serves at most: what changes meanwhile is seen that much later.
-const MOST_CALLS: f64 = 100.0;
+const SLOTS: usize = PARAMS.cache_slots;
 
-/// All that a plan depends on besides what was learned, as a hash.
+/// A hash of everything that a plan depends on, except the performance model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PlanKey(u64);
 
 impl PlanKey {
-    /// The situation of a kernel of this identity.
+    /// The key of a kernel's identity alone.
     pub(crate) fn of(identity: u64) -> Self {
         Self(identity)
     }
 
-    /// The situation in which this is so, too.
+    /// The key with a further fact.
     #[must_use]
     pub(crate) fn and(self, fact: u64) -> Self {
         Self(crate::hash::mixed(self.0, fact))
     }
 }
 
-/// The plans that are kept, each at the place that its situation gives it.
+/// The cached plans, each in the slot of its key.
 #[derive(Debug)]
 pub(crate) struct PlanCache {
-    slots: [Mutex<Option<Kept>>; SLOTS],
+    slots: [Mutex<Option<CachedPlan>>; SLOTS],
 }
 
 #[derive(Debug)]
-struct Kept {
+struct CachedPlan {
     plan_key: PlanKey,
     plan: Plan,
-    /// Calls that it may still serve.
-    left: u32,
+    /// Further calls that it may serve.
+    calls_left: u32,
 }
 
 impl Default for PlanCache {
@@ -58,42 +50,43 @@ impl Default for PlanCache {
 }
 
 impl PlanCache {
-    /// The plan for a call of so many items, if one is kept.
+    /// The cached plan for a call of this many items.
     pub(crate) fn find(&self, plan_key: PlanKey, items: usize) -> Option<Plan> {
-        // Who finds it in use by another thread plans anew rather than wait.
+        // To plan anew is quicker than to wait for another thread.
         let mut slot = self.slot(plan_key).try_lock().ok()?;
-        let kept = slot.as_mut().filter(|kept| kept.plan_key == plan_key)?;
-        let planned = kept.plan.parts.last().map(|part| part.range.end);
-        if kept.left == 0 || planned != Some(items) {
+        let cached = slot.as_mut().filter(|cached| cached.plan_key == plan_key)?;
+        let planned = cached.plan.parts.last().map(|part| part.range.end);
+        if cached.calls_left == 0 || planned != Some(items) {
             *slot = None;
             return None;
         }
-        kept.left -= 1;
-        Some(kept.plan.clone())
+        cached.calls_left -= 1;
+        Some(cached.plan.clone())
     }
 
-    /// Keeps a plan if it is worth that: for a short call on the CPU that is well known.
+    /// Keeps the plan if it is for a short, well-known call on the CPU.
     pub(crate) fn keep(&self, plan_key: PlanKey, plan: &Plan) {
         let [part] = &plan.parts[..] else {
             return;
         };
-        let known = part.evidence.samples >= LEAST_SAMPLES && !part.evidence.extrapolated;
+        let known = part.evidence.samples >= PARAMS.cached_samples && !part.evidence.extrapolated;
         let on_cpu = part.device == crate::device::DeviceId::Cpu && !part.evidence.variant.moved;
         if !(known && on_cpu) || plan.exploring || !plan.awaits.is_empty() {
             return;
         }
-        let calls = PLANNING_SECONDS / (PLANNING_SHARE * plan.predicted_seconds.max(1e-9));
-        let left = calls.min(MOST_CALLS) as u32;
-        if let (true, Ok(mut slot)) = (left > 0, self.slot(plan_key).try_lock()) {
-            *slot = Some(Kept {
+        let call_seconds = plan.predicted_seconds.max(1e-9);
+        let calls = PARAMS.planning_seconds / (PARAMS.planning_share * call_seconds);
+        let calls_left = calls.min(PARAMS.cached_calls) as u32;
+        if let (true, Ok(mut slot)) = (calls_left > 0, self.slot(plan_key).try_lock()) {
+            *slot = Some(CachedPlan {
                 plan_key,
                 plan: plan.clone(),
-                left,
+                calls_left,
             });
         }
     }
 
-    fn slot(&self, plan_key: PlanKey) -> &Mutex<Option<Kept>> {
+    fn slot(&self, plan_key: PlanKey) -> &Mutex<Option<CachedPlan>> {
         &self.slots[plan_key.0 as usize % SLOTS]
     }
 }
@@ -134,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_call_that_is_well_known_is_planned_once_in_a_while() {
+    fn a_plan_of_a_short_well_known_call_serves_a_few_more() {
         let plan_cache = PlanCache::default();
         let here = PlanKey::of(7).and(1000);
         let known = plan(DeviceId::Cpu, 4.9e-6, 16);
@@ -147,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn another_situation_or_another_number_of_items_is_planned() {
+    fn another_key_or_another_number_of_items_misses() {
         let plan_cache = PlanCache::default();
         let here = PlanKey::of(7).and(1000);
         plan_cache.keep(here, &plan(DeviceId::Cpu, 1e-7, 100));
@@ -156,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn long_calls_gpus_little_known_calls_and_trials_are_always_planned() {
+    fn plans_of_long_calls_gpus_little_known_calls_and_explorations_are_not_kept() {
         let here = PlanKey::of(7);
         let trial = Plan {
             exploring: true,

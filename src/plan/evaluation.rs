@@ -1,7 +1,8 @@
-//! The choice among the ways in which a call could run: the fastest, unless that moves data or cuts work for too little,
-//! or another one that is worth trying.
+//! The choice among the candidates: the fastest, unless it moves data or splits work for too small a gain, or one that is
+//! worth exploring.
 
 use super::input::PlannerInput;
+use super::params::PARAMS;
 use super::planned::Plan;
 use super::policy::Policy;
 use super::ruled_out::RuledOut;
@@ -9,17 +10,17 @@ use crate::device::DeviceId;
 use crate::device::DeviceSet;
 use smallvec::SmallVec;
 
-/// The ways to run a call, and the one to take.
+/// The candidates of a call, and the choice.
 #[derive(Debug, Default)]
 pub(super) struct Evaluation {
     /// Never empty.
     pub candidates: SmallVec<[Candidate; 4]>,
-    /// Index of the candidate to take.
+    /// Index of the chosen candidate.
     pub choice: usize,
-    pub why: Reason,
+    pub reason: Reason,
     /// Devices that may not run the whole call alone.
     pub ruled_out: SmallVec<[(DeviceId, RuledOut); 2]>,
-    /// Devices that would have been chosen or tried, were their pipelines compiled.
+    /// Devices that would have been chosen or explored if their pipelines were compiled.
     pub awaits: DeviceSet,
 }
 
@@ -27,19 +28,19 @@ pub(super) struct Evaluation {
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub plan: Plan,
-    /// Bytes of its inputs that must move before it can compute.
+    /// Bytes of its inputs that must move first.
     pub missing_bytes: f64,
-    /// Whether it may be chosen. A software adapter that was never measured is shown, but not chosen.
+    /// Whether it may be chosen. A software adapter with too few samples is shown, but not chosen.
     pub eligible: bool,
-    /// Whether it is only there to compare with: planning does not look for what takes that long.
+    /// Whether it only appears in explanations: planning does not search for splits as slow as this.
     pub only_shown: bool,
     /// Its devices that must compile their pipelines first.
     pub compiling: DeviceSet,
     /// The variance of the logarithm of the predicted seconds.
     pub variance: f64,
-    /// The part of it that is noise of measurements.
+    /// Of this, the variance that is noise of measurements.
     pub noise: f64,
-    /// Whether all its parts were measured as often as counts.
+    /// Whether all its parts have a full history of measurements at this size.
     pub settled: bool,
 }
 
@@ -59,7 +60,7 @@ impl Default for Candidate {
     }
 }
 
-/// Why a candidate was taken.
+/// Why a candidate was chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Reason {
     /// There are no items.
@@ -67,17 +68,17 @@ pub(super) enum Reason {
     NothingToDo,
     /// The caller asked for it.
     Asked,
-    /// There is no other.
+    /// No other candidate exists.
     OnlyOne,
     /// It is predicted to be the fastest.
     Fastest,
-    /// It holds the data, and the fastest one does not save enough to take them away.
+    /// It holds the data, and the fastest one does not save enough to move them.
     HoldsData,
-    /// It is the fastest single device; a split would be faster, but not by enough.
+    /// It is the fastest single device. A split is faster, but not by enough.
     SplitSavesLittle,
     /// A faster one must compile its pipelines first.
     Compiling,
-    /// To find out whether it is faster than what is known.
+    /// It is explored: it may be faster than the fastest known.
     Exploring,
 }
 
@@ -90,7 +91,7 @@ impl Candidate {
         self.plan.parts.len() > 1
     }
 
-    /// How many items a device gets.
+    /// Items of a device.
     pub fn items_of(&self, device: DeviceId) -> usize {
         let parts = self.plan.parts.iter();
         parts
@@ -100,9 +101,8 @@ impl Candidate {
     }
 }
 
-/// The choice among the candidates.
 impl Evaluation {
-    /// The fastest single device of those that may be chosen. The CPU is last and wins ties.
+    /// The fastest eligible single device. The CPU is last and wins ties.
     pub fn fastest_alone(&self, allowed: impl Fn(&Candidate) -> bool) -> Option<usize> {
         let alone = self.candidates.iter().enumerate().rev();
         alone
@@ -111,9 +111,10 @@ impl Evaluation {
             .map(|(at, _)| at)
     }
 
-    /// Chooses the fastest, but leaves data where they are and work in one piece unless that costs enough.
+    /// Chooses the fastest candidate, but prefers to leave data in place and work in one part. While its pipelines compile,
+    /// a candidate that is ready runs instead.
     pub fn choose(&mut self, policy: &Policy) {
-        (self.choice, self.why) = self.best(policy, |_| true);
+        (self.choice, self.reason) = self.best(policy, |_| true);
         let awaited = self.candidates[self.choice].compiling;
         let ready = |candidate: &Candidate| candidate.compiling.is_empty();
         let can_run =
@@ -121,20 +122,21 @@ impl Evaluation {
         if !awaited.is_empty() && self.candidates.iter().any(can_run) {
             self.awaits = awaited;
             (self.choice, _) = self.best(policy, ready);
-            self.why = Reason::Compiling;
+            self.reason = Reason::Compiling;
             let waiting = awaited.iter().map(|device| (device, RuledOut::Compiling));
             self.ruled_out.extend(waiting);
         }
     }
 
-    /// The best of the candidates that may be chosen and are `allowed`. There must be one that may be chosen.
+    /// The best of the eligible candidates that are `allowed`. There must be one.
     fn best(&self, policy: &Policy, allowed: impl Fn(&Candidate) -> bool) -> (usize, Reason) {
         let eligible = || {
             let candidates = self.candidates.iter().enumerate().rev();
             candidates.filter(|(_, c)| c.eligible && allowed(c))
         };
-        let fastest_split = |shown_too: bool| {
-            let splits = eligible().filter(|(_, c)| c.is_split() && (shown_too || !c.only_shown));
+        let fastest_split = |shown_only_too: bool| {
+            let splits =
+                eligible().filter(|(_, c)| c.is_split() && (shown_only_too || !c.only_shown));
             splits.min_by(|(_, a), (_, b)| a.seconds().total_cmp(&b.seconds()))
         };
         let Some(fastest) = self.fastest_alone(&allowed) else {
@@ -159,19 +161,24 @@ impl Evaluation {
         {
             return (holder, Reason::HoldsData);
         }
-        let why = match fastest_split(true) {
+        let reason = match fastest_split(true) {
             Some((_, split)) if split.seconds() < alone.seconds() => Reason::SplitSavesLittle,
             _ if eligible().nth(1).is_some() => Reason::Fastest,
             _ => Reason::OnlyOne,
         };
-        (fastest, why)
+        (fastest, reason)
     }
 
-    /// A candidate to try instead of the choice, because it may well be faster and enough calls of that size will follow
-    /// to profit.
-    pub fn worth_trying(&self, policy: &Policy, input: &PlannerInput, size: f64) -> Option<usize> {
+    /// A candidate to explore instead of the choice: it may well be faster, and enough calls of this size are expected to
+    /// follow. It must fit the exploration budget and must not take much longer than the choice.
+    pub fn worth_exploring(
+        &self,
+        policy: &Policy,
+        input: &PlannerInput,
+        size: f64,
+    ) -> Option<usize> {
         let exploration_budget = input.exploration_budget;
-        if self.why == Reason::Compiling || exploration_budget.seconds <= 0.0 {
+        if self.reason == Reason::Compiling || exploration_budget.seconds <= 0.0 {
             return None;
         }
         let chosen = &self.candidates[self.choice];
@@ -182,12 +189,12 @@ impl Evaluation {
                 && candidate.seconds() <= policy.exploration_limit * chosen.seconds()
         };
         let visits = f64::from(input.perf_model.visits(size));
-        let follow = visits.clamp(LEAST_CALLS, MOST_CALLS);
+        let following = visits.clamp(PARAMS.least_following_calls, PARAMS.most_following_calls);
         self.candidates
             .iter()
             .enumerate()
             .filter(|(at, candidate)| *at != self.choice && affordable(candidate))
-            .map(|(at, candidate)| (at, candidate.profit_of_trying(chosen, follow)))
+            .map(|(at, candidate)| (at, candidate.expected_profit(chosen, following)))
             .filter(|(at, profit)| {
                 *profit > exploration_budget.price * self.candidates[*at].seconds()
             })
@@ -196,32 +203,30 @@ impl Evaluation {
     }
 }
 
-/// As many calls like this one are expected to follow as there were, but at least and at most so many.
-const LEAST_CALLS: f64 = 20.0;
-const MOST_CALLS: f64 = 1000.0;
-
 impl Policy {
-    /// Whether a split is enough faster than the fastest single device: by more than the estimate flatters itself and,
-    /// once both are known as well as they will ever be, by more than noise explains. Before that it is measured more.
+    /// Whether a split is faster than the fastest single device by the margin of the policy and, once both are settled, by
+    /// more than noise explains. Until then the split runs, so that it is measured more.
     fn is_worth_splitting(&self, split: &Candidate, alone: &Candidate) -> bool {
-        const STANDARD_ERRORS: f64 = 3.0;
         let error = if split.settled && alone.settled {
             (split.noise + alone.noise).sqrt()
         } else {
             0.0
         };
-        let gain = f64::max(self.split_gain, 1.0 - (-STANDARD_ERRORS * error).exp());
+        let gain = f64::max(
+            self.split_gain,
+            1.0 - (-PARAMS.standard_errors * error).exp(),
+        );
         split.seconds() < (1.0 - gain) * alone.seconds()
     }
 }
 
 impl Candidate {
-    /// Seconds that trying this once is expected to save over `follow` further calls, less what it costs now.
+    /// Seconds that exploring this candidate once is expected to save over the `following` calls, minus what it costs now.
     ///
     /// The expected improvement of Bayesian optimisation (D. Jones, M. Schonlau, W. Welch, "Efficient global
     /// optimization of expensive black-box functions", J. Global Optimization 13, 1998), with the logarithms of both
     /// times normally distributed.
-    fn profit_of_trying(&self, chosen: &Self, follow: f64) -> f64 {
+    fn expected_profit(&self, chosen: &Self, following: f64) -> f64 {
         let deviation = (self.variance - self.noise).max(0.0).sqrt();
         if deviation == 0.0 || chosen.seconds() <= 0.0 || self.seconds() <= 0.0 {
             return 0.0;
@@ -229,11 +234,11 @@ impl Candidate {
         let behind = (self.seconds() / chosen.seconds()).ln();
         let improvement = deviation * expected_excess(-behind / deviation);
         let loss = deviation * expected_excess(behind / deviation);
-        chosen.seconds() * (follow * improvement - loss)
+        chosen.seconds() * (following * improvement - loss)
     }
 }
 
-/// The mean of what a standard normal variable exceeds `-z` by, or 0 where it does not.
+/// The mean of `max(x + z, 0)` for a standard normal `x`.
 fn expected_excess(z: f64) -> f64 {
     let density = (-0.5 * z * z).exp() * 0.398_942_280_401_432_7;
     // The logistic approximation of the normal distribution function, good to 0.01 %.

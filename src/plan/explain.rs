@@ -1,6 +1,6 @@
-//! The planner's reasons, for people and for programs.
+//! Explanations of plans, for people and for programs.
 
-use super::consider::consider;
+use super::candidates::evaluate;
 use super::evaluation::{Candidate, Evaluation, Reason};
 use super::input::PlannerInput;
 use super::load::Load;
@@ -14,46 +14,47 @@ use crate::units::{count, seconds};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What a call would do and why: every way to run it with its predicted time, which devices were ruled out, and
-/// what was chosen. `Display` writes it as a table.
+/// The plan of a call with its reasons: every candidate with its predicted time, the choice, and the devices that were
+/// ruled out. `Display` writes it as a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Explanation {
     /// The kernel's name.
     pub kernel: String,
-    /// The length of its outermost axis.
+    /// The length of the outermost axis.
     pub items: usize,
-    /// The placement that was asked for, as text.
+    /// The requested placement, as text.
     pub placement: String,
-    /// The ways to run it, by predicted time.
+    /// The candidates, by predicted time.
     pub candidates: Vec<Alternative>,
-    /// Index of the candidate that is chosen.
+    /// Index of the chosen candidate.
     pub choice: usize,
-    /// Why it is chosen.
+    /// Why it was chosen.
     pub reason: String,
-    /// How many times as long the best of the others would take; below 1 if that is faster. `None` if there is none.
+    /// The predicted time of the best other candidate over that of the choice; below 1 if the other is faster. `None` if
+    /// there is no other.
     pub advantage: Option<f64>,
     /// The devices that cannot or may not run the call alone.
     pub ruled_out: Vec<Exclusion>,
-    /// How arrays go through devices whose memory is too small for all of them at a time.
+    /// How arrays stream through devices whose memory is too small for them.
     #[serde(default)]
     pub remarks: Vec<String>,
 }
 
-/// One way to run a call.
+/// A candidate: one way to run a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Alternative {
-    /// What people call it.
+    /// Its name for people.
     pub name: String,
     /// Seconds until the results are complete.
     pub predicted_seconds: f64,
-    /// Of these, seconds to put the results of its parts together.
+    /// Of these, seconds to combine the results of its parts.
     pub combine_seconds: f64,
-    /// Measurements that the prediction rests on most, those at the nearest size that was measured, and the fewest of any
-    /// of its parts: 0 if one is predicted from the rates of the device alone.
+    /// Measurements at the nearest size that was measured, the fewest of any part: 0 if the prediction of a part comes from
+    /// the rates of the device alone.
     pub samples: u64,
-    /// How sure the prediction is: the standard deviation of its natural logarithm, so that 0.1 means about 10 %.
+    /// The standard deviation of the natural logarithm of the predicted seconds: 0.1 means about 10 %.
     pub uncertainty: f64,
     /// Whether it may be chosen.
     pub eligible: bool,
@@ -65,19 +66,19 @@ pub struct Alternative {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AlternativePart {
-    /// Where it would run.
+    /// The device that would run it.
     pub device: DeviceId,
     /// CPU threads that would compute it.
     pub threads: usize,
     /// The first of its items, and the one after the last.
     pub range: [usize; 2],
-    /// What its time is made of.
+    /// Its predicted time, by component.
     pub predicted: Prediction,
-    /// Measurements that the prediction rests on most: those at the nearest size that was measured.
+    /// Measurements at the nearest size that was measured.
     pub samples: u64,
     /// The standard deviation of the natural logarithm of its seconds.
     pub uncertainty: f64,
-    /// Whether it is larger, or smaller, than all that was measured.
+    /// Whether the size is larger, or smaller, than all that were measured.
     pub extrapolated: bool,
 }
 
@@ -93,10 +94,10 @@ pub struct Exclusion {
     pub reason: String,
 }
 
-/// Explains what [`plan`](super::plan::plan) does with the same arguments.
+/// Explains the plan that [`plan`](super::plan()) returns for the same arguments.
 ///
 /// # Errors
-/// The same.
+/// As [`plan`](super::plan()).
 pub fn explain(
     request: &Request<'_>,
     machine: &Machine,
@@ -104,7 +105,7 @@ pub fn explain(
     placement: &Placement,
     policy: &Policy,
 ) -> Result<Explanation> {
-    let mut found = consider(request, machine, input, placement, policy)?;
+    let mut found = evaluate(request, machine, input, placement, policy)?;
     let chosen = found.candidates.remove(found.choice);
     let next = found
         .candidates
@@ -114,7 +115,11 @@ pub fn explain(
     let advantage = next
         .filter(|_| chosen.seconds() > 0.0)
         .map(|next| next.seconds() / chosen.seconds());
-    let reason = reason(&found, policy, next.map(name).zip(advantage));
+    let rival = next.zip(advantage).map(|(next, ratio)| Rival {
+        name: name(next),
+        ratio,
+    });
+    let reason = reason(&found, policy, rival);
     let choice = found
         .candidates
         .iter()
@@ -149,60 +154,70 @@ pub fn explain(
     })
 }
 
-/// How parts go through too little memory.
+/// Remarks on parts that stream through too little memory.
 fn remarks(request: &Request<'_>, machine: &Machine, candidates: &[Candidate]) -> Vec<String> {
     let parts = candidates.iter().flat_map(|candidate| {
         let parts = &candidate.plan.parts;
         parts.iter().map(move |part| (part, parts.len() > 1))
     });
-    let remark = |(part, shares): (&PlannedPart, bool)| {
+    let remark = |(part, of_split): (&PlannedPart, bool)| {
         let model = machine.device(part.device)?;
         let load = Load::new(request, machine, model, &part.range).ok()?;
-        let of = if shares { ", of a split" } else { "" };
-        Some(format!("{}{of}: {}", part.device, load.streams?))
+        let suffix = if of_split { ", of a split" } else { "" };
+        Some(format!("{}{suffix}: {}", part.device, load.streams?))
     };
     parts.filter_map(remark).collect()
 }
 
-fn reason(found: &Evaluation, policy: &Policy, next: Option<(String, f64)>) -> String {
+/// The best other candidate.
+struct Rival {
+    name: String,
+    /// Its predicted time over that of the choice.
+    ratio: f64,
+}
+
+fn reason(found: &Evaluation, policy: &Policy, rival: Option<Rival>) -> String {
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
-    let next = |otherwise: &str| match &next {
-        Some((name, ratio)) if *ratio >= 1.0 => {
+    let next = |otherwise: &str| match &rival {
+        Some(Rival { name, ratio }) if *ratio >= 1.0 => {
             format!("{name} would take {ratio:.2} times as long")
         }
-        Some((name, ratio)) => format!("{name} would take {} less", percent(1.0 - ratio)),
+        Some(Rival { name, ratio }) => format!("{name} would take {} less", percent(1.0 - ratio)),
         None => otherwise.into(),
     };
-    match found.why {
+    match found.reason {
         Reason::NothingToDo => "there are no items".into(),
-        Reason::Asked => format!("it was asked for; {}", next("nothing else can run it")),
-        Reason::OnlyOne => "nothing else can run it".into(),
+        Reason::Asked => format!(
+            "the placement asks for it; {}",
+            next("no other device can run it")
+        ),
+        Reason::OnlyOne => "no other device can run it".into(),
         Reason::Fastest => format!(
             "it is predicted to be the fastest; {}",
-            next("there is no other")
+            next("there is no other candidate")
         ),
         Reason::HoldsData => format!(
             "it holds the data; {}, and data move only for more than {}",
-            next("there is no other"),
+            next("there is no other candidate"),
             percent(policy.hysteresis)
         ),
         Reason::SplitSavesLittle => format!(
             "it is the fastest device; {}, and work is split only for more than {}",
-            next("there is no other"),
+            next("there is no other candidate"),
             percent(policy.split_gain)
         ),
         Reason::Compiling => format!(
-            "what would be faster must compile its pipelines first; {}",
-            next("there is no other")
+            "a faster candidate must compile its pipelines first; {}",
+            next("there is no other candidate")
         ),
         Reason::Exploring => format!(
-            "it may be faster than is known, which is worth finding out; {}",
-            next("there is no other")
+            "it may be faster than the fastest known candidate, and is worth exploring; {}",
+            next("there is no other candidate")
         ),
     }
 }
 
-/// A candidate in words: `cpu, 2 threads`, or `gpu0 25 % + cpu 75 %`.
+/// The name of a candidate: `cpu, 2 threads`, or `gpu0 25 % + cpu 75 %`.
 fn name(candidate: &Candidate) -> String {
     let parts = &candidate.plan.parts;
     if let [part] = &parts[..] {
@@ -303,7 +318,7 @@ impl fmt::Display for Explanation {
         if self.candidates.iter().any(|c| c.parts.len() > 1) {
             writeln!(
                 f,
-                "a split takes as long as its longest part; that its devices slow each other down is counted"
+                "a split takes as long as its longest part; predictions include how much its devices slow each other down"
             )?;
         }
         write!(
@@ -327,10 +342,10 @@ const HEADER: [&str; COLUMNS] = [
     "download",
     "combine",
 ];
-/// A part of a time that is nothing.
+/// A time of zero.
 const NOTHING: &str = "–";
 
-/// Columns in which all cells are empty or nothing are left out.
+/// Leaves out the columns `wait` and `combine` if all their cells are empty or zero.
 fn write_table(f: &mut fmt::Formatter<'_>, rows: &[(char, [String; COLUMNS])]) -> fmt::Result {
     let shown = |column: &usize| {
         let mut cells = rows[1..].iter().map(|(_, cells)| &cells[*column]);
@@ -357,7 +372,7 @@ fn write_table(f: &mut fmt::Formatter<'_>, rows: &[(char, [String; COLUMNS])]) -
 }
 
 impl Alternative {
-    /// Its row of the table. What the time is made of is in the rows of its parts, if there are several.
+    /// Its row of the table. If it has several parts, their rows show the components of the time.
     fn cells(&self) -> [String; COLUMNS] {
         let mut cells = match &self.parts[..] {
             [part] => part.cells(),
@@ -375,7 +390,7 @@ impl Alternative {
 }
 
 impl AlternativePart {
-    /// Its row of the table; a part of the time that is nothing is a dash.
+    /// Its row of the table; a component of zero is a dash.
     fn cells(&self) -> [String; COLUMNS] {
         let [start, end] = self.range;
         let name = engine_name(self.device, self.threads);
@@ -410,19 +425,22 @@ mod tests {
     use crate::plan::Operand;
     use smallvec::smallvec;
 
-    fn device(id: DeviceId, kind: DeviceKind, engines: &[(usize, f64, f64)]) -> DeviceModel {
-        let link = Link::from_rate(1e-5, 1e10);
-        let engine = |(threads, launch_seconds, bandwidth): &(usize, f64, f64)| Engine {
-            threads: *threads,
-            launch_seconds: *launch_seconds,
+    fn engine(threads: usize, launch_seconds: f64, bandwidth: f64) -> Engine {
+        Engine {
+            threads,
+            launch_seconds,
             flops_per_second: 10.0 * bandwidth,
-            bandwidth: Curve::constant(*bandwidth).expect("positive"),
-        };
+            bandwidth: Curve::constant(bandwidth).expect("positive"),
+        }
+    }
+
+    fn device(id: DeviceId, kind: DeviceKind, engines: Vec<Engine>) -> DeviceModel {
+        let link = Link::from_rate(1e-5, 1e10);
         DeviceModel {
             id,
             kind,
             name: format!("the {kind:?}"),
-            engines: engines.iter().map(engine).collect(),
+            engines,
             queued_seconds: 0.0,
             upload: link.clone().filter(|_| kind != DeviceKind::Cpu),
             download: link.filter(|_| kind != DeviceKind::Cpu),
@@ -437,10 +455,18 @@ mod tests {
                 device(
                     DeviceId::Cpu,
                     DeviceKind::Cpu,
-                    &[(1, 0.0, 2e10), (2, 3e-6, 4e10)],
+                    vec![engine(1, 0.0, 2e10), engine(2, 3e-6, 4e10)],
                 ),
-                device(DeviceId::Gpu(0), DeviceKind::Discrete, &[(1, 2e-5, 4e10)]),
-                device(DeviceId::Gpu(1), DeviceKind::Software, &[(1, 1e-4, 1e10)]),
+                device(
+                    DeviceId::Gpu(0),
+                    DeviceKind::Discrete,
+                    vec![engine(1, 2e-5, 4e10)],
+                ),
+                device(
+                    DeviceId::Gpu(1),
+                    DeviceKind::Software,
+                    vec![engine(1, 1e-4, 1e10)],
+                ),
             ],
         };
         let residency = smallvec![
@@ -480,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_shows_every_way_and_the_choice() {
+    fn the_table_shows_every_candidate_and_the_choice() {
         let text = explained(10_000_000, Placement::Auto).to_string();
         let wanted = "\
 scale, 10,000,000 items, placement auto
@@ -496,7 +522,7 @@ scale, 10,000,000 items, placement auto
 
 chosen: gpu0 50 % + cpu 50 %: it is predicted to be the fastest; cpu, 2 threads would take 1.80 times as long
 ruled out: gpu1 (the Software): a software adapter computes on the CPU's cores, and is not known to be faster than they are
-a split takes as long as its longest part; that its devices slow each other down is counted
+a split takes as long as its longest part; predictions include how much its devices slow each other down
 samples are runs of this kernel at the nearest size that was measured; without any, a time is predicted
 from the measured rates of the device alone, and `±` says how far off it may be";
         assert_eq!(text, wanted, "\n{text}");
@@ -509,7 +535,7 @@ from the measured rates of the device alone, and `±` says how far off it may be
         let small =
             "it is predicted to be the fastest; cpu, 2 threads would take 8.00 times as long";
         assert_eq!(reason(1000, Placement::Auto), small);
-        let asked = "it was asked for; cpu, 1 thread would take 98 % less";
+        let asked = "the placement asks for it; cpu, 1 thread would take 98 % less";
         assert_eq!(reason(1000, Placement::Gpu(0)), asked);
         let near = reason(130_000, Placement::Auto);
         assert!(
@@ -520,7 +546,7 @@ from the measured rates of the device alone, and `±` says how far off it may be
     }
 
     #[test]
-    fn it_can_be_written_as_json_and_read_back() {
+    fn an_explanation_survives_json() {
         let explanation = explained(64, Placement::Cpu);
         let text = serde_json::to_string(&explanation).expect("it has no maps with odd keys");
         let back: Explanation = serde_json::from_str(&text).expect("it was just written");

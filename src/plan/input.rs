@@ -1,4 +1,4 @@
-//! What the planner knows beyond the rates of the machine.
+//! The planner's input beyond the rates of the machine.
 
 use crate::cost::learned::{ExplorationBudget, PerfModel};
 use crate::device::DeviceId;
@@ -6,19 +6,19 @@ use crate::device::DeviceSet;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// What is known beyond the rates of the machine: what runs of the kernel taught, and what the devices are doing.
+/// What the planner knows beyond the rates of the machine: earlier runs of the kernel, and the state of the devices.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct PlannerInput {
-    /// What runs of this kernel taught.
+    /// The performance model of this kernel, learned from its runs.
     pub perf_model: PerfModel,
-    /// What may be spent now on finding out whether another way is faster.
+    /// What exploration may cost now.
     pub exploration_budget: ExplorationBudget,
-    /// Seconds until a device is done with the work it has; devices that are not listed are idle. A software adapter
-    /// and the CPU share one: what either has to do delays both.
+    /// Seconds until a device has finished its submitted work; devices that are not listed are idle. A software adapter
+    /// and the CPU share the cores: the backlog of either delays both.
     pub backlog: SmallVec<[(DeviceId, f64); 2]>,
-    /// Devices whose pipelines for this kernel are not compiled yet.
+    /// Devices that have not compiled their pipelines for this kernel yet.
     pub compiling: DeviceSet,
-    /// Devices that cannot be used now, and why not.
+    /// Devices that cannot be used now, each with the reason.
     pub unusable: SmallVec<[(DeviceId, Arc<str>); 1]>,
 }

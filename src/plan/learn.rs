@@ -1,22 +1,22 @@
-//! From what a run took to what the learner takes in.
+//! Turns the measured times of a run into samples for the learner.
 
 use super::planned::{Plan, PlannedPart};
 use crate::cost::learned::{KernelKey, Learner, Sample};
 use smallvec::SmallVec;
 
-/// What the parts of a plan took.
+/// Measured times of a plan.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Measured {
-    /// Seconds of each part, in the plan's order, from its start to its completion: without waiting for earlier work,
-    /// and without what the caller read back afterwards. `None` where that is not known.
+    /// Seconds of each part, in the plan's order, from its start to its completion. Excludes the wait for earlier work
+    /// and what the caller reads back afterwards. `None` if unknown.
     pub part_seconds: SmallVec<[Option<f64>; 2]>,
     /// Seconds of the whole call.
     pub seconds: f64,
 }
 
-/// Lets the learner take in what a call took: each part for its way of running, and the whole for how much time went
-/// into exploring.
+/// Records the times of a call with the learner: each part as a sample of its variant, the shares of a split, and the
+/// seconds of the whole call, which the exploration budget depends on.
 pub fn learn(learner: &Learner, key: &KernelKey<'_>, plan: &Plan, measured: &Measured) {
     let parts = plan.parts.iter().zip(&measured.part_seconds);
     let samples = parts.filter_map(|(part, seconds)| {

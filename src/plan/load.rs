@@ -1,9 +1,9 @@
-//! What a range of items asks of one device: whether it can run there, which bytes must move first, and what there
-//! is to compute. Seconds follow from it in `consider`.
+//! The load that a range of items puts on one device: whether it can run there, which bytes must move first, and the work.
+//! `candidates` turns it into seconds.
 
 use super::request::{Operand, Request};
 use super::ruled_out::{RuledOut, Streaming};
-use super::tiling::{Capacity, Requirement, Tiling};
+use super::tiling::{Capacity, Requirement, TiledPart, Tiling};
 use crate::array::RangeSet;
 use crate::cost::prior::Demand;
 use crate::cost::{DeviceModel, Machine};
@@ -13,34 +13,34 @@ use crate::kernel::Role;
 use smallvec::SmallVec;
 use std::ops::Range;
 
-/// A part's claims on a device.
+/// The load of a part on a device.
 #[derive(Debug, Default)]
 pub(super) struct Load {
     pub demand: Demand,
-    /// Dispatches that it takes because one cannot bind all of it. 1 or more.
+    /// Dispatches; more than 1 if one cannot bind the whole part, or if it streams.
     pub dispatches: u64,
     /// Bytes of its inputs that are not on the device.
     pub missing_bytes: f64,
-    /// Seconds to move them from the host to the device.
+    /// Seconds to move the missing bytes from the host to the device.
     pub upload: f64,
-    /// Seconds to move to the host what neither the device nor the host has.
+    /// Seconds to move to the host what neither the device nor the host holds, and what streaming evicts.
     pub download: f64,
-    /// How many seconds of both do not depend on how many items there are.
+    /// Seconds of both that do not depend on the number of items.
     pub fixed: f64,
-    /// Seconds to move to the host afterwards what the caller is expected to read there.
+    /// Seconds to move to the host, after the run, what the caller is expected to read.
     pub read_back: f64,
-    /// How many of these do not depend on how many items there are.
+    /// Seconds of these that do not depend on the number of items.
     pub read_back_fixed: f64,
-    /// The devices that send something to the host first.
+    /// The devices that must send data to the host first.
     pub holders: DeviceSet,
-    /// How large it is to the learner: log2 of its operations, bytes and items.
+    /// Its size for the learner: log2 of the sum of its operations, bytes and items.
     pub size: f64,
-    /// How it goes through the device's memory, if not all of it fits at a time.
+    /// How it streams through the device's memory, if its arrays do not fit.
     pub streams: Option<Streaming>,
 }
 
 impl Load {
-    /// What the items of `range`, which must not be empty, ask of `device`.
+    /// The load of the items of `range`, which must not be empty, on `device`.
     pub fn new(
         request: &Request<'_>,
         machine: &Machine,
@@ -59,7 +59,7 @@ impl Load {
         check_bindings(request, device)?;
         let mut load = Self::default();
         let mut moves = Moves::default();
-        let mut pieces = TileCount::new(device);
+        let mut bindable = BindableItems::new(device);
         let (mut bytes_of_all, mut bytes_of_whole) = (0, 0);
         for (array, operand) in request.operands.iter().enumerate() {
             let elements = operand.role.elements(range, request.items, operand.len);
@@ -77,7 +77,7 @@ impl Load {
                     limit,
                 });
             }
-            pieces.fit(array, operand);
+            bindable.add(array, operand);
             if operand.access.writes() {
                 load.add_read_back(operand, bytes, device);
             }
@@ -85,7 +85,7 @@ impl Load {
                 moves.add(operand, device.id, elements, whole);
             }
         }
-        load.dispatches = pieces.count(request, range)?;
+        load.dispatches = bindable.dispatches(request, range)?;
         let limits = &device.limits;
         if limits.budget_bytes.is_some() {
             load.stream(request, device, range, &mut moves)?;
@@ -99,7 +99,7 @@ impl Load {
         let share = range.len() as f64 / request.items as f64;
         load.demand = Demand {
             flops: sane(request.work.flops) * share,
-            // An array that every part reads whole is in the work once, but in the traffic of each part.
+            // The work counts an array that every part reads whole once; the traffic counts it for each part.
             traffic_bytes: sane(request.work.bytes()) * share
                 + bytes_of_whole as f64 * (1.0 - share),
             footprint_bytes: bytes_of_all as f64,
@@ -108,9 +108,9 @@ impl Load {
         Ok(load)
     }
 
-    /// Cuts the part into pieces for which there is room and, if there are several, charges what moves to and fro because
-    /// not everything fits at a time: what is read beyond the room that there is moves there, wherever it was before, what
-    /// every piece reads in windows moves there for each, and what is written beyond the room moves to the host.
+    /// Cuts the part into tiles that fit and, if there are several, adds the transfers of streaming: reads beyond the
+    /// memory move to the device, wherever they were before; arrays read in windows move again for each tile; writes
+    /// beyond the memory move to the host.
     fn stream(
         &mut self,
         request: &Request<'_>,
@@ -118,26 +118,33 @@ impl Load {
         range: &Range<usize>,
         moves: &mut Moves,
     ) -> Result<(), RuledOut> {
-        let room = device.limits.budget_bytes.unwrap_or(u64::MAX);
+        let memory = device.limits.budget_bytes.unwrap_or(u64::MAX);
         let operands = &request.operands;
-        // Most calls are far from it, and have no time to lose.
+        // Most calls need far less than the memory, and planning them must stay quick.
         let all = operands.iter().map(|o| o.bytes(&(0..o.len)));
-        if all.fold(0, u64::saturating_add) <= room / 2 {
+        if all.fold(0, u64::saturating_add) <= memory / 2 {
             return Ok(());
         }
-        let needs = operands.iter().map(Operand::need);
-        let most = range.len().div_ceil(self.dispatches as usize);
-        let part = (range.len(), request.border_grain, most);
-        let limits = Capacity {
-            arrays: room,
-            buffer: device.limits.max_buffer_bytes.unwrap_or(u64::MAX).min(room),
+        let part = TiledPart {
+            items: range.len(),
+            border_grain: request.border_grain,
+            bindable_items: range.len().div_ceil(self.dispatches as usize),
+        };
+        let max_buffer = device.limits.max_buffer_bytes.unwrap_or(u64::MAX);
+        let capacity = Capacity {
+            arrays: memory,
+            buffer: max_buffer.min(memory),
             binding: device.limits.max_binding_bytes.unwrap_or(u64::MAX),
         };
-        let cut = Tiling::new(needs, part, &limits)
-            .map_err(|bytes| RuledOut::Piece { bytes, limit: room })?;
-        let pieces = range.len().div_ceil(cut.items.min(range.len())) as u64;
-        let is_there = |operand: &Operand| operand.need().is_held_whole(&cut);
-        if cut.whole || (pieces <= self.dispatches && operands.iter().all(is_there)) {
+        let arrays = operands.iter().map(Operand::requirement);
+        let tiling =
+            Tiling::new(arrays, part, &capacity).map_err(|bytes| RuledOut::SmallestTile {
+                bytes,
+                limit: memory,
+            })?;
+        let tiles = range.len().div_ceil(tiling.items.min(range.len())) as u64;
+        let is_held = |operand: &Operand| operand.requirement().is_held_whole(&tiling);
+        if tiling.whole || (tiles <= self.dispatches && operands.iter().all(is_held)) {
             return Ok(());
         }
         let (mut read, mut again, mut written, mut all) = (0u64, 0u64, 0, 0);
@@ -145,7 +152,7 @@ impl Load {
             let bytes = operand.bytes(&operand.role.elements(range, request.items, operand.len));
             all = u64::saturating_add(all, bytes);
             if operand.access.reads() {
-                let times = if is_there(operand) { 0 } else { pieces - 1 };
+                let times = if is_held(operand) { 0 } else { tiles - 1 };
                 again = again.saturating_add(bytes.saturating_mul(times));
                 read = read.saturating_add(bytes);
             }
@@ -153,19 +160,19 @@ impl Load {
                 written = u64::saturating_add(written, bytes);
             }
         }
-        moves.missing = moves.missing.max(read.saturating_sub(room) as f64) + again as f64;
-        let evicted = written.saturating_sub(room) as f64;
+        moves.missing = moves.missing.max(read.saturating_sub(memory) as f64) + again as f64;
+        let evicted = written.saturating_sub(memory) as f64;
         if let Some(link) = device.download.as_ref().filter(|_| evicted > 0.0) {
             let line = link.line(evicted);
             self.download += line.fixed + line.per_byte * evicted;
-            // The host has those already.
+            // The host already has the evicted bytes.
             self.read_back *= 1.0 - evicted / written as f64;
         }
-        self.dispatches = self.dispatches.max(pieces);
+        self.dispatches = self.dispatches.max(tiles);
         self.streams = Some(Streaming {
-            pieces,
+            tiles,
             bytes: all,
-            room,
+            memory,
         });
         Ok(())
     }
@@ -198,14 +205,14 @@ impl Load {
     }
 }
 
-/// How large so many of the request's items are to the learner: log2 of their operations, bytes and number.
+/// The size of this many of the request's items for the learner: log2 of the sum of their operations, bytes and number.
 pub(super) fn size(request: &Request<'_>, items: usize) -> f64 {
     let share = items as f64 / request.items.max(1) as f64;
     let work = sane(request.work.flops) + sane(request.work.bytes());
     quick_log2((work * share + items as f64).max(1.0))
 }
 
-/// log2 to within 0.01, continuous and rising: sizes need no more, and a plan takes many.
+/// log2 to within 0.01, continuous and rising. Sizes need no more precision, and a plan computes many.
 fn quick_log2(x: f64) -> f64 {
     const MANTISSA_BITS: u32 = 52;
     const BIAS: i64 = 1023;
@@ -215,7 +222,7 @@ fn quick_log2(x: f64) -> f64 {
     exponent as f64 + fraction + 0.344 * fraction * (1.0 - fraction)
 }
 
-/// Refuses what a device cannot bind at a time.
+/// Rules a device out if one dispatch cannot bind the arrays or the uniform.
 fn check_bindings(request: &Request<'_>, device: &DeviceModel) -> Result<(), RuledOut> {
     let (limits, count) = (&device.limits, request.operands.len());
     if let Some(limit) = limits.max_arrays.filter(|limit| count > *limit as usize) {
@@ -228,47 +235,48 @@ fn check_bindings(request: &Request<'_>, device: &DeviceModel) -> Result<(), Rul
     }
 }
 
-/// Into how many pieces a part is cut because a dispatch cannot bind all of it.
-struct TileCount {
+/// The most items that one dispatch can bind.
+struct BindableItems {
     max_binding_bytes: Option<u64>,
-    most_items: usize,
-    /// The array that allows no more.
-    narrowest: usize,
+    items: usize,
+    /// The array that sets the limit.
+    array: usize,
 }
 
-impl TileCount {
+impl BindableItems {
     fn new(device: &DeviceModel) -> Self {
         Self {
             max_binding_bytes: device.limits.max_binding_bytes,
-            most_items: usize::MAX,
-            narrowest: 0,
+            items: usize::MAX,
+            array: 0,
         }
     }
 
-    fn fit(&mut self, array: usize, operand: &Operand) {
+    fn add(&mut self, array: usize, operand: &Operand) {
         let Some(limit) = self.max_binding_bytes else {
             return;
         };
         let items = operand
             .role
             .bindable_items(operand.len, operand.element_bytes, limit);
-        if items < self.most_items {
-            (self.most_items, self.narrowest) = (items, array);
+        if items < self.items {
+            (self.items, self.array) = (items, array);
         }
     }
 
-    fn count(&self, request: &Request<'_>, range: &Range<usize>) -> Result<u64, RuledOut> {
-        if self.most_items >= request.items {
+    /// The dispatches that a range takes.
+    fn dispatches(&self, request: &Request<'_>, range: &Range<usize>) -> Result<u64, RuledOut> {
+        if self.items >= request.items {
             return Ok(1);
         }
-        let items = self.most_items / request.border_grain * request.border_grain;
+        let items = self.items / request.border_grain * request.border_grain;
         if items > 0 {
             return Ok(range.len().div_ceil(items) as u64);
         }
-        let operand = &request.operands[self.narrowest];
+        let operand = &request.operands[self.array];
         let least = 0..request.border_grain.min(request.items);
         Err(RuledOut::Binding {
-            array: self.narrowest,
+            array: self.array,
             bytes: operand.bytes(&operand.role.elements(&least, request.items, operand.len)),
             limit: self.max_binding_bytes.unwrap_or(u64::MAX),
         })
@@ -279,9 +287,9 @@ impl TileCount {
 #[derive(Default)]
 struct Moves {
     missing: f64,
-    /// Those of arrays that every part reads whole.
+    /// Of these, bytes of arrays that every part reads whole.
     missing_whole: f64,
-    /// What the host lacks, by the device that has it.
+    /// Bytes that the host lacks, by the device that holds them.
     fetched: SmallVec<[(DeviceId, f64); 2]>,
 }
 
@@ -291,7 +299,7 @@ impl Moves {
         let host = operand.valid_on(DeviceId::Cpu);
         for_gaps(operand.valid_on(device), wanted, |gap| {
             missing += gap.len();
-            // Whatever the device lacks comes by way of the host.
+            // Transfers between devices go through the host.
             for_gaps(host, gap, |gap| self.fetch(operand, &gap));
         });
         let bytes = (missing * operand.element_bytes) as f64;
@@ -301,7 +309,7 @@ impl Moves {
         }
     }
 
-    /// Adds what devices must send to the host for it to have `gap`, which it lacks.
+    /// Adds what devices must send to the host, which lacks `gap`.
     fn fetch(&mut self, operand: &Operand, gap: &Range<usize>) {
         let mut left = gap.len();
         for (holder, valid) in &operand.residency {
@@ -326,7 +334,7 @@ impl Operand {
         elements.len() as u64 * self.element_bytes as u64
     }
 
-    fn need(&self) -> Requirement {
+    fn requirement(&self) -> Requirement {
         Requirement {
             role: self.role,
             len: self.len,
@@ -352,7 +360,7 @@ fn for_gaps(valid: Option<&RangeSet>, wanted: Range<usize>, mut visit: impl FnMu
     }
 }
 
-/// A user's kernel may claim any work; no plan becomes NaN or infinite by it.
+/// A kernel's work as a finite number that is not negative. A user's kernel may claim anything, even NaN.
 fn sane(quantity: f64) -> f64 {
     if quantity > 0.0 {
         quantity.min(1e30)

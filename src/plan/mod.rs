@@ -1,18 +1,21 @@
 //! Decides which items of a call run on which device, from predicted times alone.
 //!
-//! Pure: no clock, no device, no lock, no wgpu type. Everything it knows is in its arguments, so that the same
-//! arguments always give the same plan, on real machines and on invented ones. `consider` finds the candidates and
-//! chooses; [`plan()`] takes the choice, and [`explain()`] shows all of it. [`learn()`] hands what a plan took back to the
-//! learner.
+//! [`plan()`] returns the choice, [`explain()`] shows every candidate, and [`learn()`] records what a plan took. Plans and
+//! explanations are pure: no clock, no device, no lock, no wgpu type. The same arguments always give the same plan, on real
+//! machines and on invented ones.
+//!
+//! `src/plan/README.md` shows the path of a call
+//! through the module, its rules and their reasons.
 
 mod balance;
 pub(crate) mod cache;
-mod consider;
+mod candidates;
 mod evaluation;
 mod explain;
 mod input;
 mod learn;
 mod load;
+mod params;
 mod planned;
 mod policy;
 mod request;
@@ -31,13 +34,14 @@ pub use request::{Operand, Request, ValidRanges};
 use crate::cost::Machine;
 use crate::device::Placement;
 use crate::error::Result;
-use consider::choose;
+use candidates::choose;
 
 /// Plans a call.
 ///
 /// # Errors
-/// [`Error::NoSuchDevice`](crate::Error::NoSuchDevice) if `placement` names a device that `machine` does not have, [`Error::Placement`](crate::Error::Placement) if its
-/// shares cannot be used, [`Error::Infeasible`](crate::Error::Infeasible) if the devices that it allows cannot run the kernel.
+/// [`Error::NoSuchDevice`](crate::Error::NoSuchDevice) if `placement` names a device that `machine` does not have,
+/// [`Error::Placement`](crate::Error::Placement) if its shares are invalid,
+/// [`Error::Infeasible`](crate::Error::Infeasible) if no device that it allows can run the kernel.
 ///
 /// ```
 /// # fn main() -> divvy::Result<()> {
@@ -47,7 +51,7 @@ use consider::choose;
 /// use divvy::plan::{PlannerInput, Policy, Request, ValidRanges, plan};
 /// use divvy::catalog;
 ///
-/// // A machine that nobody has: the GPU computes 100 times as fast, behind a slow link of 1.5 GB/s.
+/// // An invented machine: the GPU computes 100 times as fast as the CPU, behind a slow link of 1.5 GB/s.
 /// let device = |id, kind, launch_seconds, speed: f64, link: Option<Link>| DeviceModel {
 ///     id,
 ///     kind,

@@ -1,4 +1,4 @@
-//! A plan: which part runs where, and what its predicted time is made of.
+//! A plan: the parts, their devices and their predicted times.
 
 use crate::cost::Prediction;
 use crate::cost::learned::Variant;
@@ -7,26 +7,26 @@ use crate::device::DeviceSet;
 use smallvec::SmallVec;
 use std::ops::Range;
 
-/// Which part runs where, and how long it is predicted to take.
+/// The parts of a call, the device of each, and their predicted times.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Plan {
-    /// Contiguous, ascending, none empty, one per device. None at all if there are no items.
+    /// Contiguous, ascending, not empty, at most one per device. No parts if there are no items.
     pub parts: SmallVec<[PlannedPart; 2]>,
-    /// Seconds from the call until its results are complete, and where the caller is expected to read them.
+    /// Seconds from the call until its results are complete and where the caller is expected to read them.
     pub predicted_seconds: f64,
-    /// Of these, seconds to put the results of the parts together.
+    /// Of these, seconds to combine the results of the parts.
     pub combine_seconds: f64,
-    /// How large the call is to the learner: log2 of the sum of its operations, bytes and items.
+    /// The size of the call for the learner: log2 of the sum of its operations, bytes and items.
     pub size: f64,
-    /// Whether it was chosen to find out how long it takes, rather than as the fastest known.
+    /// Whether it was chosen for exploration rather than as the fastest known.
     pub exploring: bool,
-    /// Devices that would have been chosen or tried, were their pipelines compiled.
+    /// Devices that would have been chosen or explored if their pipelines were compiled.
     pub awaits: DeviceSet,
 }
 
 impl Plan {
-    /// A plan of these items on one device, with this many threads of it, of which nothing is predicted.
+    /// A plan for one device, without predictions.
     pub(crate) fn alone(device: DeviceId, range: Range<usize>, threads: usize) -> Self {
         let part = PlannedPart {
             device,
@@ -53,7 +53,7 @@ impl Plan {
         }
     }
 
-    /// Whether no GPU has a part in it.
+    /// Whether every part runs on the CPU.
     pub(crate) fn is_on_cpu(&self) -> bool {
         self.parts.iter().all(|part| part.device == DeviceId::Cpu)
     }
@@ -63,33 +63,33 @@ impl Plan {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct PlannedPart {
-    /// Where it runs.
+    /// The device that runs it.
     pub device: DeviceId,
     /// Its items.
     pub range: Range<usize>,
-    /// CPU threads that compute it: 1 or the pool's. 1 on a GPU.
+    /// CPU threads that compute it: 1 or all of the pool. 1 on a GPU.
     pub threads: usize,
-    /// What its time is made of.
+    /// Its predicted time, by component.
     pub predicted: Prediction,
-    /// What the prediction rests on.
+    /// The basis of the prediction.
     pub evidence: Evidence,
 }
 
-/// What a prediction rests on.
+/// The basis of a prediction.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Evidence {
-    /// The way of running that its measurements will be learned for.
+    /// The variant that its measurement will be recorded for.
     pub variant: Variant,
     /// log2 of the sum of its operations, bytes and items.
     pub size: f64,
-    /// Seconds that the prior gives it, without waiting and without what the caller reads back.
+    /// Seconds by the prior, without the wait and without what the caller reads back.
     pub prior_seconds: f64,
-    /// Measurements that it rests on most: those at the nearest size that was measured, of this way or, if it was not
-    /// measured, of the way that tells of it. 0 if it is predicted from the prior alone.
+    /// Measurements at the nearest size that was measured, of this variant or, if it was not measured, of the variant that
+    /// the performance model infers it from. 0 if the prediction is the prior alone.
     pub samples: u64,
     /// The standard deviation of the natural logarithm of the predicted seconds: 0.1 means about 10 %.
     pub uncertainty: f64,
-    /// Whether it is larger, or smaller, than everything that was measured.
+    /// Whether the size is larger, or smaller, than all that were measured.
     pub extrapolated: bool,
 }

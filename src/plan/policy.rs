@@ -1,29 +1,30 @@
-//! The margins by which the planner prefers one way over another.
+//! The planner's margins that users may set.
 
-/// When the planner prefers what over what.
+/// The planner's margins and limits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Policy {
-    /// What is to be the least.
+    /// What a plan minimises.
     pub objective: Objective,
-    /// The share of the best single device's time that a split must save to be chosen. 10 %, because the
-    /// equal-finish estimate flatters itself.
+    /// The share of the best single device's time that a split must save to be chosen: 10 %. The shares are the ones with
+    /// the best prediction, so the prediction tends to be too good.
     pub split_gain: f64,
-    /// How many times slower per item than the fastest a device may be and still get a part. 8: what such a device
-    /// could save is less than the margin above.
+    /// How many times slower per item than the fastest device a member of a split may be: 8. At 8:1 it
+    /// saves a ninth at best, and less than the margin above once the devices slow each other down.
     pub split_speed_ratio: f64,
-    /// How many times longer a device takes while others of a split run too, if a pair was not measured: 1.1.
+    /// How many times longer a device takes beside the others of a split, for pairs that were not measured: 1.1.
     pub corun_slowdown: f64,
-    /// The share of the time that must be saved for a call to leave the device that holds its data: 10 %.
+    /// The share of the time that a call must save to leave the device that holds its data: 10 %.
     pub hysteresis: f64,
-    /// How many times as long as the fastest known way another may be predicted to take to be tried at all. How much time
-    /// goes into trying is the learner's to say: [`Learner::exploration_budget`](crate::cost::learned::Learner::exploration_budget).
+    /// Exploration only runs candidates that are predicted to take at most this many times as long as the choice: 3. The
+    /// learner limits the time it takes overall:
+    /// [`Learner::exploration_budget`](crate::cost::learned::Learner::exploration_budget).
     pub exploration_limit: f64,
-    /// The share of parts that are verified, from 0 to 1: see [`Policy::verify`]. If it is 0, `DIVVY_VERIFY` may say more.
+    /// The share of parts that are verified, from 0 to 1: see [`Policy::verify`]. If it is 0, `DIVVY_VERIFY` may set it.
     pub verified_share: f64,
 }
 
-/// What a plan is to make the least of.
+/// What a plan minimises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Objective {
@@ -47,15 +48,17 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Has a share of the parts, from 0 to 1 and drawn at random, computed a second time on another device, and the results
-    /// compared as the [`Tolerance`](crate::kernel::Tolerance) of each pass allows: of parts on GPUs by the CPU, if the
-    /// kernel has an implementation for it, and of parts on the CPU by a GPU.
+    /// Verifies a share of the parts, from 0 to 1, drawn at random: another device computes the part again, and the results
+    /// must agree within the [`Tolerance`](crate::kernel::Tolerance) of each pass. The CPU verifies parts of GPUs, if the
+    /// kernel has a CPU implementation, and a GPU verifies parts of the CPU.
     ///
-    /// A call whose results disagree fails with [`Error::Mismatch`](crate::Error::Mismatch). When three verifications in a
-    /// row speak against a GPU, nothing is placed on it any more, and [`Runtime::gpus_set_aside`](crate::Runtime::gpus_set_aside) names it.
+    /// A call whose results disagree fails with [`Error::Mismatch`](crate::Error::Mismatch). After three verifications
+    /// in a row that speak against a GPU, the runtime places nothing on it any more, and
+    /// [`Runtime::gpus_set_aside`](crate::Runtime::gpus_set_aside) names it.
     ///
-    /// A part that is verified is waited for, takes as long again as on the other device, and needs host memory for what it
-    /// reads and writes. [`Report::verified`](crate::Report) counts them. `DIVVY_VERIFY=0.01` in the environment asks for the same.
+    /// The call waits for a verified part and for the other device to compute it, and needs host memory for what the part
+    /// reads and writes. [`Report::verified`](crate::Report) counts verified parts. `DIVVY_VERIFY=0.01` in the environment
+    /// asks for the same.
     ///
     /// ```
     /// # fn main() -> divvy::Result<()> {

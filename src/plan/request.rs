@@ -1,4 +1,4 @@
-//! What is to be planned: a call's outline, and where its arrays are valid.
+//! The call to be planned: its launch spec, and where its arrays are valid.
 
 use crate::array::{Handle, RangeSet};
 use crate::cost::learned::KernelKey;
@@ -6,7 +6,7 @@ use crate::device::DeviceId;
 use crate::kernel::{Access, LaunchSpec, Role, Work};
 use smallvec::SmallVec;
 
-/// What is to be planned: the outline of a call, and where its arrays are valid.
+/// A call to be planned: its launch spec, and where its arrays are valid.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Request<'a> {
@@ -14,17 +14,17 @@ pub struct Request<'a> {
     pub kernel: KernelKey<'a>,
     /// The length of the outermost axis.
     pub items: usize,
-    /// What borders between parts are multiples of: [`LaunchSpec::border_grain`].
+    /// Borders between parts are multiples of this: [`LaunchSpec::border_grain`].
     pub border_grain: usize,
-    /// What all items cost.
+    /// The cost of all items.
     pub work: Work,
-    /// Whether the CPU can run it.
+    /// Whether the kernel has a CPU implementation.
     pub has_cpu: bool,
-    /// Whether GPUs can run it.
+    /// Whether the kernel has a GPU implementation.
     pub has_gpu: bool,
-    /// Bytes that the caller gets as a value after the run.
+    /// Bytes of the value that the run returns.
     pub returned_bytes: usize,
-    /// Bytes of the largest uniform that a GPU needs for it.
+    /// Bytes of the kernel's largest uniform on a GPU.
     pub uniform_bytes: usize,
     /// The arrays.
     pub operands: SmallVec<[Operand; 4]>,
@@ -36,25 +36,25 @@ pub struct Request<'a> {
 pub struct Operand {
     /// Which elements belong to a range of items.
     pub role: Role,
-    /// What happens to them.
+    /// Whether the kernel reads or writes them.
     pub access: Access,
     /// Elements of the whole array.
     pub len: usize,
     /// Bytes of one element.
     pub element_bytes: usize,
-    /// Where which elements are valid.
+    /// The elements that are valid on each device.
     pub residency: ValidRanges,
-    /// The share of what is written that the host is expected to read before it is written again, from 0 to 1.
+    /// The share of the written elements that the host is expected to read before they are written again, from 0 to 1.
     pub read_back: f64,
 }
 
-/// The elements of an array that are valid on each device; [`DeviceId::Cpu`] stands for the host's memory.
-/// A device that is not listed holds none.
+/// The elements of an array that are valid on each device; [`DeviceId::Cpu`] means the host's memory. A device that is
+/// not listed holds none.
 pub type ValidRanges = SmallVec<[(DeviceId, RangeSet); 2]>;
 
 impl<'a> Request<'a> {
-    /// The request for a kernel's outline; `residency` says where an array is valid, `read_back` how much of it is
-    /// expected to be read on the host afterwards.
+    /// The request for a launch spec. `residency` returns where an array is valid, `read_back` the share of it that the
+    /// host is expected to read afterwards.
     pub fn new(
         name: &'a str,
         implementation: u64,

@@ -1,18 +1,18 @@
-//! Why a device cannot, or may not, run a call, and how a part goes through a memory that is too small for it.
+//! Why a device cannot, or may not, run a call, and how a part streams through a memory that is too small for it.
 
 use crate::units;
 use std::fmt;
 use std::sync::Arc;
 
-/// How a part goes through a memory that is too small for all of it.
+/// How a part streams through a memory that is too small for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Streaming {
-    /// Into how many pieces it is cut.
-    pub pieces: u64,
+    /// The number of tiles.
+    pub tiles: u64,
     /// Bytes of its arrays.
     pub bytes: u64,
-    /// Bytes that arrays may take.
-    pub room: u64,
+    /// The memory for arrays, in bytes.
+    pub memory: u64,
 }
 
 impl fmt::Display for Streaming {
@@ -21,8 +21,8 @@ impl fmt::Display for Streaming {
             f,
             "{} of arrays do not fit its {}: they go through it in {} pieces, and results make way for what follows",
             units::bytes(self.bytes),
-            units::bytes(self.room),
-            self.pieces
+            units::bytes(self.memory),
+            self.tiles
         )
     }
 }
@@ -31,7 +31,7 @@ impl fmt::Display for Streaming {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RuledOut {
     NoImplementation,
-    /// It does not work, or just could not run this very call.
+    /// The device is broken, or has just failed to run this call.
     Unusable(Arc<str>),
     Binding {
         array: usize,
@@ -47,7 +47,7 @@ pub(super) enum RuledOut {
         bytes: u64,
         limit: u64,
     },
-    Piece {
+    SmallestTile {
         bytes: u64,
         limit: u64,
     },
@@ -79,7 +79,7 @@ impl fmt::Display for RuledOut {
             Self::Memory { bytes, limit } => {
                 write!(f, "the arrays need {bytes} bytes; it has {limit}")
             }
-            Self::Piece { bytes, limit } => write!(
+            Self::SmallestTile { bytes, limit } => write!(
                 f,
                 "the least piece needs {bytes} bytes at a time; it has {limit} for arrays"
             ),

@@ -1,10 +1,10 @@
-//! How many items each of several devices gets so that all finish at the same time, and where parts may end.
+//! The shares with which several devices finish at the same time, and the borders between parts.
 
 use smallvec::SmallVec;
 use std::ops::Range;
 
-/// `items` cut into contiguous parts of these shares, in order, with borders at the nearest multiples of `border`.
-/// Parts may be empty. The last part with a positive share takes the remainder; there must be one.
+/// Cuts `items` into contiguous parts of these shares, in order, with borders at the nearest multiples of `border`.
+/// Parts may be empty. The last part with a positive share takes the remainder; at least one share must be positive.
 pub fn ranges(items: usize, border: usize, shares: &[f64]) -> SmallVec<[Range<usize>; 2]> {
     let last = shares.iter().rposition(|share| *share > 0.0);
     let (mut sum, mut start) = (0.0, 0);
@@ -23,7 +23,7 @@ pub fn ranges(items: usize, border: usize, shares: &[f64]) -> SmallVec<[Range<us
     cut.collect()
 }
 
-/// The time of a device against the items it gets: `overhead + items * per_item` seconds.
+/// The time of a device as a function of its items: `overhead + items * per_item` seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Line {
     /// Seconds before the first item.
@@ -32,26 +32,26 @@ pub struct Line {
     pub per_item: f64,
 }
 
-/// Shares of `items` with which every device that gets any finishes at the same time.
+/// Shares of `items` with which every device with a part finishes at the same time `t`.
 ///
-/// At the time `t`, device `d` has done `(t - overhead_d) / per_item_d` items; that these sum to `items` gives `t`.
-/// While a device would get fewer than `least` items, the one with the fewest gets none and the others share again.
+/// Device `d` has done `(t - overhead_d) / per_item_d` items by then; their sum is `items`, which gives `t`. While a
+/// device would get fewer than `least` items, the one with the fewest gets none and the others share again.
 pub fn equal_finish(items: usize, least: usize, lines: &[Line]) -> SmallVec<[f64; 8]> {
     let items = items as f64;
     let mut shares: SmallVec<[f64; 8]> = SmallVec::from_elem(1.0, lines.len());
     loop {
-        let taking_part = || lines.iter().enumerate().filter(|(at, _)| shares[*at] > 0.0);
-        let speed: f64 = taking_part().map(|(_, line)| 1.0 / line.per_item).sum();
-        let head_start: f64 = taking_part()
+        let members = || lines.iter().enumerate().filter(|(at, _)| shares[*at] > 0.0);
+        let speed: f64 = members().map(|(_, line)| 1.0 / line.per_item).sum();
+        let head_start: f64 = members()
             .map(|(_, line)| line.overhead / line.per_item)
             .sum();
         let finish = (items + head_start) / speed;
         let count = |line: &Line| (finish - line.overhead) / line.per_item;
-        let fewest = taking_part()
+        let fewest = members()
             .map(|(at, line)| (at, count(line)))
             .min_by(|(_, a), (_, b)| a.total_cmp(b));
         match fewest {
-            Some((at, fewest)) if fewest < least as f64 && taking_part().nth(1).is_some() => {
+            Some((at, fewest)) if fewest < least as f64 && members().nth(1).is_some() => {
                 shares[at] = 0.0
             }
             _ => {
@@ -74,7 +74,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_share_of_nothing_gets_nothing_and_the_last_takes_the_remainder() {
+    fn a_zero_share_gets_no_items_and_the_last_part_takes_the_remainder() {
         let cut = |items, shares: &[f64]| ranges(items, 64, shares).to_vec();
         assert_eq!(cut(1000, &[0.25, 0.75]), [0..256, 256..1000]);
         assert_eq!(
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn equally_fast_devices_share_equally_and_overhead_counts() {
+    fn shares_follow_speed_and_overhead() {
         let line = |overhead, per_item| Line { overhead, per_item };
         let shares = equal_finish(1000, 1, &[line(0.0, 1.0), line(0.0, 1.0), line(0.0, 2.0)]);
         assert_eq!(shares.to_vec(), [0.4, 0.4, 0.2]);
@@ -119,7 +119,7 @@ mod tests {
         }
 
         #[test]
-        fn all_that_take_part_finish_together(items in 1usize..10_000_000,
+        fn all_members_finish_together(items in 1usize..10_000_000,
                 lines in prop::collection::vec((0.0f64..1e-3, 1e-12f64..1e-6), 1..9)) {
             let lines: Vec<_> = lines.into_iter().map(|(overhead, per_item)| Line { overhead, per_item }).collect();
             let shares = equal_finish(items, 64, &lines);

@@ -1,4 +1,4 @@
-//! The planner's behaviour on invented machines. No device is needed.
+//! The planner's behaviour on invented machines. Needs no device.
 
 use super::*;
 use crate::array::RangeSet;
@@ -27,7 +27,7 @@ fn engine(threads: usize, launch_seconds: f64, gflops: f64, gbytes: f64) -> Engi
     }
 }
 
-/// Two cores: 100 GFLOP/s and 20 GB/s on one, twice that on both, which takes 10 µs to begin.
+/// Two cores: 100 GFLOP/s and 20 GB/s on one, twice that on both, which take 10 µs to launch.
 fn cpu() -> DeviceModel {
     DeviceModel {
         id: CPU,
@@ -122,7 +122,7 @@ fn place(request: &Request<'_>, machine: &Machine, placement: Placement) -> Resu
     )
 }
 
-/// What is placed there, by a machine that can run it.
+/// The plan, on a machine that can run the call.
 #[track_caller]
 fn planned(request: &Request<'_>, machine: &Machine, placement: Placement) -> Plan {
     place(request, machine, placement).expect("a device of the machine can run it")
@@ -167,7 +167,7 @@ fn no_items_means_no_parts_and_no_time() {
 }
 
 #[test]
-fn the_cpu_takes_one_thread_until_the_pool_pays() {
+fn the_cpu_uses_one_thread_until_the_pool_is_faster() {
     let here = machine([cpu()]);
     for placement in [Placement::Auto, Placement::Cpu] {
         let threads =
@@ -196,7 +196,7 @@ fn a_prediction_is_launch_transfer_and_roofline() {
 }
 
 #[test]
-fn only_what_is_missing_and_read_is_charged() {
+fn a_transfer_counts_only_bytes_that_are_missing_and_read() {
     let here = machine([cpu(), gpu(0, 10.0), gpu(1, 10.0)]);
     let n = 1000;
     let predict = |access, valid: &[(DeviceId, Range<usize>)], placement| {
@@ -225,7 +225,7 @@ fn only_what_is_missing_and_read_is_charged() {
         predict(Access::Read, &scattered, Placement::Cpu).download,
         moving(500.0) + moving(100.0),
     );
-    // From one GPU to the other by way of the host.
+    // From one GPU to the other through the host.
     let across = predict(Access::Read, &[(GPU1, 0..n)], Placement::Gpu(0));
     near(across.upload, moving(1000.0));
     near(across.download, moving(1000.0));
@@ -243,13 +243,13 @@ fn a_value_is_read_back_from_a_gpu_only() {
             .predicted
             .download
     };
-    // It shares the wait of the launch.
+    // The launch already contains the wait.
     near(download(Placement::Gpu(0)), 4.0 / 1e10);
     near(download(Placement::Cpu), 0.0);
 }
 
 #[test]
-fn what_exceeds_a_binding_takes_further_dispatches() {
+fn a_part_larger_than_a_binding_takes_further_dispatches() {
     let mut small = gpu(0, 10.0);
     small.limits.max_binding_bytes = Some(1 << 20);
     let here = machine([small]);
@@ -258,14 +258,14 @@ fn what_exceeds_a_binding_takes_further_dispatches() {
             .predicted
             .launch
     };
-    // Windows may have to start up to 64 elements early.
+    // A window may begin up to 64 elements early.
     near(launch((1 << 18) - 64), 2e-5);
     near(launch((1 << 18) - 63), 2e-5 + 2e-6);
     near(launch(1 << 20), 2e-5 + 4.0 * 2e-6);
 }
 
 #[test]
-fn a_device_that_is_not_there_is_named() {
+fn the_error_names_a_missing_device() {
     let here = machine([gpu(0, 1.0), cpu()]);
     let split = Placement::Split(vec![(CPU, 0.5), (GPU1, 0.5)]);
     for placement in [Placement::Gpu(1), split] {
@@ -296,7 +296,7 @@ fn shares_that_do_not_sum_to_one_are_refused() {
 }
 
 #[test]
-fn where_there_is_no_implementation_nothing_runs() {
+fn a_device_without_an_implementation_is_ruled_out() {
     let here = machine([cpu(), gpu(0, 1e3)]);
     let cpu_only = Request {
         has_gpu: false,
@@ -326,7 +326,7 @@ fn where_there_is_no_implementation_nothing_runs() {
 }
 
 #[test]
-fn a_whole_array_must_fit_a_binding_unless_it_is_windowed() {
+fn an_array_read_whole_must_fit_a_binding_unless_it_is_windowed() {
     let mut small = gpu(0, 1e3);
     small.limits.max_binding_bytes = Some(1 << 20);
     let here = machine([cpu(), small]);
@@ -343,7 +343,7 @@ fn a_whole_array_must_fit_a_binding_unless_it_is_windowed() {
     );
     let windowed = rows_against(512, 16, (1 << 18) + 1, Role::WholeWindowed);
     assert_eq!(devices(&planned(&windowed, &here, Placement::Auto)), [GPU0]);
-    // Rows so wide that 64 of them, the least that a part has, do not fit.
+    // Rows so wide that 64 of them, the border grain, do not fit.
     let wide = rows_against(128, 1 << 13, 16, Role::Whole);
     assert!(
         place(&wide, &here, Placement::Gpu(0))
@@ -372,7 +372,7 @@ fn arrays_must_fit_the_device() {
         error.to_string().contains("4194308 bytes; it has 4194304"),
         "{error}"
     );
-    // Items may be spread over several buffers, what is bound whole may not.
+    // Items may be spread over several buffers, but not an array that is bound whole.
     assert!(place(&update(1 << 20, 1.0, &[CPU]), &here, Placement::Gpu(0)).is_ok());
     let whole = |role| rows_against(64, 1, (1 << 18) + 1, role);
     let error = place(&whole(Role::Whole), &here, Placement::Gpu(0)).unwrap_err();
@@ -383,7 +383,7 @@ fn arrays_must_fit_the_device() {
     assert!(place(&whole(Role::WholeWindowed), &here, Placement::Gpu(0)).is_ok());
 }
 
-/// A GPU that works through more than so many bytes of arrays piece by piece.
+/// A GPU that streams arrays of more than this many bytes.
 fn with_budget(bytes: u64) -> Machine {
     let mut small = gpu(0, 1e3);
     small.limits = Limits {
@@ -395,12 +395,12 @@ fn with_budget(bytes: u64) -> Machine {
 }
 
 #[test]
-fn what_exceeds_a_budget_is_charged_for_moving_to_and_fro() {
+fn arrays_larger_than_the_budget_add_transfers() {
     let seconds = |request: &Request<'_>, bytes| {
         planned(request, &with_budget(bytes), Placement::Gpu(0)).parts[0].predicted
     };
     let n = 1 << 20;
-    // 4 MiB that are on the GPU, as far as they have room.
+    // 4 MiB on the GPU, of which 1 MiB fits in the second case.
     let here = update(n, 1.0, &[GPU0]);
     let (plenty, scarce) = (seconds(&here, 64 << 20), seconds(&here, 1 << 20));
     assert_eq!((plenty.upload, plenty.download), (0.0, 0.0));
@@ -412,7 +412,7 @@ fn what_exceeds_a_budget_is_charged_for_moving_to_and_fro() {
 }
 
 #[test]
-fn what_every_piece_reads_whole_must_fit_a_budget_unless_it_is_windowed() {
+fn an_array_that_every_tile_reads_must_fit_the_budget_unless_it_is_windowed() {
     let rows = |role| rows_against(1 << 14, 64, 1 << 20, role);
     let error = place(&rows(Role::Whole), &with_budget(4 << 20), Placement::Gpu(0)).unwrap_err();
     let text = error.to_string();
@@ -423,7 +423,7 @@ fn what_every_piece_reads_whole_must_fit_a_budget_unless_it_is_windowed() {
     let windowed = rows(Role::WholeWindowed);
     let pieces = planned(&windowed, &with_budget(4 << 20), Placement::Gpu(0));
     let plenty = planned(&windowed, &with_budget(64 << 20), Placement::Gpu(0));
-    // It is read again for every piece of the rows.
+    // It is read again for every tile.
     let [few, many] = [&plenty, &pieces].map(|plan| plan.parts[0].predicted.upload);
     assert!(many > 1.4 * few, "{many} {few}");
 }
@@ -458,7 +458,7 @@ fn more_arrays_and_larger_uniforms_than_can_be_bound_are_refused() {
 }
 
 #[test]
-fn what_fits_no_device_alone_is_split_if_its_parts_fit() {
+fn a_call_that_fits_no_device_alone_is_split_if_its_parts_fit() {
     let limited = |index| DeviceModel {
         limits: Limits {
             memory_bytes: Some(3 << 20),
@@ -480,7 +480,7 @@ fn what_fits_no_device_alone_is_split_if_its_parts_fit() {
 }
 
 #[test]
-fn auto_leaves_software_adapters_alone_unless_the_cpu_cannot() {
+fn auto_uses_a_software_adapter_only_if_the_cpu_cannot_run_the_call() {
     let software = DeviceModel {
         kind: DeviceKind::Software,
         ..gpu(0, 100.0)
@@ -501,7 +501,7 @@ fn auto_leaves_software_adapters_alone_unless_the_cpu_cannot() {
         ..update(1000, 1.0, &[CPU])
     };
     assert_eq!(devices(&planned(&gpu_only, &here, Placement::Auto)), [GPU0]);
-    // A runtime without the CPU has nothing else either.
+    // A runtime without a CPU has no other device either.
     let request = update(1000, 1.0, &[CPU]);
     assert_eq!(
         devices(&planned(&request, &machine([software]), Placement::Auto)),
@@ -533,7 +533,7 @@ fn software_adapters_never_share_work() {
 }
 
 #[test]
-fn work_is_shared_only_if_that_saves_enough() {
+fn work_is_split_only_if_that_saves_enough() {
     let request = update(1 << 24, 1e4, &[CPU, GPU0]);
     let placed = |speed| planned(&request, &machine([cpu(), gpu(0, speed)]), Placement::Auto);
     let even = placed(1.0);
@@ -545,7 +545,7 @@ fn work_is_shared_only_if_that_saves_enough() {
     // The GPU would do 7/8 and run 1.1 times slower: 3.75 % saved.
     assert_eq!(devices(&placed(7.0)), [GPU0]);
     assert_eq!(devices(&placed(1.0 / 7.0)), [CPU]);
-    // Without co-run slow-down and margin that would be worth it, but 9:1 never is.
+    // Without slow-down and margin that would be a split, but 9:1 never is.
     let eager = Policy {
         split_gain: 0.0,
         corun_slowdown: 1.0,
@@ -601,7 +601,7 @@ fn parts_slow_each_other_down() {
 }
 
 #[test]
-fn what_every_part_reads_whole_is_moved_to_each() {
+fn an_array_read_whole_moves_to_each_device_of_a_split() {
     let here = machine([cpu(), gpu(0, 1.0), gpu(1, 1.0)]);
     let request = rows_against(1 << 12, 1, 1 << 20, Role::Whole);
     let both = Placement::Split(vec![(GPU0, 0.5), (GPU1, 0.5)]);
@@ -637,7 +637,7 @@ fn a_forced_split_keeps_the_order_and_drops_what_is_empty() {
 }
 
 #[test]
-fn a_part_that_gets_nothing_need_not_be_possible() {
+fn a_device_with_a_zero_share_need_not_be_able_to_run_the_call() {
     let here = machine([cpu(), gpu(0, 1.0)]);
     let cpu_only = Request {
         has_gpu: false,
@@ -650,14 +650,14 @@ fn a_part_that_gets_nothing_need_not_be_possible() {
 }
 
 #[test]
-fn a_call_stays_where_its_data_are_unless_it_gains_enough() {
+fn a_call_leaves_its_data_only_for_a_gain_of_a_tenth() {
     let quick = |speed| {
         let mut card = gpu(0, speed);
         card.upload = Link::from_rate(0.0, 1e15);
         card.engines[0].launch_seconds = 0.0;
         card
     };
-    // Large differences in speed between CPU and GPU would split; here nothing may.
+    // No gain is large enough for a split here.
     let policy = Policy {
         split_gain: 1.0,
         ..Policy::default()
@@ -684,7 +684,7 @@ fn a_call_stays_where_its_data_are_unless_it_gains_enough() {
 }
 
 #[test]
-fn work_that_makes_no_sense_makes_no_nan() {
+fn absurd_work_gives_no_nan() {
     let here = machine([cpu(), gpu(0, 1.0)]);
     for flops in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, f64::MAX] {
         let work = Work {

@@ -1,14 +1,15 @@
-//! How a part is cut into pieces for which a GPU has room.
+//! Cuts a part into tiles that fit the memory of a GPU.
 //!
-//! Pure arithmetic, so that the planner and the execution cut alike. A part of which all arrays fit is one piece, as far
-//! as its windows can be bound, and the arrays are held whole. Otherwise a piece holds only the windows of the arrays
-//! that belong to its items, beside those arrays of which it reads everything; of these, such as a kernel can read a
-//! window at a time ([`Role::WholeWindowed`]) need not be there whole either.
+//! Pure arithmetic, so that the planner and the execution cut alike. If all arrays of a part fit, they are held whole, and
+//! the part is one tile unless its windows exceed a binding. Otherwise a tile holds only the windows of the arrays that
+//! belong to its items, and the arrays that it reads whole. An array that the kernel can read a window at a time
+//! ([`Role::WholeWindowed`]) need not be held whole either.
 
+use super::params::PARAMS;
 use crate::device::buffer_size::{buffer_class, window_buffer};
 use crate::kernel::Role;
 
-/// What a piece needs of an array.
+/// An array that a tile needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Requirement {
     pub(crate) role: Role,
@@ -18,10 +19,10 @@ pub(crate) struct Requirement {
     pub(crate) element_bytes: usize,
 }
 
-/// What a GPU can hold.
+/// The memory and the limits of a GPU, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Capacity {
-    /// All arrays together, in bytes.
+    /// All arrays together.
     pub(crate) arrays: u64,
     /// The largest buffer.
     pub(crate) buffer: u64,
@@ -29,38 +30,45 @@ pub(crate) struct Capacity {
     pub(crate) binding: u64,
 }
 
-/// How a part is cut.
+/// The items of a part, and where it may be cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TiledPart {
+    pub(crate) items: usize,
+    /// Tiles end at multiples of this.
+    pub(crate) border_grain: usize,
+    /// The most items that one dispatch can bind.
+    pub(crate) bindable_items: usize,
+}
+
+/// How a part is cut into tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tiling {
-    /// The most items of a piece.
+    /// The most items of a tile.
     pub(crate) items: usize,
-    /// Whether arrays are held whole, and not only the windows that a piece needs.
+    /// Whether arrays are held whole, rather than only the windows that a tile needs.
     pub(crate) whole: bool,
-    /// The largest window on an array that is read a window at a time, in bytes. No limit if it is held whole.
+    /// The largest window on a [`Role::WholeWindowed`] array, in bytes; `u64::MAX` if such arrays are held whole.
     pub(crate) window: u64,
 }
 
 /// Windows begin and end at multiples of this many elements.
 const WINDOW_GRAIN: usize = 64;
-/// The share of the memory that a window takes of an array that is read a window at a time: small beside the pieces that
-/// it is read for, since it is read again for each of them.
-const WINDOW_SHARE: u64 = 8;
-/// The smallest such window: a few rows of it are cut for one product.
-const LEAST_WINDOW: u64 = 4 << 10;
+/// Windows on [`Role::WholeWindowed`] arrays have a multiple of this many bytes.
+const WINDOW_BYTES: u64 = 256;
 
 impl Requirement {
     fn bytes(&self) -> u64 {
         (self.len as u64).saturating_mul(self.element_bytes as u64)
     }
 
-    /// Bytes of the buffer that a piece of so many items needs.
-    fn buffer(&self, items: usize, cut: &Tiling) -> u64 {
+    /// Bytes of the buffer for a tile of this many items.
+    fn buffer(&self, items: usize, tiling: &Tiling) -> u64 {
         let elements = match self.role {
-            _ if cut.whole => self.len,
+            _ if tiling.whole => self.len,
             Role::Items { num, den } => items.div_ceil(den.max(1)).saturating_mul(num),
             Role::Halo { width, halo } => items.saturating_add(2 * halo).saturating_mul(width),
-            Role::WholeWindowed if !self.is_held_whole(cut) => {
-                return buffer_class(window_buffer(cut.window));
+            Role::WholeWindowed if !self.is_held_whole(tiling) => {
+                return buffer_class(window_buffer(tiling.window));
             }
             Role::Whole | Role::WholeWindowed => self.len,
         };
@@ -68,84 +76,86 @@ impl Requirement {
         buffer_class((elements as u64).saturating_mul(self.element_bytes as u64))
     }
 
-    /// Whether all of the array is there while a piece runs that reads everything.
-    pub(crate) fn is_held_whole(&self, cut: &Tiling) -> bool {
-        cut.whole || self.role != Role::WholeWindowed || self.bytes() <= cut.window
+    /// Whether the whole array is on the device while a tile runs that reads all of it.
+    pub(crate) fn is_held_whole(&self, tiling: &Tiling) -> bool {
+        tiling.whole || self.role != Role::WholeWindowed || self.bytes() <= tiling.window
     }
 }
 
 impl Tiling {
-    /// Cuts a part of `items` items at multiples of `border` into pieces of at most `most` items, which can be bound, such
-    /// that there is room for each.
+    /// Cuts a part into the largest tiles that fit the capacity.
     ///
     /// # Errors
-    /// The bytes that the least piece needs, if there is no room for it.
+    /// The bytes that the smallest tile needs, if it does not fit.
     pub(crate) fn new(
-        needs: impl Iterator<Item = Requirement> + Clone,
-        (items, border, most): (usize, usize, usize),
-        room: &Capacity,
+        arrays: impl Iterator<Item = Requirement> + Clone,
+        part: TiledPart,
+        capacity: &Capacity,
     ) -> Result<Self, u64> {
         let whole = Self {
-            items: most,
+            items: part.bindable_items,
             whole: true,
             window: u64::MAX,
         };
-        let windowed = |need: &Requirement| need.role == Role::WholeWindowed;
-        let too_long = needs
+        let windowed = |array: &Requirement| array.role == Role::WholeWindowed;
+        let too_long = arrays
             .clone()
-            .any(|need| windowed(&need) && need.bytes() > room.buffer);
-        // Nearly always, and quickly told.
+            .any(|array| windowed(&array) && array.bytes() > capacity.buffer);
+        // Nearly every call ends here.
         if !too_long
-            && (room.arrays == u64::MAX || whole.bytes(needs.clone(), items) <= room.arrays)
+            && (capacity.arrays == u64::MAX
+                || whole.bytes(arrays.clone(), part.items) <= capacity.arrays)
         {
             return Ok(whole);
         }
-        let read_whole = needs
+        let read_whole = arrays
             .clone()
-            .filter(|need| windowed(need) || need.role == Role::Whole);
+            .filter(|array| windowed(array) || array.role == Role::Whole);
         let held = whole.bytes(read_whole, 0);
-        let window = if held <= room.arrays / 2 && !too_long {
+        let window = if held <= capacity.arrays / PARAMS.held_share && !too_long {
             u64::MAX
         } else {
-            let least = room.binding.min(room.buffer / 2);
-            (room.arrays / WINDOW_SHARE).min(least) / 256 * 256
+            // The buffer of a window is larger than the window: aligned, and rounded up.
+            let limit = capacity.binding.min(capacity.buffer / 2);
+            (capacity.arrays / PARAMS.window_share).min(limit) / WINDOW_BYTES * WINDOW_BYTES
         };
-        let cut = |items| Self {
+        let tiles_of = |items| Self {
             items,
             whole: false,
             window,
         };
-        let fits = |items| cut(items).bytes(needs.clone(), items) <= room.arrays;
-        let most = most.min(items);
+        let fits = |items| tiles_of(items).bytes(arrays.clone(), items) <= capacity.arrays;
+        let most = part.bindable_items.min(part.items);
         if fits(most) {
-            return Ok(cut(most));
+            return Ok(tiles_of(most));
         }
+        let border = part.border_grain;
         let least = border.min(most);
         if !fits(least) {
-            return Err(cut(least).bytes(needs, least));
+            return Err(tiles_of(least).bytes(arrays, least));
         }
-        // In multiples of the border; the first bound fits, the second does not.
-        let (mut yes, mut no) = (1, most.div_ceil(border));
-        while no - yes > 1 {
-            let middle = yes + (no - yes) / 2;
+        // In multiples of the border: `below` fits, `above` does not.
+        let (mut below, mut above) = (1, most.div_ceil(border));
+        while above - below > 1 {
+            let middle = below + (above - below) / 2;
             if fits(middle * border) {
-                yes = middle;
+                below = middle;
             } else {
-                no = middle;
+                above = middle;
             }
         }
-        Ok(cut(yes * border))
+        Ok(tiles_of(below * border))
     }
 
-    /// Bytes of the buffers that a piece of so many items needs.
-    pub(crate) fn bytes(&self, needs: impl Iterator<Item = Requirement>, items: usize) -> u64 {
-        needs
-            .map(|need| need.buffer(items, self))
+    /// Bytes of the buffers for a tile of this many items.
+    pub(crate) fn bytes(&self, arrays: impl Iterator<Item = Requirement>, items: usize) -> u64 {
+        arrays
+            .map(|array| array.buffer(items, self))
             .fold(0, u64::saturating_add)
     }
 
-    /// A cut into smaller pieces than those of `items` items, for which there was no room although there should have been,
-    /// of arrays of which the largest that is read a window at a time has `windowed` bytes. `None` if there is none.
+    /// Smaller tiles, after one of `items` items did not fit although it should have. `windowed` is the size of the
+    /// largest [`Role::WholeWindowed`] array in bytes. `None` if the tiles cannot be smaller.
     pub(crate) fn smaller(&self, items: usize, border: usize, windowed: u64) -> Option<Self> {
         if self.whole {
             return Some(Self {
@@ -155,11 +165,13 @@ impl Tiling {
             });
         }
         let half = items / 2 / border * border;
-        let window = (self.window.min(windowed) / 2).max(LEAST_WINDOW) / 256 * 256;
+        let least_window = PARAMS.least_window;
+        let window =
+            (self.window.min(windowed) / 2).max(least_window) / WINDOW_BYTES * WINDOW_BYTES;
         let smaller = Self {
             items: if half > 0 { half } else { items },
             whole: false,
-            window: if windowed > LEAST_WINDOW {
+            window: if windowed > least_window {
                 window.min(self.window)
             } else {
                 self.window
@@ -174,13 +186,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ROOM: Capacity = Capacity {
+    const CAPACITY: Capacity = Capacity {
         arrays: 1 << 20,
         buffer: 1 << 20,
         binding: 1 << 20,
     };
 
-    fn need(role: Role, len: usize) -> Requirement {
+    fn array(role: Role, len: usize) -> Requirement {
         Requirement {
             role,
             len,
@@ -188,53 +200,62 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_fits_is_held_whole_and_in_one_piece() {
-        let needs = [need(Role::ITEM, 1 << 17), need(Role::Whole, 1 << 16)];
-        let cut = Tiling::new(needs.into_iter(), (1 << 17, 64, usize::MAX), &ROOM);
-        assert!(cut.is_ok_and(|cut| cut.whole && cut.items == usize::MAX));
+    fn part(items: usize, border_grain: usize) -> TiledPart {
+        TiledPart {
+            items,
+            border_grain,
+            bindable_items: usize::MAX,
+        }
     }
 
     #[test]
-    fn what_is_read_whole_must_fit_beside_the_least_piece() {
-        let needs = |whole| [need(Role::ITEM, 1 << 20), need(Role::Whole, whole)];
-        let items = (1 << 20, 64, usize::MAX);
-        let cut = Tiling::new(needs(1 << 17).into_iter(), items, &ROOM).expect("it fits");
-        assert!(!cut.whole && cut.items < 1 << 17);
-        let bytes = Tiling::new(needs(1 << 18).into_iter(), items, &ROOM).expect_err("too much");
-        assert!(bytes > ROOM.arrays);
+    fn arrays_that_fit_are_held_whole_and_make_one_tile() {
+        let arrays = [array(Role::ITEM, 1 << 17), array(Role::Whole, 1 << 16)];
+        let tiling = Tiling::new(arrays.into_iter(), part(1 << 17, 64), &CAPACITY);
+        assert!(tiling.is_ok_and(|tiling| tiling.whole && tiling.items == usize::MAX));
     }
 
     #[test]
-    fn what_can_be_read_in_windows_need_not_fit() {
-        let b = need(Role::WholeWindowed, 1 << 22);
-        let needs = [need(Role::rows(1 << 11), 1 << 22), b];
-        let cut =
-            Tiling::new(needs.into_iter(), (1 << 11, 64, usize::MAX), &ROOM).expect("it fits");
-        assert!(!b.is_held_whole(&cut) && cut.items >= 64);
-        // A small one is held all the same.
-        assert!(need(Role::WholeWindowed, 1 << 10).is_held_whole(&cut));
+    fn an_array_read_whole_must_fit_beside_the_smallest_tile() {
+        let arrays = |whole| [array(Role::ITEM, 1 << 20), array(Role::Whole, whole)];
+        let part = part(1 << 20, 64);
+        let tiling = Tiling::new(arrays(1 << 17).into_iter(), part, &CAPACITY).expect("it fits");
+        assert!(!tiling.whole && tiling.items < 1 << 17);
+        let bytes =
+            Tiling::new(arrays(1 << 18).into_iter(), part, &CAPACITY).expect_err("too much");
+        assert!(bytes > CAPACITY.arrays);
     }
 
     #[test]
-    fn smaller_cuts_come_to_an_end() {
+    fn an_array_read_in_windows_need_not_fit() {
+        let b = array(Role::WholeWindowed, 1 << 22);
+        let arrays = [array(Role::rows(1 << 11), 1 << 22), b];
+        let tiling =
+            Tiling::new(arrays.into_iter(), part(1 << 11, 64), &CAPACITY).expect("it fits");
+        assert!(!b.is_held_whole(&tiling) && tiling.items >= 64);
+        // A small one is held whole nevertheless.
+        assert!(array(Role::WholeWindowed, 1 << 10).is_held_whole(&tiling));
+    }
+
+    #[test]
+    fn tiles_cannot_shrink_for_ever() {
         for windowed in [0, 1 << 22] {
             let (border, mut items) = (64, 1 << 20);
-            let mut cut = Tiling {
+            let mut tiling = Tiling {
                 items,
                 whole: true,
                 window: u64::MAX,
             };
             let mut count = 0;
-            while let Some(smaller) = cut.smaller(items, border, windowed) {
-                assert_ne!(smaller, cut);
-                cut = smaller;
-                items = cut.items;
+            while let Some(smaller) = tiling.smaller(items, border, windowed) {
+                assert_ne!(smaller, tiling);
+                tiling = smaller;
+                items = tiling.items;
                 count += 1;
                 assert!(count < 100);
             }
-            assert_eq!(cut.items, border);
-            assert_eq!(cut.window == LEAST_WINDOW, windowed > 0);
+            assert_eq!(tiling.items, border);
+            assert_eq!(tiling.window == PARAMS.least_window, windowed > 0);
         }
     }
 
@@ -250,28 +271,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_fit_are_not_empty_and_are_no_smaller_than_they_must_be(
+        fn tiles_fit_are_not_empty_and_are_as_large_as_possible(
             roles in prop::collection::vec((role(), 1usize..100_000), 1..5),
             items in 1usize..100_000, arrays in 10_000u64..1_000_000, buffer in 10_000u64..1_000_000,
         ) {
             let border = 512;
-            let needs = roles.iter().map(|(role, whole)| {
+            let arrays_of_part = roles.iter().map(|(role, whole)| {
                 let len = match *role {
                     Role::Items { num, den } => items.div_ceil(den) * num,
                     Role::Halo { width, .. } => items * width,
                     Role::Whole | Role::WholeWindowed => *whole,
                 };
-                need(*role, len)
+                array(*role, len)
             });
-            let room = Capacity { arrays, buffer, binding: buffer };
-            match Tiling::new(needs.clone(), (items, border, usize::MAX), &room) {
-                Ok(cut) => {
-                    let piece = cut.items.min(items);
+            let capacity = Capacity { arrays, buffer, binding: buffer };
+            match Tiling::new(arrays_of_part.clone(), part(items, border), &capacity) {
+                Ok(tiling) => {
+                    let piece = tiling.items.min(items);
                     prop_assert!(piece == items || (piece > 0 && piece.is_multiple_of(border)));
-                    prop_assert!(cut.bytes(needs.clone(), piece) <= arrays);
+                    prop_assert!(tiling.bytes(arrays_of_part.clone(), piece) <= arrays);
                     if piece < items {
                         let more = (piece + border).min(items);
-                        prop_assert!(cut.bytes(needs, more) > arrays);
+                        prop_assert!(tiling.bytes(arrays_of_part, more) > arrays);
                     }
                 }
                 Err(bytes) => prop_assert!(bytes > arrays),

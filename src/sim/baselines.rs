@@ -1,15 +1,13 @@
-//! The simple rules that the planner is compared with. Some know more than it can: which GPU or which threshold turns
-//! out best over all calls.
+//! The simple rules that the planner is compared with. Some know more than it can: which GPU or which threshold is best
+//! over all calls.
 
-use super::job::{Job, Parts, World};
+use super::job::{Job, PartItems, Parts, World};
 use super::options::Options;
+use super::params::PARAMS;
 use super::track::Track;
 use crate::device::DeviceId;
 
-/// How often each way is tried before one is kept.
-const TRIES: usize = 2;
-
-/// What every rule does.
+/// The record of every rule.
 pub(super) fn tracks(world: &World<'_>, jobs: &[Job<'_>], options: &Options) -> Vec<Track> {
     let rules = Rules {
         world,
@@ -47,16 +45,16 @@ struct Rules<'a> {
     world: &'a World<'a>,
     jobs: &'a [Job<'a>],
     calls: usize,
-    /// For each call, by how much each device is slower.
+    /// The slowness of each device, by call.
     slowness: Vec<Vec<f64>>,
 }
 
 impl Rules<'_> {
-    /// All on a device, or if that cannot run it on the fastest that can.
+    /// All items on a device, or on the fastest that can run them if it cannot.
     fn on(&self, job: &Job<'_>, device: Option<usize>) -> Parts {
         let items = job.request.items;
         let able = |device: &usize| job.fits(self.world, *device, items);
-        let all = |device| Parts::from_slice(&[(device, items)]);
+        let all = |device| Parts::from_slice(&[PartItems { device, items }]);
         if let Some(device) = device.filter(able) {
             return all(device);
         }
@@ -66,12 +64,12 @@ impl Rules<'_> {
         let fastest = devices.min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
         match fastest {
             Some(device) => all(device),
-            None => super::oracle::best(self.world, job, &fresh).1,
+            None => super::oracle::best(self.world, job, &fresh).parts,
         }
     }
 
-    /// Even shares for the CPU and the first GPU, or for all devices if there are more than two; what cannot be shared
-    /// so runs on the fastest device.
+    /// Even shares for all devices that have a table for the kernel. A call for which that does not fit runs on the fastest
+    /// device.
     fn half(&self, job: &Job<'_>) -> Parts {
         let devices: Vec<usize> = (0..self.world.machine.devices.len())
             .filter(|device| job.kernel.tables[*device].is_some())
@@ -81,12 +79,15 @@ impl Rules<'_> {
         let parts: Parts = devices
             .iter()
             .enumerate()
-            .map(|(at, device)| (*device, share(at + 1) - share(at)))
-            .filter(|(_, items)| *items > 0)
+            .map(|(at, device)| PartItems {
+                device: *device,
+                items: share(at + 1) - share(at),
+            })
+            .filter(|part| part.items > 0)
             .collect();
         if parts
             .iter()
-            .all(|(device, items)| job.fits(self.world, *device, *items))
+            .all(|part| job.fits(self.world, part.device, part.items))
         {
             parts
         } else {
@@ -94,7 +95,7 @@ impl Rules<'_> {
         }
     }
 
-    /// The CPU below some number of bytes, else the GPU: the number with which the total is least.
+    /// The CPU below some number of bytes, else the GPU, with the number that minimises the total.
     fn threshold(&self, cpu: &[Parts], gpu: &[Parts]) -> Vec<Parts> {
         let mut borders: Vec<f64> = self.jobs.iter().map(|job| job.footprint_bytes).collect();
         borders.push(f64::INFINITY);
@@ -113,7 +114,7 @@ impl Rules<'_> {
             .unwrap_or_default()
     }
 
-    /// Every device alone and the even split are tried twice, then what took least is kept.
+    /// Runs every device alone and the even split twice, then keeps the fastest.
     fn try_and_keep(&self, options: &Options) -> Track {
         let mut track = Track::new("try-twice", self.jobs.len());
         for (at, job) in self.jobs.iter().enumerate() {
@@ -124,9 +125,9 @@ impl Rules<'_> {
             ways.push(self.half(job));
             let mut measured = vec![0.0f64; ways.len()];
             for call in 0..self.calls {
-                let trying = call < TRIES * ways.len();
+                let trying = call < PARAMS.tries * ways.len();
                 let way = if trying {
-                    call / TRIES
+                    call / PARAMS.tries
                 } else {
                     let least =
                         (0..ways.len()).min_by(|a, b| measured[*a].total_cmp(&measured[*b]));
@@ -134,9 +135,10 @@ impl Rules<'_> {
                 };
                 let slowness = &self.slowness[call];
                 if trying {
-                    let parts = job.parts(self.world, &ways[way], slowness);
-                    let noisy = parts.zip(&ways[way]).map(|(part, (device, _))| {
-                        part.seconds() * job.noise(self.world, *device, call, options.seed)
+                    let seconds = job.parts(self.world, &ways[way], slowness);
+                    let noisy = seconds.zip(&ways[way]).map(|(seconds, part)| {
+                        let noise = job.noise(self.world, part.device, call, options.seed);
+                        seconds.seconds() * noise
                     });
                     measured[way] += noisy.fold(0.0, f64::max);
                 }

@@ -1,20 +1,17 @@
-//! What calibration would measure of a simulated machine: ceilings and links, never the tables themselves.
+//! Derives what calibration would measure on a simulated machine: ceilings and links, never the tables themselves.
 
 use super::machine::{SimulatedDevice, SimulatedMachine};
+use super::params::PARAMS;
 use super::table::Table;
 use crate::cost::machine::{CoRun, Curve, DeviceModel, Engine, Limits, Link, Machine};
 use crate::cost::prior::Demand;
 
-/// The rates of a device on which nothing ever ran.
-const UNKNOWN_FLOPS: f64 = 1e9;
-const UNKNOWN_BANDWIDTH: f64 = 1e9;
-
 /// The machine that calibration would find.
 ///
-/// `demand` says what a kernel of a size asks for, if that is known. As a real calibration measures ceilings, the peak
-/// rate of a device is the best that any of its kernels reaches at any size, and its bandwidth at a footprint the best
+/// `demand` returns the demand of a kernel at a size, if it is known. A real calibration measures ceilings; so the peak
+/// rate of a device is the best that any of its kernels reaches at any size, and its bandwidth at a footprint is the best
 /// that any of its kernels reaches near it (a pass over more bytes never takes less time). Links are measured at powers
-/// of four bytes; launches and co-run factors are those of the file.
+/// of four bytes. Launches and co-run factors are those of the file.
 pub fn calibrate_simulated(
     machine: &SimulatedMachine,
     mut demand: impl FnMut(&str, f64) -> Option<Demand>,
@@ -41,7 +38,7 @@ pub fn calibrate_simulated(
     }
 }
 
-/// The best rates that were seen on a device.
+/// The best rates of a device.
 #[derive(Clone, Default)]
 struct Rates {
     flops_per_second: f64,
@@ -66,9 +63,12 @@ impl Rates {
         let engine = Engine {
             threads: 1,
             launch_seconds: device.launch_seconds,
-            flops_per_second: given.flops_per_second.or(flops).unwrap_or(UNKNOWN_FLOPS),
+            flops_per_second: given
+                .flops_per_second
+                .or(flops)
+                .unwrap_or(PARAMS.unknown_flops_per_second),
             bandwidth: bandwidth
-                .or_else(|| Curve::constant(UNKNOWN_BANDWIDTH))
+                .or_else(|| Curve::constant(PARAMS.unknown_bytes_per_second))
                 .expect("a positive rate"),
         };
         DeviceModel {
@@ -130,7 +130,7 @@ mod tests {
         "kernels": {"slow": {"cpu": [[1000, 1e-6], [4000, 1e-5]]}, "fast": {"cpu": [[1000, 5e-7]], "gpu0": [[1, 1]]}}}"#;
 
     #[test]
-    fn ceilings_are_the_best_rates_of_any_kernel_and_what_the_file_says_counts_more() {
+    fn ceilings_are_the_best_rates_of_any_kernel_unless_the_file_gives_them() {
         let machine = SimulatedMachine::parse("m", FILE).expect("valid");
         let found = calibrate_simulated(&machine, |_, n| {
             Some(Demand {
@@ -160,7 +160,7 @@ mod tests {
         let nothing = calibrate_simulated(&machine, |_, _| None);
         assert_eq!(
             nothing.devices[0].engines[0].flops_per_second,
-            UNKNOWN_FLOPS
+            PARAMS.unknown_flops_per_second
         );
         let cleaned = ceiling(&[[10.0, 1.0], [100.0, 100.0], [120.0, 50.0], [1000.0, 10.0]]);
         assert_eq!(cleaned, [[10.0, 10.0], [100.0, 100.0], [1000.0, 10.0]]);

@@ -1,4 +1,4 @@
-//! From the text of a machine file to a machine: every mistake is told by its field, what is expected and what is there.
+//! Parses machine files. Every error names the field, what is expected and what is there.
 
 mod field;
 
@@ -11,16 +11,16 @@ use field::Field;
 use serde_json::Value;
 use std::ops::RangeInclusive;
 
-/// What is wrong, with the field.
+/// An error message, which begins with the field.
 type Problem = String;
 
-/// Seconds and rates beyond these are no machine's, and would overflow.
+/// Seconds and rates outside these ranges belong to no machine, and would overflow.
 const SECONDS: RangeInclusive<f64> = 0.0..=1e12;
 const RATES: RangeInclusive<f64> = 1.0..=1e24;
 /// Bytes and sizes that are exact in a JSON number.
 const COUNTS: RangeInclusive<f64> = 0.0..=9007199254740992.0;
 const FACTORS: RangeInclusive<f64> = 1e-6..=1e6;
-/// Bit masks of devices have room for no more.
+/// The largest index of a GPU: sets of devices are bit masks.
 const MOST_GPUS: usize = 62;
 
 pub(super) fn machine(text: &str) -> Result<SimulatedMachine, Problem> {
@@ -162,7 +162,7 @@ fn calibration(field: &Field<'_>) -> Result<Calibration, Problem> {
 }
 
 fn kernels(list: &Field<'_>, devices: &[SimulatedDevice]) -> Result<Vec<SimulatedKernel>, Problem> {
-    // Times of 0 have no logarithm.
+    // A time of 0 has no logarithm.
     const COMPUTE: RangeInclusive<f64> = 1e-15..=1e12;
     let mut kernels = Vec::new();
     for (name, field) in list.entries() {
@@ -263,7 +263,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// A file with everything in it.
+    /// A file with all fields.
     fn full() -> Value {
         json!({
             "name": "two", "source": "made up", "comment": "passed over",
@@ -331,7 +331,7 @@ mod tests {
         }
     }
 
-    /// The value at a path such as `devices.1.launch_s`, which need not be there yet.
+    /// The value at a path such as `devices.1.launch_s`, created if it is missing.
     fn at<'a>(mut value: &'a mut Value, path: &str) -> &'a mut Value {
         for name in path.split('.') {
             value = match name.parse::<usize>() {
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_by_its_field() {
+    fn every_error_names_its_field() {
         for (path, given, expected) in [
             ("name", json!(null), "name: it is missing"),
             ("name", json!(7), "name: expected a text, it is 7"),
@@ -543,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_object_is_refused() {
+    fn a_text_that_is_no_json_object_is_refused() {
         for text in [
             "",
             "{",
@@ -563,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_missing_binary_or_huge_are_refused_by_name() {
+    fn missing_binary_and_huge_files_are_refused_by_name() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("machine.json");
         let refusal = || {

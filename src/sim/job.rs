@@ -1,8 +1,9 @@
-//! A kernel at a size on a simulated machine: what the planner is told of it, and how long parts of it really take.
+//! A kernel at a size on a simulated machine: the planner's request, and the true times of its parts.
 
 use super::calibrate::calibrate_simulated;
 use super::machine::{SimulatedKernel, SimulatedMachine};
 use super::options::{DataLocation, LaunchSpecs, Options};
+use super::params::PARAMS;
 use super::table::Table;
 use crate::array::{Handle, RangeSet};
 use crate::cost::prior::Demand;
@@ -14,22 +15,32 @@ use crate::kernel::LaunchSpec;
 use crate::plan::{Operand, PlannerInput, Policy, Request, plan};
 use smallvec::SmallVec;
 
-/// Devices, by position, and how many items each gets.
-pub(super) type Parts = SmallVec<[(usize, usize); 4]>;
+/// The number of items of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PartItems {
+    /// The device's position in the machine.
+    pub device: usize,
+    pub items: usize,
+}
 
-/// How many sizes of its own table a kernel is replayed at.
-const OWN_SIZES: usize = 6;
+/// The parts of a call.
+pub(super) type Parts = SmallVec<[PartItems; 4]>;
 
-/// A simulated machine, and what a calibration knows of it.
+/// A simulated machine and its calibration.
 pub(super) struct World<'a> {
     pub machine: &'a SimulatedMachine,
-    /// The kernels that are known, with the machine that the planner sees for each: the devices that can run it.
+    /// The known kernels, each with the machine that the planner sees: the devices that can run it.
     kernels: Vec<(&'a SimulatedKernel, Machine)>,
-    /// For arithmetic and for memory: by how much a device is slowed down by another.
-    corun: [Vec<Vec<f64>>; 2],
-    /// The CPU, or else the first device: by its rates kernels are told apart.
+    corun: SlowDowns,
+    /// The CPU, or else the first device: its rates decide what limits a kernel.
     reference: usize,
     calibrated: Machine,
+}
+
+/// The factors by which devices slow each other down, indexed by the device and the other.
+struct SlowDowns {
+    compute: Vec<Vec<f64>>,
+    memory: Vec<Vec<f64>>,
 }
 
 /// A kernel at a size.
@@ -41,23 +52,23 @@ pub(super) struct Job<'a> {
     pub bound: Bound,
     /// Bytes of all arrays.
     pub footprint_bytes: f64,
-    /// Position in the world's kernels.
+    /// Its position in the world's kernels.
     planner: usize,
-    /// With which power of the size the work grows.
+    /// The power of the size with which the work grows.
     exponent: f64,
 }
 
-/// What a part takes.
+/// The true time of a part.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PartSeconds {
-    /// From the start to the completion of what was asked for.
+    /// From the start to the completion of its results.
     pub run: f64,
-    /// Until what it wrote is where it is wanted.
+    /// The download of what it wrote, where the host wants it.
     pub read_back: f64,
 }
 
 impl PartSeconds {
-    /// All of it.
+    /// The sum.
     pub fn seconds(&self) -> f64 {
         self.run + self.read_back
     }
@@ -86,7 +97,7 @@ impl<'a> World<'a> {
         if !unknown.is_empty() {
             tracing::warn!(
                 machine = machine.name,
-                "passed over what is no kernel of the catalog: {unknown}"
+                "skipped kernels that are not in the catalog: {unknown}"
             );
         }
         let able = |kernel: &SimulatedKernel| Machine {
@@ -110,7 +121,10 @@ impl<'a> World<'a> {
         Ok(Self {
             machine,
             kernels: known.into_iter().map(|k| (k, able(k))).collect(),
-            corun: [factors(Bound::Compute), factors(Bound::Memory)],
+            corun: SlowDowns {
+                compute: factors(Bound::Compute),
+                memory: factors(Bound::Memory),
+            },
             reference: machine.position(DeviceId::Cpu).unwrap_or(0),
             calibrated,
         })
@@ -121,14 +135,14 @@ impl<'a> World<'a> {
         &self.kernels[job.planner].1
     }
 
-    /// Where a device of a plan stands.
+    /// The position of a device of a plan.
     pub fn position(&self, id: DeviceId) -> usize {
         self.machine
             .position(id)
             .expect("plans use the devices of the machine")
     }
 
-    /// By how much each device is slower than in its tables at a call.
+    /// How many times slower than in its tables each device is at a call.
     pub fn slowness(&self, call: usize) -> Vec<f64> {
         (0..self.machine.devices.len())
             .map(|device| self.machine.slowness(device, call))
@@ -214,7 +228,7 @@ impl<'a> World<'a> {
             Err(error @ Error::Infeasible { .. }) => {
                 tracing::warn!(
                     machine = self.machine.name,
-                    "passed over {} of size {n}: {error}",
+                    "skipped {} of size {n}: {error}",
                     kernel.name
                 );
                 Ok(None)
@@ -225,7 +239,7 @@ impl<'a> World<'a> {
 }
 
 impl Job<'_> {
-    /// What the noise multiplies the time of a part on a device by, whatever was decided before.
+    /// The noise factor of a part on a device. It does not depend on earlier choices.
     pub(super) fn noise(&self, world: &World<'_>, device: usize, call: usize, seed: u64) -> f64 {
         let numbers = [
             self.n as u64,
@@ -243,27 +257,27 @@ impl Job<'_> {
     }
 
     /// Seconds of a call with these parts.
-    pub fn seconds(&self, world: &World<'_>, parts: &[(usize, usize)], slowness: &[f64]) -> f64 {
+    pub fn seconds(&self, world: &World<'_>, parts: &[PartItems], slowness: &[f64]) -> f64 {
         self.parts(world, parts, slowness)
             .map(|part| part.seconds())
             .fold(0.0, f64::max)
     }
 
-    /// What each part of a call takes.
+    /// The time of each part of a call.
     pub fn parts<'p>(
         &'p self,
         world: &'p World<'_>,
-        parts: &'p [(usize, usize)],
+        parts: &'p [PartItems],
         slowness: &'p [f64],
     ) -> impl Iterator<Item = PartSeconds> + 'p {
-        parts.iter().map(|(device, items)| {
-            let others = parts.iter().map(|(other, _)| *other);
-            let corun = self.corun(world, *device, others);
-            self.alone(world, *device, *items, corun, slowness[*device])
+        parts.iter().map(|part| {
+            let others = parts.iter().map(|other| other.device);
+            let corun = self.corun(world, part.device, others);
+            self.part(world, *part, corun, slowness[part.device])
         })
     }
 
-    /// By how much a device computes for longer because others do too.
+    /// The factor by which the others slow a device down.
     pub fn corun(
         &self,
         world: &World<'_>,
@@ -271,8 +285,8 @@ impl Job<'_> {
         others: impl Iterator<Item = usize>,
     ) -> f64 {
         let factors = match self.bound {
-            Bound::Compute => &world.corun[0],
-            Bound::Memory => &world.corun[1],
+            Bound::Compute => &world.corun.compute,
+            Bound::Memory => &world.corun.memory,
         };
         others
             .filter(|other| *other != device)
@@ -280,13 +294,12 @@ impl Job<'_> {
             .product()
     }
 
-    /// What a part of so many items takes on a device that computes `corun` times as long because of others, and is
-    /// `slowness` times slower than in its tables. Forever if the device cannot run it.
-    pub fn alone(
+    /// The time of a part on a device that others slow down by the factor `corun`, and that is `slowness` times slower than
+    /// in its tables. Infinite if the device cannot run it.
+    pub fn part(
         &self,
         world: &World<'_>,
-        device: usize,
-        items: usize,
+        PartItems { device, items }: PartItems,
         corun: f64,
         slowness: f64,
     ) -> PartSeconds {
@@ -321,7 +334,7 @@ impl Job<'_> {
         part
     }
 
-    /// Bytes of an array that a part of so many items touches.
+    /// Bytes of an array that a part of this many items touches.
     fn bytes(&self, operand: &Operand, items: usize) -> u64 {
         let elements = operand
             .role
@@ -329,19 +342,19 @@ impl Job<'_> {
         elements.len() as u64 * operand.element_bytes as u64
     }
 
-    /// Into how many pieces the items can be cut.
+    /// The number of pieces between borders.
     pub fn borders(&self) -> usize {
         self.request.items.div_ceil(self.request.border_grain)
     }
 
-    /// The items of so many pieces.
+    /// The items of this many pieces.
     pub fn items(&self, borders: usize) -> usize {
         borders
             .saturating_mul(self.request.border_grain)
             .min(self.request.items)
     }
 
-    /// Whether a device can run a part of so many items.
+    /// Whether a device can run a part of this many items.
     pub fn fits(&self, world: &World<'_>, device: usize, items: usize) -> bool {
         let model = &world.machine.devices[device];
         let able = self.kernel.tables[device].is_some();
@@ -355,7 +368,7 @@ impl Job<'_> {
         able && all <= model.memory_bytes.unwrap_or(u64::MAX) && self.binds(world, device)
     }
 
-    /// Whether a device can bind as much of every array as the smallest dispatch needs.
+    /// Whether a device can bind the windows of the smallest dispatch.
     fn binds(&self, world: &World<'_>, device: usize) -> bool {
         let Some(limit) = world.machine.devices[device].max_binding_bytes else {
             return true;
@@ -377,21 +390,22 @@ impl Job<'_> {
     }
 }
 
-/// The largest number up to `limit` for which `holds`, if that holds for all smaller ones too; 0 always does.
+/// The largest number up to `limit` for which `holds` is true. It must be true for all smaller ones too; for 0 it is taken
+/// to be.
 pub(super) fn most(limit: usize, mut holds: impl FnMut(usize) -> bool) -> usize {
     if holds(limit) {
         return limit;
     }
-    let (mut yes, mut no) = (0, limit);
-    while no - yes > 1 {
-        let middle = yes + (no - yes) / 2;
+    let (mut below, mut above) = (0, limit);
+    while above - below > 1 {
+        let middle = below + (above - below) / 2;
         if holds(middle) {
-            yes = middle;
+            below = middle;
         } else {
-            no = middle;
+            above = middle;
         }
     }
-    yes
+    below
 }
 
 fn demand(spec: &LaunchSpec) -> Demand {
@@ -404,7 +418,7 @@ fn demand(spec: &LaunchSpec) -> Demand {
     }
 }
 
-/// With which power of its size a kernel's work grows: 1 for items, 3 for a matrix product.
+/// The power of its size with which a kernel's work grows: 1 for items, 3 for a matrix product.
 fn exponent(spec: &dyn Fn(usize) -> Result<LaunchSpec>) -> Result<f64> {
     const SIZE: usize = 4096;
     let work = |n| -> Result<f64> {
@@ -425,11 +439,11 @@ fn exponent(spec: &dyn Fn(usize) -> Result<LaunchSpec>) -> Result<f64> {
     })
 }
 
-/// Up to six sizes of the kernel's first table, from its first to its last.
+/// Sizes of the kernel's first table, evenly picked from the first to the last.
 fn own_sizes(kernel: &SimulatedKernel) -> Vec<usize> {
     let first = kernel.tables.iter().flatten().next();
     let points = first.map(Table::points).unwrap_or_default();
-    let count = points.len().min(OWN_SIZES);
+    let count = points.len().min(PARAMS.own_sizes);
     let pick = |i: usize| points[i * (points.len() - 1) / (count - 1).max(1)][0] as usize;
     (0..count).map(pick).collect()
 }

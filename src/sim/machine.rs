@@ -1,9 +1,9 @@
-//! A machine that exists only as a file of tables: how long each kernel takes at a few sizes on each device, how long
-//! transfers take, how much devices slow each other down, how noisy it all is, and what changes over time.
+//! A simulated machine: tables of the seconds of each kernel at a few sizes on each device and of transfers, the factors
+//! by which devices slow each other down, the noise, and changes over time.
 //!
-//! It is the truth that a planner is held against, so it knows none of the model's formulas: what lies between two
-//! points of a table is interpolated in log-log, whatever the kernel. It knows no kernel by name, has no clock and
-//! decides nothing. [`simulate`](super::simulate()) lets calls run on it.
+//! A machine is the truth that a planner is compared with. So it contains none of the cost model's formulas: times between
+//! two points of a table are interpolated in log-log for every kernel. It knows no kernel by name, has no clock and
+//! decides nothing. [`simulate`](super::simulate()) runs calls on it.
 //!
 //! # The file
 //!
@@ -19,19 +19,20 @@
 //! ```
 //!
 //! - `kind` is `cpu`, `discrete`, `integrated`, `software` or `other`; the CPU is called `cpu` and GPUs `gpu0`, `gpu1`, …
-//! - Tables are `[size, seconds]`, sizes strictly ascending. A kernel's sizes are what `--n` means on the command line,
-//!   its seconds are those of the computation alone: launch and transfers come on top. Below the first and above the last
-//!   point of a kernel's table the time goes on along the nearest segment, but never falls as the size grows; a table of
-//!   one point is constant.
+//! - Tables are `[size, seconds]`, sizes strictly ascending. A kernel's sizes are those of `--n` on the command line.
+//!   Its seconds are those of the computation alone, without launch and transfers. Below the first and above the last
+//!   point of a kernel's table the time continues along the nearest segment, but never falls as the size grows. A table
+//!   of one point is constant.
 //! - A device without a table for a kernel cannot run that kernel.
-//! - A transfer smaller than the first point takes as long as that, one larger than the last goes on along the last
-//!   segment (with a single point, in proportion).
-//! - Left out: `launch_s` is 0, transfers are free, memory and bindings unlimited, `corun` 1 (nobody slows anybody
-//!   down), no noise, no changes. A device may have `"calibration": {"flops_per_second", "bandwidth": [[bytes,
-//!   bytes_per_second]]}`, what calibration would measure of it, in place of the best rates of its tables.
+//! - A transfer smaller than the first point takes as long as the first point. The time of one larger than the last point
+//!   continues along the last segment (with a single point, in proportion).
+//! - Defaults: `launch_s` is 0, transfers are free, memory and bindings unlimited, `corun` factors 1, no noise, no changes.
+//!   A device may have `"calibration": {"flops_per_second", "bandwidth": [[bytes, bytes_per_second]]}`: the rates that
+//!   calibration would measure, in place of the best rates of its tables.
 //! - `changes`: from call `after_call` on (counted from 0 for each kernel and size), the device takes `factor` times as
-//!   long to launch and to compute as its tables say. A later change of the same device takes the place of the earlier.
-//! - Anything else in the file is passed over.
+//!   long to launch and to compute as its tables say. A later change of the same device replaces the earlier
+//!   one.
+//! - Other fields are ignored.
 
 use super::file;
 use super::table::Table;
@@ -41,16 +42,16 @@ use crate::files::open_regular;
 use std::io::Read;
 use std::path::Path;
 
-/// A file is read no further than this, whatever it claims to be.
+/// The largest file that is read.
 pub(super) const MOST_BYTES: u64 = 4 << 20;
-/// Every subset of the devices is tried to find what would have been best.
+/// The most devices: the search for the best plan tries every subset.
 pub(super) const MOST_DEVICES: usize = 8;
 
 /// A machine of tables.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SimulatedMachine {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// Where its figures come from.
     pub source: String,
@@ -58,11 +59,11 @@ pub struct SimulatedMachine {
     pub devices: Vec<SimulatedDevice>,
     /// Its kernels, by ascending name.
     pub kernels: Vec<SimulatedKernel>,
-    /// How much its devices slow each other down; each pair at most once.
+    /// The factors by which its devices slow each other down; each pair at most once.
     pub corun: Vec<SimulatedPair>,
-    /// How much its times scatter.
+    /// The noise of its times.
     pub noise: Noise,
-    /// What becomes slower or faster, by ascending call.
+    /// Devices that become slower or faster, by ascending call.
     pub changes: Vec<Change>,
 }
 
@@ -72,23 +73,23 @@ pub struct SimulatedMachine {
 pub struct SimulatedDevice {
     /// Its name.
     pub id: DeviceId,
-    /// What sort of device it is.
+    /// Its kind.
     pub kind: DeviceKind,
-    /// Seconds that every part takes besides its transfers and its computation.
+    /// Seconds that every part takes in addition to its transfers and its computation.
     pub launch_seconds: f64,
-    /// Seconds to move so many bytes to it; `None` if that is free.
+    /// Seconds of a transfer to it by bytes; `None` if transfers are free.
     pub upload: Option<Table>,
-    /// Seconds to move so many bytes from it; `None` if that is free.
+    /// Seconds of a transfer from it by bytes; `None` if transfers are free.
     pub download: Option<Table>,
     /// The most bytes that a part's arrays may have.
     pub memory_bytes: Option<u64>,
     /// The most bytes of an array that one dispatch can see.
     pub max_binding_bytes: Option<u64>,
-    /// What calibration measures of it, where the file says so.
+    /// The rates that calibration measures, where the file gives them.
     pub calibration: Calibration,
 }
 
-/// What a machine file says that calibration measures, in place of what follows from the tables.
+/// The rates that calibration measures, where a machine file gives them, in place of those that follow from the tables.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Calibration {
@@ -102,13 +103,13 @@ pub struct Calibration {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SimulatedKernel {
-    /// Its name; whether there is such a kernel is not known here.
+    /// Its name, which need not be that of a kernel in the catalog.
     pub name: String,
     /// Seconds against its size for each device, in the order of the machine's devices; `None` where it cannot run.
     pub tables: Vec<Option<Table>>,
 }
 
-/// How many times longer each of two devices computes while the other computes too.
+/// The factors by which two devices slow each other down while both compute.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SimulatedPair {
@@ -120,15 +121,15 @@ pub struct SimulatedPair {
     pub memory: [f64; 2],
 }
 
-/// How much times scatter: each is multiplied by `exp(sigma * N(0, 1))`, and now and then by a spike.
+/// The noise of times: each is multiplied by `exp(sigma * N(0, 1))`, and sometimes by a spike.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Noise {
     /// The standard deviation of the logarithm.
     pub sigma: f64,
-    /// How often there is a spike, from 0 to 1.
+    /// The probability of a spike, from 0 to 1.
     pub spike_probability: f64,
-    /// How many times longer a part takes then.
+    /// The factor of a spike.
     pub spike_factor: f64,
 }
 
@@ -136,11 +137,11 @@ pub struct Noise {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Change {
-    /// The first call that it concerns, from 0, of each kernel and size.
+    /// The first call of each kernel and size that it affects, from 0.
     pub after_call: usize,
     /// The device.
     pub device: DeviceId,
-    /// How many times longer than in the tables it takes from then on.
+    /// The factor over the times of the tables from then on.
     pub factor: f64,
 }
 
@@ -184,12 +185,12 @@ impl SimulatedMachine {
         })
     }
 
-    /// Where a device stands among [`SimulatedMachine::devices`].
+    /// The position of a device in [`SimulatedMachine::devices`].
     pub fn position(&self, id: DeviceId) -> Option<usize> {
         self.devices.iter().position(|device| device.id == id)
     }
 
-    /// By how much the device at `device` is slower than in its tables at a call.
+    /// How many times slower than in its tables the device at this position is at a call.
     pub fn slowness(&self, device: usize, call: usize) -> f64 {
         let id = self.devices[device].id;
         let changes = self.changes.iter().rev();
@@ -197,7 +198,7 @@ impl SimulatedMachine {
         past.next().map_or(1.0, |change| change.factor)
     }
 
-    /// The calls from which on something is different, ascending; the first is 0.
+    /// The calls at which the machine changes, ascending; the first is 0.
     pub fn epochs(&self) -> Vec<usize> {
         let mut calls: Vec<usize> = self.changes.iter().map(|c| c.after_call).collect();
         calls.push(0);
@@ -208,12 +209,12 @@ impl SimulatedMachine {
 }
 
 impl SimulatedDevice {
-    /// Seconds to move so many bytes to the device.
+    /// Seconds to move this many bytes to the device.
     pub fn upload_seconds(&self, bytes: f64) -> f64 {
         transfer_seconds(self.upload.as_ref(), bytes)
     }
 
-    /// Seconds to move so many bytes from the device.
+    /// Seconds to move this many bytes from the device.
     pub fn download_seconds(&self, bytes: f64) -> f64 {
         transfer_seconds(self.download.as_ref(), bytes)
     }
@@ -226,14 +227,14 @@ fn transfer_seconds(table: Option<&Table>, bytes: f64) -> f64 {
 }
 
 impl Noise {
-    /// Every time is exactly as in the tables.
+    /// No noise.
     pub const NONE: Self = Self {
         sigma: 0.0,
         spike_probability: 0.0,
         spike_factor: 1.0,
     };
 
-    /// What a time is multiplied by; the same for the same generator.
+    /// The factor of a time; the same for the same state of the generator.
     pub fn factor(&self, rng: &mut fastrand::Rng) -> f64 {
         // Box and Muller; the first number is never 0.
         let radius = (-2.0 * (1.0 - rng.f64()).ln()).sqrt();

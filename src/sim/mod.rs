@@ -1,5 +1,5 @@
-//! Machines that exist only as files of tables, on a clock that is not real: what the planner does there is held
-//! against what would have been best, which is known exactly.
+//! Simulated machines, which are tables in a file, on a virtual clock. The best plan on such a machine is known, so the
+//! planner's plans can be compared with it.
 
 mod baselines;
 mod calibrate;
@@ -8,6 +8,7 @@ mod job;
 mod machine;
 mod options;
 mod oracle;
+mod params;
 mod score;
 mod simulation;
 mod table;

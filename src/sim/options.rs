@@ -1,4 +1,4 @@
-//! What is simulated: which calls, at which sizes, with arrays where.
+//! The options of a simulation: the number of calls, the sizes, and where the arrays are.
 
 use crate::error::Result;
 use crate::kernel::LaunchSpec;
@@ -7,10 +7,10 @@ use crate::plan::Policy;
 /// Calls of each kernel and size that count as cold.
 pub const COLD_CALLS: usize = 20;
 
-/// What is known of kernels: the outline of one at a size, or `None` if there is no kernel of that name.
+/// Returns the launch spec of a kernel at a size, or `None` if there is no kernel of that name.
 pub type LaunchSpecs<'a> = &'a dyn Fn(&str, usize) -> Option<Result<LaunchSpec>>;
 
-/// What is replayed.
+/// The options of a simulation.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
@@ -18,7 +18,7 @@ pub struct Options {
     pub calls: usize,
     /// Sizes; empty for up to six of each kernel's own table.
     pub sizes: Vec<usize>,
-    /// Where arrays are.
+    /// Where the arrays are; each is simulated.
     pub residencies: Vec<DataLocation>,
     /// Seed of the noise.
     pub seed: u64,
@@ -38,14 +38,14 @@ impl Default for Options {
     }
 }
 
-/// Where the arrays of a simulated call are before it, and where its results are wanted.
+/// Where the arrays of a simulated call are before it, and whether the host reads its results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum DataLocation {
-    /// Inputs are on the host only, and outputs are wanted there.
+    /// Inputs are on the host only, and the host reads the outputs.
     Host,
-    /// All arrays are valid on every device, and nothing is wanted back.
+    /// All arrays are valid on every device, and the host reads nothing.
     Device,
 }
 

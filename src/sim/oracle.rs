@@ -1,20 +1,25 @@
-//! The best plan there is: what the truth of a simulated machine allows, found without the planner.
+//! The best plan on a simulated machine, found from its true times, without the planner.
 
-use super::job::{Job, Parts, World, most};
+use super::job::{Job, PartItems, Parts, World, most};
+use super::params::PARAMS;
 use super::track::Track;
 use crate::device::DeviceKind;
 
-/// Times closer than this share of each other are taken to be the same.
-const PRECISION: f64 = 1e-5;
-/// Into how many shares every pair is also cut, for tables that do not rise with the size.
-const GRID: usize = 20;
+const PRECISION: f64 = PARAMS.precision;
+const GRID: usize = PARAMS.grid;
 
 /// The best plans of all jobs.
 pub(super) struct Best {
-    /// For each epoch the first call of the next.
+    /// For each epoch, the first call of the next.
     ends: Vec<usize>,
-    /// For each job and epoch.
-    plans: Vec<Vec<(f64, Parts)>>,
+    /// Indexed by job and epoch.
+    plans: Vec<Vec<BestPlan>>,
+}
+
+/// The best plan of a job.
+pub(super) struct BestPlan {
+    pub seconds: f64,
+    pub parts: Parts,
 }
 
 impl Best {
@@ -30,21 +35,21 @@ impl Best {
 
     /// The least seconds of a job at a call.
     pub fn seconds(&self, job: usize, call: usize) -> f64 {
-        self.plans[job][self.epoch(call)].0
+        self.plans[job][self.epoch(call)].seconds
     }
 
     /// The best parts of a job at the first call.
     pub fn parts(&self, job: usize) -> &Parts {
-        &self.plans[job][0].1
+        &self.plans[job][0].parts
     }
 
-    /// Takes what somebody did in less time than the best that was found for the best: possible where tables fall.
+    /// Lowers the best times to those of faster plans that a policy found: possible where tables fall.
     pub fn include(&mut self, tracks: &[Track]) {
         for track in tracks {
             for (job, seconds) in track.seconds.iter().enumerate() {
                 for (call, seconds) in seconds.iter().enumerate() {
                     let epoch = self.epoch(call);
-                    let best = &mut self.plans[job][epoch].0;
+                    let best = &mut self.plans[job][epoch].seconds;
                     *best = best.min(*seconds);
                 }
             }
@@ -56,35 +61,42 @@ impl Best {
     }
 }
 
-/// The fastest way to run a job, and its seconds.
-pub(super) fn best(world: &World<'_>, job: &Job<'_>, slowness: &[f64]) -> (f64, Parts) {
+/// The best plan of a job.
+pub(super) fn best(world: &World<'_>, job: &Job<'_>, slowness: &[f64]) -> BestPlan {
     let devices = 0..world.machine.devices.len();
-    let mut found = (f64::INFINITY, Parts::new());
-    let consider = |parts: Parts, found: &mut (f64, Parts)| {
+    let mut found = BestPlan {
+        seconds: f64::INFINITY,
+        parts: Parts::new(),
+    };
+    let consider = |parts: Parts, found: &mut BestPlan| {
         let seconds = job.seconds(world, &parts, slowness);
-        if seconds < found.0 {
-            *found = (seconds, parts);
+        if seconds < found.seconds {
+            *found = BestPlan { seconds, parts };
         }
+    };
+    let alone = |device| {
+        let items = job.request.items;
+        Parts::from_slice(&[PartItems { device, items }])
     };
     for device in devices.clone() {
         if job.fits(world, device, job.request.items) {
-            consider(
-                Parts::from_slice(&[(device, job.request.items)]),
-                &mut found,
-            );
+            consider(alone(device), &mut found);
         }
     }
-    let able: Vec<(usize, usize)> = devices
+    let able: Vec<SplitMember> = devices
         .filter(|device| world.machine.devices[*device].kind != DeviceKind::Software)
-        .map(|device| (device, job.most_borders(world, device)))
-        .filter(|(_, borders)| *borders > 0)
+        .map(|device| SplitMember {
+            device,
+            most_borders: job.most_borders(world, device),
+        })
+        .filter(|member| member.most_borders > 0)
         .collect();
     for subset in 1u32..1 << able.len() {
         if subset.count_ones() < 2 {
             continue;
         }
         let chosen = able.iter().enumerate();
-        let members: Vec<(usize, usize)> = chosen
+        let members: Vec<SplitMember> = chosen
             .filter(|(at, _)| subset >> at & 1 == 1)
             .map(|(_, member)| *member)
             .collect();
@@ -94,13 +106,13 @@ pub(super) fn best(world: &World<'_>, job: &Job<'_>, slowness: &[f64]) -> (f64, 
             slowness,
             corun: members
                 .iter()
-                .map(|(device, _)| job.corun(world, *device, members.iter().map(|m| m.0)))
+                .map(|member| job.corun(world, member.device, members.iter().map(|m| m.device)))
                 .collect(),
             members,
         };
-        // Whoever is last gets the piece that is not full.
+        // Each member in turn gets the piece that is not full.
         for last in 0..split.members.len() {
-            if let Some(parts) = split.finish_before(found.0, last) {
+            if let Some(parts) = split.finish_before(found.seconds, last) {
                 consider(parts, &mut found);
             }
         }
@@ -112,29 +124,35 @@ pub(super) fn best(world: &World<'_>, job: &Job<'_>, slowness: &[f64]) -> (f64, 
             }
         }
     }
-    if found.1.is_empty() {
-        // The planner sees a way that does not fit: its times are as good as any.
+    if found.parts.is_empty() {
+        // No plan fits, but the planner found one. The times of any device with a table serve as the best.
         let able = job.kernel.tables.iter().position(Option::is_some);
-        let all = Parts::from_slice(&[(able.unwrap_or(0), job.request.items)]);
-        consider(all, &mut found);
+        consider(alone(able.unwrap_or(0)), &mut found);
     }
     found
 }
 
-/// Some devices that share a job.
+/// A device of a split.
+#[derive(Clone, Copy)]
+struct SplitMember {
+    device: usize,
+    /// The most full pieces that it can hold.
+    most_borders: usize,
+}
+
+/// A split of a job over some devices.
 struct OracleSplit<'a> {
     world: &'a World<'a>,
     job: &'a Job<'a>,
     slowness: &'a [f64],
-    /// Devices, and the most pieces that each can hold.
-    members: Vec<(usize, usize)>,
-    /// How much longer each computes because of the others.
+    members: Vec<SplitMember>,
+    /// The factor by which the others slow each member down.
     corun: Vec<f64>,
 }
 
 impl OracleSplit<'_> {
-    /// The parts with which all are done soonest, if that is before `limit`. The member `last` gets the piece that is not
-    /// full.
+    /// The parts with which all members finish first, if that is before `limit`. The member `last` gets the piece that is
+    /// not full.
     fn finish_before(&self, limit: f64, last: usize) -> Option<Parts> {
         let all = self.job.borders();
         let members = 0..self.members.len();
@@ -161,7 +179,7 @@ impl OracleSplit<'_> {
         self.parts(counts, last)
     }
 
-    /// The most pieces that a member has done at a time.
+    /// The most pieces that a member completes by the time `finish`.
     fn done_by(&self, at: usize, last: usize, finish: f64) -> usize {
         most(self.most(at, last), |borders| {
             borders == 0 || self.seconds(at, last, borders) <= finish
@@ -170,7 +188,10 @@ impl OracleSplit<'_> {
 
     /// The most pieces that a member can hold.
     fn most(&self, at: usize, last: usize) -> usize {
-        let (device, full) = self.members[at];
+        let SplitMember {
+            device,
+            most_borders: full,
+        } = self.members[at];
         let more = full < self.job.borders() && at == last;
         let holds = || {
             self.job
@@ -180,26 +201,26 @@ impl OracleSplit<'_> {
     }
 
     fn seconds(&self, at: usize, last: usize, borders: usize) -> f64 {
-        let device = self.members[at].0;
+        let device = self.members[at].device;
         let (corun, slowness) = (self.corun[at], self.slowness[device]);
         let items = self.items(at, last, borders);
         self.job
-            .alone(self.world, device, items, corun, slowness)
+            .part(self.world, PartItems { device, items }, corun, slowness)
             .seconds()
     }
 
-    /// The items of so many pieces.
+    /// The items of this many pieces.
     fn items(&self, at: usize, last: usize, borders: usize) -> usize {
         let grain = self.job.request.border_grain;
         let missing = self.job.borders().saturating_mul(grain) - self.job.request.items;
         borders.saturating_mul(grain) - if at == last { missing } else { 0 }
     }
 
-    /// As many pieces for each as `counts` says, or fewer if those are more than there are.
+    /// The parts with these counts of pieces, reduced if there are fewer pieces in all.
     fn parts(&self, mut counts: Vec<usize>, last: usize) -> Option<Parts> {
         let total: usize = counts.iter().sum();
         let mut excess = total - self.job.borders();
-        // Taken from whom it leaves something, so that all keep a part if they can.
+        // Every member keeps at least one piece if it can.
         for count in counts.iter_mut().rev() {
             let less = excess.min(count.saturating_sub(1));
             *count -= less;
@@ -209,24 +230,27 @@ impl OracleSplit<'_> {
             return None;
         }
         let parts = counts.iter().enumerate().filter(|(_, count)| **count > 0);
-        let part =
-            |(at, count): (usize, &usize)| (self.members[at].0, self.items(at, last, *count));
+        let part = |(at, count): (usize, &usize)| PartItems {
+            device: self.members[at].device,
+            items: self.items(at, last, *count),
+        };
         Some(parts.map(part).collect())
     }
 
-    /// The first of two gets `share` twentieths.
+    /// The split of a pair in which the first gets `share` of [`GRID`] shares.
     fn cut(&self, share: usize) -> Option<Parts> {
         let items = self.job.request.items;
         let grain = self.job.request.border_grain;
         let first = (items / GRID * share / grain * grain).min(items);
-        let parts = [
-            (self.members[0].0, first),
-            (self.members[1].0, items - first),
-        ];
-        let holds = |at: usize, items: usize| self.job.fits(self.world, self.members[at].0, items);
+        let part = |at: usize, items: usize| PartItems {
+            device: self.members[at].device,
+            items,
+        };
+        let holds =
+            |at: usize, items: usize| self.job.fits(self.world, self.members[at].device, items);
         if first == 0 || !holds(0, first) || !holds(1, items - first) {
             return None;
         }
-        Some(Parts::from_slice(&parts))
+        Some(Parts::from_slice(&[part(0, first), part(1, items - first)]))
     }
 }

@@ -1,16 +1,14 @@
-//! What came of a simulation: times and regrets of the planner and of the simple rules beside it.
+//! The outcome of a simulation: times and regrets of the planner and of the simple rules.
 
-use super::job::{Job, Parts, World};
+use super::job::{Job, PartItems, Parts, World};
 use super::machine::Change;
 use super::options::{COLD_CALLS, DataLocation, Options};
 use super::oracle::Best;
+use super::params::PARAMS;
 use super::track::Track;
 use crate::device::DeviceId;
 
-/// The calls after a change from which on, and up to which, recovery is judged.
-const RECOVERY: [usize; 2] = [20, 40];
-
-/// What came of a simulation.
+/// The outcome of a simulation.
 #[derive(Clone, Debug, serde::Serialize)]
 #[non_exhaustive]
 pub struct Outcome {
@@ -22,23 +20,23 @@ pub struct Outcome {
     pub rows: Vec<Row>,
     /// Every kernel, size and residency.
     pub cases: Vec<SimulatedCase>,
-    /// For each change that makes a device slower, how the planner coped.
+    /// The planner's recovery from each change that makes a device slower.
     pub recovery: Vec<Recovery>,
 }
 
-/// A policy and how it scored.
+/// A policy and its score.
 #[derive(Clone, Debug, serde::Serialize)]
 #[non_exhaustive]
 pub struct Row {
     /// Its name.
     pub policy: &'static str,
-    /// How it scored.
+    /// Its score.
     #[serde(flatten)]
     pub score: Score,
 }
 
 impl Row {
-    /// How a policy did at one job.
+    /// The score of a policy for one job.
     fn of(track: &Track, job: usize, best: &Best) -> Self {
         let mut score = Score {
             exploring_seconds: track.exploring_seconds[job],
@@ -63,7 +61,7 @@ impl Row {
     }
 }
 
-/// How a policy scored.
+/// The score of a policy.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
 #[serde(into = "Summary")]
 #[non_exhaustive]
@@ -72,9 +70,9 @@ pub struct Score {
     pub cold: Sums,
     /// All further calls.
     pub warm: Sums,
-    /// Over kernels, sizes and residencies, the greatest ratio of the warm calls' time to the best there is.
+    /// The largest ratio of the warm calls' time to that of the best plans, over kernels, sizes and residencies.
     pub worst_warm: Option<f64>,
-    /// Seconds of calls that were run to find something out.
+    /// Seconds of calls that were chosen for exploration.
     pub exploring_seconds: f64,
 }
 
@@ -82,9 +80,9 @@ pub struct Score {
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Sums {
-    /// Of the plans that were chosen.
+    /// Of the chosen plans.
     pub seconds: f64,
-    /// Of the best plans there are.
+    /// Of the best plans.
     pub oracle_seconds: f64,
 }
 
@@ -107,7 +105,7 @@ impl Score {
         self.cold.seconds + self.warm.seconds
     }
 
-    /// The share of the time that was spent finding something out.
+    /// The share of the time that went into exploration.
     pub fn exploration_share(&self) -> f64 {
         let all = self.seconds();
         if all > 0.0 {
@@ -168,7 +166,7 @@ pub struct SimulatedCase {
     pub oracle_parts: Vec<PartShare>,
     /// What the planner chose at the last call.
     pub chosen_parts: Vec<PartShare>,
-    /// How each policy scored on this case.
+    /// The score of each policy on this case.
     pub rows: Vec<Row>,
 }
 
@@ -182,7 +180,7 @@ pub struct PartShare {
     pub share: f64,
 }
 
-/// How the planner coped with a device that became slower.
+/// The planner's recovery from a device that became slower.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 #[non_exhaustive]
 pub struct Recovery {
@@ -192,7 +190,7 @@ pub struct Recovery {
     pub device: DeviceId,
     /// How many times slower than in its tables it became.
     pub factor: f64,
-    /// The regret over all kernels and sizes from 20 calls later on, up to 40.
+    /// The regret over all kernels and sizes, from 20 to 40 calls after the change.
     pub regret: f64,
 }
 
@@ -209,9 +207,9 @@ pub(super) fn outcome(
         .enumerate()
         .map(|(at, job)| {
             let shares = |parts: &Parts| {
-                let share = |(device, items): &(usize, usize)| PartShare {
-                    device: devices[*device],
-                    share: *items as f64 / job.request.items as f64,
+                let share = |part: &PartItems| PartShare {
+                    device: devices[part.device],
+                    share: part.items as f64 / job.request.items as f64,
                 };
                 parts.iter().map(share).collect()
             };
@@ -247,7 +245,7 @@ pub(super) fn outcome(
     }
 }
 
-/// For every change to the worse, the planner's regret a while later.
+/// The planner's regret some calls after every change to the worse.
 fn recovery(world: &World<'_>, best: &Best, tracks: &[Track], options: &Options) -> Vec<Recovery> {
     let before = |change: &Change| {
         let device = world.position(change.device);
@@ -257,8 +255,8 @@ fn recovery(world: &World<'_>, best: &Best, tracks: &[Track], options: &Options)
     let changes = world.machine.changes.iter();
     let worse = changes.filter(|change| change.factor > before(change));
     let judged = worse.filter_map(|change| {
-        let [from, to] =
-            RECOVERY.map(|calls| change.after_call.saturating_add(calls).min(options.calls));
+        let [from, to] = [PARAMS.recovery_begin, PARAMS.recovery_end]
+            .map(|calls| change.after_call.saturating_add(calls).min(options.calls));
         let mut sums = Sums::default();
         for (job, seconds) in tracks.first()?.seconds.iter().enumerate() {
             for (call, seconds) in seconds.iter().enumerate().take(to).skip(from) {
@@ -278,7 +276,7 @@ fn recovery(world: &World<'_>, best: &Best, tracks: &[Track], options: &Options)
     judged.collect()
 }
 
-/// How each policy scored over all machines together.
+/// The score of each policy over all machines together.
 pub fn fleet(outcomes: &[Outcome]) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for row in outcomes.iter().flat_map(|outcome| &outcome.rows) {

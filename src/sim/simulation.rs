@@ -1,25 +1,24 @@
-//! What the planner does on a simulated machine, call after call, held against what would have been best.
+//! Runs the planner on a simulated machine, call after call, and compares its plans with the best ones.
 //!
 //! The planner, the policy and the learner run as in a runtime and see only what they would see there: the figures of a
-//! calibration, and the noisy time of each part that ran. The scores see the truth: for every call the noise-free time
-//! of the plan that was chosen, `T`, and of the best plan there is, `O`, with the machine as it is at that call. So the
-//! regret `Σ(T − O) / ΣO` is a pseudo-regret: it does not count what the noise adds.
+//! calibration, and the noisy time of each part that ran. The scores use the true times: for every call the noise-free
+//! time of the chosen plan, `T`, and of the best plan, `O`, with the machine in its state at that call. So the regret
+//! `Σ(T − O) / ΣO` is a pseudo-regret: it excludes what the noise adds.
 //!
-//! - **A part** of a kernel on a device takes its launch, the upload of the input bytes that are missing there, the
-//!   seconds of the kernel's table at the size whose whole work equals the part's (for kernels over items that is the
-//!   number of its items), and the download of what it wrote if that is wanted on the host. Values that a call returns
-//!   are always downloaded.
-//! - **Devices of a split** run at the same time. Each computes for longer by the product of its co-run factors with all
-//!   others that have a part: those for arithmetic if the kernel has more operations per byte than the CPU can do in the
-//!   time that it moves a byte, else those for memory. The call takes as long as the longest part.
-//! - **The best plan** is the fastest of every device alone and of every subset of the devices that are no software
+//! - **A part** of a kernel on a device takes the sum of its launch, the upload of the input bytes that are missing there,
+//!   the seconds of the kernel's table at the size whose whole work equals the part's (for kernels over items, the number
+//!   of items), and the download of what it wrote if the host wants it. Values that a call returns are always downloaded.
+//! - **Devices of a split** run at the same time. The computation of each takes longer by the product of its co-run factors
+//!   with all others: the factors for arithmetic if the kernel has more operations per byte than the CPU can compute in
+//!   the time that it moves a byte, else those for memory. The call takes as long as the longest part.
+//! - **The best plan** is the fastest of each device alone and of the splits over each subset of the devices without software
 //!   adapters, with borders where the planner may put them and the shares that minimise the longest part.
-//! - **Noise** depends on the seed, the kernel, the size, the residency, the call and the device, not on what was decided
-//!   before, so that all policies meet the same.
-//! - **Calls** go in rounds: the first call of every kernel, size and residency, then the second of each, and so on, with
-//!   one learner, so that time passes equally for all.
+//! - **Noise** depends on the seed, the kernel, the size, the residency, the call and the device, not on earlier choices, so
+//!   that all policies meet the same noise.
+//! - **Calls** come in rounds: the first call of every kernel, size and residency, then the second of each, and so on,
+//!   with one learner, so that time passes equally for all.
 
-use super::job::{Parts, World};
+use super::job::{PartItems, Parts, World};
 use super::machine::SimulatedMachine;
 use super::options::{LaunchSpecs, Options};
 use super::score::{Outcome, outcome};
@@ -30,14 +29,14 @@ use crate::device::Placement;
 use crate::error::Result;
 use crate::plan::{Measured, PlannerInput, learn, plan};
 
-/// Simulates calls on a machine under the planner and under simple rules. `round` is told after each round of calls.
+/// Simulates calls on a machine under the planner and under simple rules. Calls `round` after each round of calls.
 ///
-/// Kernels of the machine that `specs` does not know are passed over with a warning. The first row of the outcome is
-/// the planner's, `auto`.
+/// Skips kernels of the machine that `specs` does not know, with a warning. The first row of the outcome is the
+/// planner's, `auto`.
 ///
 /// # Errors
-/// [`Error::MachineFile`](crate::Error::MachineFile) if no kernel is left, [`Error::TooLarge`](crate::Error::TooLarge) for sizes that no array can have, and whatever the
-/// planner refuses.
+/// [`Error::MachineFile`](crate::Error::MachineFile) if no kernel is left, [`Error::TooLarge`](crate::Error::TooLarge) for
+/// sizes that no array can have, and the errors of [`plan`](crate::plan::plan).
 ///
 /// ```
 /// # fn main() -> divvy::Result<()> {
@@ -87,13 +86,17 @@ pub fn simulate(
             let parts: Parts = plan
                 .parts
                 .iter()
-                .map(|part| (world.position(part.device), part.range.len()))
+                .map(|part| PartItems {
+                    device: world.position(part.device),
+                    items: part.range.len(),
+                })
                 .collect();
             let mut measured = Measured::default();
-            for ((device, _), part) in parts.iter().zip(job.parts(&world, &parts, &slowness)) {
-                let factor = job.noise(&world, *device, call, options.seed);
-                measured.part_seconds.push(Some(factor * part.run));
-                measured.seconds = measured.seconds.max(factor * part.seconds());
+            let all_seconds = job.parts(&world, &parts, &slowness);
+            for (part, seconds) in parts.iter().zip(all_seconds) {
+                let factor = job.noise(&world, part.device, call, options.seed);
+                measured.part_seconds.push(Some(factor * seconds.run));
+                measured.seconds = measured.seconds.max(factor * seconds.seconds());
             }
             learn(&learner, &job.request.kernel, &plan, &measured);
             let seconds = job.seconds(&world, &parts, &slowness);

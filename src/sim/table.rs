@@ -1,6 +1,6 @@
-//! Seconds against a size, at a few sizes.
+//! Seconds as a function of a size, given at a few sizes.
 
-/// Times are kept below this, so that no sum of them overflows.
+/// Times are limited to this, so that no sum of them overflows.
 const LONGEST: f64 = 1e15;
 
 /// `[size, seconds]` at strictly ascending sizes.
@@ -10,7 +10,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table of `points`. `None` unless there is at least one, all numbers are finite and at least 0, and the sizes
+    /// A table of `points`. `None` unless there is at least one, all numbers are finite and not negative, and the sizes
     /// strictly ascend.
     pub fn new(points: Vec<[f64; 2]>) -> Option<Self> {
         let usable = !points.is_empty()
@@ -24,7 +24,7 @@ impl Table {
         &self.points
     }
 
-    /// Seconds to compute at a size: outside the table along the nearest segment if that rises, else constant.
+    /// Seconds to compute at a size. Outside the table: along the nearest segment if it rises, else constant.
     pub fn compute(&self, size: f64) -> f64 {
         let points = &self.points;
         let last = points.len() - 1;
@@ -44,7 +44,7 @@ impl Table {
         seconds.min(LONGEST)
     }
 
-    /// Seconds to move so many bytes: constant below the table, above it along the last segment if that rises; with a
+    /// Seconds to move this many bytes. Below the table: constant. Above it: along the last segment if it rises; with a
     /// single point, in proportion.
     pub fn transfer(&self, bytes: f64) -> f64 {
         let points = &self.points;
@@ -64,7 +64,7 @@ impl Table {
         seconds.min(LONGEST)
     }
 
-    /// Seconds at a size that lies between two points.
+    /// Seconds at a size between two points.
     fn between(&self, size: f64) -> f64 {
         let above = self.points.partition_point(|[at, _]| *at <= size);
         let (low, high) = (self.points[above - 1], self.points[above]);
@@ -72,13 +72,13 @@ impl Table {
             let share = (size / low[0]).ln() / (high[0] / low[0]).ln();
             low[1] * (high[1] / low[1]).powf(share)
         } else {
-            // There is no logarithm of 0.
+            // 0 has no logarithm.
             low[1] + (high[1] - low[1]) * (size - low[0]) / (high[0] - low[0])
         }
     }
 }
 
-/// The exponent with which the time grows from one point to the next; never negative.
+/// The exponent with which the time grows from one point to the next, at least 0.
 fn slope(low: &[f64; 2], high: &[f64; 2]) -> f64 {
     let slope = (high[1] / low[1]).ln() / (high[0] / low[0]).ln();
     if slope.is_finite() {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_the_table_computation_goes_on_along_the_nearest_segment_but_never_falls() {
+    fn outside_the_table_compute_times_follow_the_nearest_segment_but_never_fall() {
         let rising = table(&[[10.0, 1.0], [100.0, 100.0]]);
         assert_near(rising.compute(1.0), 0.01);
         assert_near(rising.compute(1000.0), 1e4);
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn transfers_are_constant_below_the_table_and_go_on_above_it() {
+    fn transfer_times_are_constant_below_the_table_and_grow_above_it() {
         let link = table(&[[100.0, 1.0], [1000.0, 10.0]]);
         assert_near(link.transfer(1.0), 1.0);
         assert_near(link.transfer(1e4), 100.0);
@@ -160,7 +160,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_rises_in_the_table_rises_everywhere(
+        fn times_that_rise_in_the_table_rise_everywhere(
             steps in prop::collection::vec((0.01f64..5.0, 0.0f64..5.0), 1..8), a in -5.0f64..40.0, b in -5.0f64..40.0,
         ) {
             let mut at = [1.0, 1e-6];

@@ -1,6 +1,6 @@
-//! The truth of parts by hand, and that nothing beats the best plan.
+//! The true times of parts, computed by hand, and the best plan.
 
-use super::job::{Job, Parts, World};
+use super::job::{Job, PartItems, Parts, World};
 use super::{DataLocation, Options, SimulatedMachine, oracle};
 use crate::catalog;
 use crate::device::DeviceKind;
@@ -34,7 +34,7 @@ fn with_job(
     check(&world, &jobs[0]);
 }
 
-/// A CPU and a GPU with round figures: the GPU launches in 10, moves 1000 bytes in 1 and computes ten times as fast.
+/// A CPU and a GPU with round figures: the GPU launches in 10 s, moves 1000 bytes in 1 s and computes ten times as fast.
 fn round_figures(kernel: &str) -> Value {
     json!({
         "name": "round",
@@ -48,12 +48,22 @@ fn round_figures(kernel: &str) -> Value {
     })
 }
 
+/// A part of these items on the CPU.
+fn cpu(items: usize) -> PartItems {
+    PartItems { device: 0, items }
+}
+
+/// A part of these items on the GPU.
+fn gpu(items: usize) -> PartItems {
+    PartItems { device: 1, items }
+}
+
 fn assert_near(got: f64, want: f64) {
     assert!((got / want - 1.0).abs() < 1e-9, "{got} for {want}");
 }
 
 #[test]
-fn parts_take_their_launch_their_transfers_and_the_table_at_their_share_of_the_work() {
+fn a_part_takes_its_launch_its_transfers_and_the_table_at_its_share_of_the_work() {
     // axpy reads 8 bytes and writes 4 for each item.
     with_job(
         &round_figures("axpy"),
@@ -61,20 +71,20 @@ fn parts_take_their_launch_their_transfers_and_the_table_at_their_share_of_the_w
         DataLocation::Host,
         |world, job| {
             let seconds =
-                |parts: &[(usize, usize)], call| job.seconds(world, parts, &world.slowness(call));
-            assert_near(seconds(&[(0, 4096)], 0), 4000.0);
+                |parts: &[PartItems], call| job.seconds(world, parts, &world.slowness(call));
+            assert_near(seconds(&[cpu(4096)], 0), 4000.0);
             assert_near(
-                seconds(&[(1, 4096)], 0),
+                seconds(&[gpu(4096)], 0),
                 10.0 + 400.0 + 32.768 + 2.0 * 16.384,
             );
             assert_near(
-                seconds(&[(1, 4096)], 7),
+                seconds(&[gpu(4096)], 7),
                 4.0 * 410.0 + 32.768 + 2.0 * 16.384,
             );
-            // Together each computes for longer, by what limits the kernel.
-            assert_near(seconds(&[(1, 3072), (0, 1024)], 0), 2.0 * 1000.0);
+            // Together each is slower, by the factors for memory.
+            assert_near(seconds(&[gpu(3072), cpu(1024)], 0), 2.0 * 1000.0);
             assert_near(
-                seconds(&[(1, 4032), (0, 64)], 0),
+                seconds(&[gpu(4032), cpu(64)], 0),
                 10.0 + 3.0 * 400.0 * 4032.0 / 4096.0 + 32.256 + 2.0 * 16.128,
             );
         },
@@ -85,16 +95,16 @@ fn parts_take_their_launch_their_transfers_and_the_table_at_their_share_of_the_w
         DataLocation::Device,
         |world, job| {
             let slowness = world.slowness(0);
-            assert_near(job.seconds(world, &[(1, 4096)], &slowness), 410.0);
+            assert_near(job.seconds(world, &[gpu(4096)], &slowness), 410.0);
         },
     );
-    // A product of n rows has n^3 work: an eighth of the rows is a product of half the side.
+    // A product of n rows has n^3 work: an eighth of the rows takes as long as a product of half the side.
     let mut file = round_figures("gemm");
     file["devices"][0]["calibration"] = json!({"flops_per_second": 1e9, "bandwidth": [[1, 1e9]]});
     with_job(&file, 4096, DataLocation::Device, |world, job| {
         let slowness = world.slowness(0);
-        assert_near(job.seconds(world, &[(0, 512)], &slowness), 2000.0);
-        let both = job.seconds(world, &[(1, 3584), (0, 512)], &slowness);
+        assert_near(job.seconds(world, &[cpu(512)], &slowness), 2000.0);
+        let both = job.seconds(world, &[gpu(3584), cpu(512)], &slowness);
         assert_near(both, 1.5 * 2000.0);
     });
     // A sum returns four bytes for each block of 4096 items, wherever the array is.
@@ -105,28 +115,29 @@ fn parts_take_their_launch_their_transfers_and_the_table_at_their_share_of_the_w
         |world, job| {
             let slowness = world.slowness(0);
             let want = 10.0 + 100.0 * 1024.0 + 2.0 * 1.024;
-            assert_near(job.seconds(world, &[(1, 1 << 20)], &slowness), want);
+            assert_near(job.seconds(world, &[gpu(1 << 20)], &slowness), want);
         },
     );
 }
 
 #[test]
-fn the_best_split_lets_all_finish_together() {
+fn in_the_best_split_all_finish_together() {
     let mut file = round_figures("axpy");
     file["corun"] = json!({});
     with_job(&file, 1 << 20, DataLocation::Device, |world, job| {
-        let (seconds, parts) = oracle::best(world, job, &world.slowness(0));
+        let best = oracle::best(world, job, &world.slowness(0));
+        let (seconds, parts) = (best.seconds, best.parts);
         // The GPU is ten times as fast: 10/11 of the items, less what its launch takes.
         let whole = 1000.0 * 1024.0;
         let want = (10.0 + whole / 10.0) * 10.0 / 11.0 + 10.0 / 11.0 / 10.0;
         assert!((seconds / want - 1.0).abs() < 1e-3, "{seconds} for {want}");
         assert_eq!(parts.len(), 2);
-        let items: usize = parts.iter().map(|(_, items)| items).sum();
+        let items: usize = parts.iter().map(|part| part.items).sum();
         assert_eq!(items, 1 << 20);
     });
 }
 
-/// A machine of several devices whose tables rise, each at random.
+/// A random machine of several devices whose tables rise.
 fn rising_machine(kernel: &'static str) -> impl Strategy<Value = Value> {
     let table = prop::collection::vec((0.5f64..3.0, 0.0f64..4.0), 1..6);
     let device = (
@@ -191,10 +202,13 @@ fn random_parts(world: &World<'_>, job: &Job<'_>, rng: &mut fastrand::Rng) -> Op
         left -= borders;
         let items = before - job.items(left);
         if items > 0 {
-            parts.push((*device, items));
+            parts.push(PartItems {
+                device: *device,
+                items,
+            });
         }
     }
-    let fits = |(device, items): &(usize, usize)| job.fits(world, *device, *items);
+    let fits = |part: &PartItems| job.fits(world, part.device, part.items);
     parts
         .iter()
         .all(fits)
@@ -217,9 +231,9 @@ proptest! {
         let mut rng = fastrand::Rng::with_seed(seed);
         for job in &jobs {
             let slowness = world.slowness(0);
-            let (best, parts) = oracle::best(&world, job, &slowness);
+            let oracle::BestPlan { seconds: best, parts } = oracle::best(&world, job, &slowness);
             prop_assert!((job.seconds(&world, &parts, &slowness) / best - 1.0).abs() < 1e-12);
-            prop_assert_eq!(parts.iter().map(|(_, items)| items).sum::<usize>(), job.request.items);
+            prop_assert_eq!(parts.iter().map(|part| part.items).sum::<usize>(), job.request.items);
             for _ in 0..100 {
                 let Some(parts) = random_parts(&world, job, &mut rng) else { continue };
                 let seconds = job.seconds(&world, &parts, &slowness);

@@ -1,14 +1,14 @@
-//! What a policy did on a simulated machine, call by call.
+//! The record of a policy on a simulated machine, call by call.
 
 use super::job::Parts;
 
-/// What a policy did: the true seconds of every call.
+/// The record of a policy: the true seconds of every call.
 pub(super) struct Track {
     pub policy: &'static str,
-    /// For each job and call.
+    /// Indexed by job and call.
     pub seconds: Vec<Vec<f64>>,
     pub exploring_seconds: Vec<f64>,
-    /// The last choice of each job.
+    /// The last plan of each job.
     pub chosen: Vec<Parts>,
 }
 
@@ -22,7 +22,7 @@ impl Track {
         }
     }
 
-    /// Another call of a job.
+    /// Adds a call of a job.
     pub fn add(&mut self, job: usize, seconds: f64, exploring: bool) {
         self.seconds[job].push(seconds);
         if exploring {
@@ -30,7 +30,7 @@ impl Track {
         }
     }
 
-    /// What was chosen for a job.
+    /// Sets the last plan of a job.
     pub fn chose(&mut self, job: usize, parts: Parts) {
         self.chosen[job] = parts;
     }

@@ -1,14 +1,13 @@
-//! What the planner makes of measurements, backlogs and pipelines that are not compiled: one test for each lesson of
-//! the cost model.
+//! Plans from measurements, backlogs and pipelines that are not compiled: one test for each rule of the cost model.
 
 use super::super::load;
 use super::*;
 use crate::cost::learned::{Learner, Sample};
 use crate::plan::explain;
 
-/// Samples as many as count.
+/// Samples after which a variant is settled.
 const SETTLED: usize = 32;
-/// More than any call here may spend on exploring.
+/// More than any call here costs.
 const PLENTY: ExplorationBudget = ExplorationBudget {
     seconds: 1e6,
     price: 0.0,
@@ -30,12 +29,25 @@ fn beside(device: DeviceId, threads: usize, other: DeviceId) -> Variant {
     }
 }
 
-/// One core alone, both cores, and the first GPU, which needs no data to be moved.
-const ONE: (DeviceId, usize) = (CPU, 1);
-const POOL: (DeviceId, usize) = (CPU, 2);
-const CARD: (DeviceId, usize) = (GPU0, 1);
+/// One core alone, both cores, and the first GPU without transfers.
+const ONE: Threads = Threads::new(CPU, 1);
+const POOL: Threads = Threads::new(CPU, 2);
+const CARD: Threads = Threads::new(GPU0, 1);
 
-/// What was measured of a request: ways to run it, the share of its items, and factors over the prior.
+/// A device with a number of its threads.
+#[derive(Clone, Copy)]
+struct Threads {
+    device: DeviceId,
+    threads: usize,
+}
+
+impl Threads {
+    const fn new(device: DeviceId, threads: usize) -> Self {
+        Self { device, threads }
+    }
+}
+
+/// Measurements of a request: variants, the share of its items, and factors over the prior.
 struct History<'a> {
     request: &'a Request<'a>,
     learner: Learner,
@@ -64,9 +76,9 @@ impl<'a> History<'a> {
         self
     }
 
-    /// The same factor, `times` over, for the whole.
-    fn took(self, (device, threads): (DeviceId, usize), factor: f64, times: usize) -> Self {
-        self.add(alone(device, threads), 1.0, vec![factor; times])
+    /// Adds the same factor `times` times, for all items.
+    fn took(self, way: Threads, factor: f64, times: usize) -> Self {
+        self.add(alone(way.device, way.threads), 1.0, vec![factor; times])
     }
 
     fn input(&self) -> PlannerInput {
@@ -92,7 +104,7 @@ fn software(index: usize, speed: f64) -> DeviceModel {
 }
 
 #[test]
-fn a_software_adapter_is_chosen_once_it_was_measured_faster_and_never_tried() {
+fn a_software_adapter_is_chosen_once_it_was_measured_faster_and_never_explored() {
     let request = update(1 << 22, 1e3, &[CPU, GPU0]);
     let here = machine([cpu(), software(0, 1.0)]);
     let after = |samples: usize, factor: f64| {
@@ -116,7 +128,7 @@ fn a_software_adapter_is_chosen_once_it_was_measured_faster_and_never_tried() {
 }
 
 #[test]
-fn measurements_of_other_sizes_do_not_make_a_software_adapter_known() {
+fn measurements_of_other_sizes_do_not_make_a_software_adapter_eligible() {
     let request = update(1 << 22, 1e3, &[CPU, GPU0]);
     let here = machine([cpu(), software(0, 1.0)]);
     let smaller = History::of(&request).add(alone(GPU0, 1), 1e-3, [0.1; SETTLED]);
@@ -124,12 +136,12 @@ fn measurements_of_other_sizes_do_not_make_a_software_adapter_known() {
 }
 
 #[test]
-fn a_software_adapter_never_shares_work_however_fast_it_was() {
+fn a_software_adapter_never_joins_a_split_however_fast_it_was() {
     let request = update(1 << 24, 1e4, &[CPU, GPU0, GPU1]);
     let here = machine([cpu(), software(0, 1.0), software(1, 1.0)]);
     let fast = History::of(&request)
         .took(CARD, 0.9, SETTLED)
-        .took((GPU1, 1), 0.9, SETTLED)
+        .took(Threads::new(GPU1, 1), 0.9, SETTLED)
         .add(beside(GPU0, 1, CPU), 0.5, [0.1; SETTLED])
         .add(beside(CPU, 2, GPU0), 0.5, [0.1; SETTLED]);
     for exploration_budget in [ExplorationBudget::default(), PLENTY] {
@@ -178,7 +190,7 @@ fn a_device_waits_for_those_that_hold_its_data() {
 }
 
 #[test]
-fn a_busy_device_is_left_alone_until_waiting_is_the_quicker_way() {
+fn a_busy_device_is_chosen_only_if_waiting_for_it_is_faster() {
     let request = update(1 << 24, 1e4, &[CPU, GPU0]);
     let here = machine([cpu(), gpu(0, 20.0)]);
     let chosen = |seconds| {
@@ -193,7 +205,7 @@ fn a_busy_device_is_left_alone_until_waiting_is_the_quicker_way() {
     assert_eq!(chosen(5.0), [CPU]);
 }
 
-/// The same, in one piece whatever that costs.
+/// The same request, which cannot be split.
 fn whole(request: Request<'static>) -> Request<'static> {
     Request {
         border_grain: request.items,
@@ -201,9 +213,9 @@ fn whole(request: Request<'static>) -> Request<'static> {
     }
 }
 
-/// The plan of a call that the CPU and the GPU do equally fast, measured as often as counts, and `together` times as
-/// fast when both do half. Single measurements are a factor of up to `noise` off.
-fn shared_or_not(together: f64, noise: f64, samples: usize) -> Plan {
+/// The plan of a call for which the CPU and the GPU are equally fast, and `together` times as fast when each computes
+/// half. Single measurements are off by a factor of up to `noise`.
+fn plan_of_noisy_split(together: f64, noise: f64, samples: usize) -> Plan {
     let request = update(1 << 24, 1e4, &[CPU, GPU0]);
     let noisy = |factor: f64| {
         (0..samples).map(move |i| {
@@ -222,22 +234,22 @@ fn shared_or_not(together: f64, noise: f64, samples: usize) -> Plan {
 
 #[test]
 fn a_split_must_save_a_tenth() {
-    assert_eq!(shared_or_not(1.08, 1.0, SETTLED).parts.len(), 1);
-    assert_eq!(shared_or_not(1.15, 1.0, SETTLED).parts.len(), 2);
+    assert_eq!(plan_of_noisy_split(1.08, 1.0, SETTLED).parts.len(), 1);
+    assert_eq!(plan_of_noisy_split(1.15, 1.0, SETTLED).parts.len(), 2);
 }
 
 #[test]
-fn once_well_known_a_split_must_save_more_than_noise_explains() {
+fn a_settled_split_must_save_more_than_noise_explains() {
     // The standard error of each median is about 10 %; of the difference 14 %.
-    assert_eq!(shared_or_not(1.3, 1.8, SETTLED).parts.len(), 1);
-    assert_eq!(shared_or_not(1.3, 1.1, SETTLED).parts.len(), 2);
-    assert_eq!(shared_or_not(1.8, 1.8, SETTLED).parts.len(), 2);
-    // Before that it is measured more.
-    assert_eq!(shared_or_not(1.3, 1.8, SETTLED - 1).parts.len(), 2);
+    assert_eq!(plan_of_noisy_split(1.3, 1.8, SETTLED).parts.len(), 1);
+    assert_eq!(plan_of_noisy_split(1.3, 1.1, SETTLED).parts.len(), 2);
+    assert_eq!(plan_of_noisy_split(1.8, 1.8, SETTLED).parts.len(), 2);
+    // Until it is settled, the split runs to be measured.
+    assert_eq!(plan_of_noisy_split(1.3, 1.8, SETTLED - 1).parts.len(), 2);
 }
 
 #[test]
-fn beyond_eight_to_one_nothing_is_shared_whatever_the_rates_say() {
+fn beyond_eight_to_one_nothing_is_split_whatever_the_rates_promise() {
     let request = update(1 << 24, 1e4, &[CPU, GPU0]);
     let here = machine([cpu(), gpu(0, 1.0)]);
     let eager = Policy {
@@ -262,7 +274,7 @@ fn beyond_eight_to_one_nothing_is_shared_whatever_the_rates_say() {
 }
 
 #[test]
-fn what_was_measured_beside_another_device_replaces_what_pairs_do_in_general() {
+fn measurements_beside_another_device_replace_the_slow_down_of_the_pair() {
     let request = update(1 << 24, 1e4, &[CPU, GPU0]);
     let mut here = machine([cpu(), gpu(0, 1.0)]);
     here.corun.push(CoRun {
@@ -288,11 +300,19 @@ fn what_was_measured_beside_another_device_replaces_what_pairs_do_in_general() {
     );
 }
 
-/// A call on the CPU that is well known, and what may be spent on finding out about a GPU of that speed, if it was
-/// measured as often.
-fn explored(speed: f64, measured: usize, exploration_budget: ExplorationBudget) -> (Plan, Plan) {
+/// Two plans of the same call.
+#[derive(Debug, PartialEq)]
+struct Explored {
+    /// With the exploration budget.
+    with_budget: Plan,
+    /// Without one.
+    without: Plan,
+}
+
+/// Plans a call that is well known on the CPU, beside a GPU of this speed with `measured` samples.
+fn explored(speed: f64, measured: usize, exploration_budget: ExplorationBudget) -> Explored {
     let request = whole(update(1 << 22, 1e3, &[CPU, GPU0]));
-    // What was measured long ago would be doubted.
+    // Old measurements would be doubted, so the CPU has many recent ones.
     let history = History::of(&request)
         .took(POOL, 1.0, 20 * SETTLED)
         .took(ONE, 1.0, SETTLED)
@@ -305,43 +325,47 @@ fn explored(speed: f64, measured: usize, exploration_budget: ExplorationBudget) 
         };
         auto(&request, &here, &input)
     };
-    (
-        planned(exploration_budget),
-        planned(ExplorationBudget::default()),
-    )
+    Explored {
+        with_budget: planned(exploration_budget),
+        without: planned(ExplorationBudget::default()),
+    }
 }
 
 #[test]
-fn what_may_be_faster_is_tried_if_that_can_be_afforded() {
-    let (trial, known) = explored(0.7, 0, PLENTY);
-    assert!(trial.exploring && !known.exploring);
-    assert_eq!((devices(&trial), devices(&known)), (vec![GPU0], vec![CPU]));
+fn a_candidate_that_may_be_faster_is_explored_if_the_budget_covers_it() {
+    let plans = explored(0.7, 0, PLENTY);
+    assert!(plans.with_budget.exploring && !plans.without.exploring);
+    assert_eq!(devices(&plans.with_budget), [GPU0]);
+    assert_eq!(devices(&plans.without), [CPU]);
+    let seconds = plans.with_budget.predicted_seconds;
     let exactly = ExplorationBudget {
-        seconds: trial.predicted_seconds,
+        seconds,
         price: 0.0,
     };
-    assert!(explored(0.7, 0, exactly).0.exploring);
+    assert!(explored(0.7, 0, exactly).with_budget.exploring);
     let less = ExplorationBudget {
-        seconds: 0.999 * trial.predicted_seconds,
+        seconds: 0.999 * seconds,
         price: 0.0,
     };
-    assert_eq!(explored(0.7, 0, less), (known.clone(), known));
+    let neither = explored(0.7, 0, less);
+    assert_eq!(neither.with_budget, plans.without);
+    assert_eq!(neither.without, plans.without);
 }
 
 #[test]
-fn nothing_is_tried_that_is_predicted_to_take_three_times_as_long() {
-    assert!(explored(0.36, 0, PLENTY).0.exploring);
-    let (plan, known) = explored(0.32, 0, PLENTY);
-    assert!(!plan.exploring);
-    assert_eq!(plan, known);
+fn a_candidate_predicted_to_take_three_times_as_long_is_not_explored() {
+    assert!(explored(0.36, 0, PLENTY).with_budget.exploring);
+    let plans = explored(0.32, 0, PLENTY);
+    assert!(!plans.with_budget.exploring);
+    assert_eq!(plans.with_budget, plans.without);
 }
 
 #[test]
-fn a_trial_must_be_worth_its_price() {
+fn exploration_must_be_worth_its_price() {
     let at = |price| {
         let seconds = PLENTY.seconds;
         explored(0.7, 0, ExplorationBudget { seconds, price })
-            .0
+            .with_budget
             .exploring
     };
     assert!(at(1.0));
@@ -349,12 +373,12 @@ fn a_trial_must_be_worth_its_price() {
 }
 
 #[test]
-fn what_is_known_is_not_tried_again() {
-    assert!(!explored(0.7, SETTLED, PLENTY).0.exploring);
+fn a_settled_variant_is_not_explored_again() {
+    assert!(!explored(0.7, SETTLED, PLENTY).with_budget.exploring);
 }
 
 #[test]
-fn what_is_unmeasured_uses_the_prior_and_says_so() {
+fn an_unmeasured_variant_uses_the_prior_and_the_evidence_shows_it() {
     let request = update(1 << 22, 1e3, &[CPU, GPU0]);
     let here = machine([cpu(), gpu(0, 1.0)]);
     let nothing = auto(&request, &here, &PlannerInput::default());
@@ -362,7 +386,7 @@ fn what_is_unmeasured_uses_the_prior_and_says_so() {
         assert_eq!(part.evidence.samples, 0);
         assert!(part.evidence.uncertainty > 0.5 && part.evidence.extrapolated);
     }
-    // Another kernel, another type and another implementation teach nothing of this one.
+    // Samples of another kernel, type or implementation do not change the plan.
     let mut others = [request.kernel; 3];
     others[0].name = "updale";
     others[1].implementation = 1;
@@ -370,7 +394,7 @@ fn what_is_unmeasured_uses_the_prior_and_says_so() {
     let learner = Learner::new();
     let size = load::size(&request, request.items);
     for other in &others {
-        for (device, threads) in [ONE, POOL, CARD] {
+        for Threads { device, threads } in [ONE, POOL, CARD] {
             let sample = Sample {
                 variant: alone(device, threads),
                 size,
@@ -388,7 +412,7 @@ fn what_is_unmeasured_uses_the_prior_and_says_so() {
 }
 
 #[test]
-fn data_stay_unless_what_was_learned_saves_a_tenth() {
+fn data_stay_in_place_unless_the_learned_times_save_a_tenth() {
     let mut card = gpu(0, 1.0);
     card.upload = Link::from_rate(0.0, 1e15);
     let here = machine([cpu(), card]);
@@ -430,7 +454,7 @@ fn while_pipelines_compile_the_cpu_runs_the_call() {
         (devices(&ready), ready.awaits),
         (vec![GPU0], DeviceSet::EMPTY)
     );
-    // Nothing else can run it, or it was asked for: then it compiles first.
+    // If no other device can run it, or the caller asks for it, it compiles first.
     let gpu_only = Request {
         has_cpu: false,
         ..request.clone()
@@ -465,7 +489,7 @@ fn one_thread_and_the_pool_are_learned_apart() {
 }
 
 #[test]
-fn reading_results_back_counts_where_the_host_wants_them() {
+fn reading_back_counts_for_the_share_that_the_host_reads() {
     let here = machine([cpu(), gpu(0, 1.0)]);
     let n = 1_000_000;
     let download = |access, share, placement, factor| {
@@ -486,7 +510,7 @@ fn reading_results_back_counts_where_the_host_wants_them() {
     };
     let moving = |bytes: f64| 5e-6 + bytes / 1e10;
     for factor in [1.0, 30.0] {
-        // A kernel's own slowness does not slow the copy.
+        // A slow kernel does not slow the copy.
         let on_gpu = |access, share| download(access, share, Placement::Gpu(0), factor);
         near(on_gpu(Access::Write, 1.0), moving(4e6));
         near(on_gpu(Access::ReadWrite, 0.25), moving(1e6));
@@ -499,7 +523,7 @@ fn reading_results_back_counts_where_the_host_wants_them() {
 }
 
 #[test]
-fn what_the_host_wants_back_can_keep_a_call_on_the_cpu() {
+fn expected_reading_back_can_keep_a_call_on_the_cpu() {
     let here = machine([cpu(), gpu(0, 4.0)]);
     let chosen = |share| {
         let mut request = whole(update(1 << 22, 0.0, &[CPU, GPU0]));
@@ -510,7 +534,7 @@ fn what_the_host_wants_back_can_keep_a_call_on_the_cpu() {
 }
 
 #[test]
-fn absurd_factors_and_calls_that_cost_nothing_make_no_nan() {
+fn absurd_factors_and_calls_without_cost_give_no_nan() {
     let absurd = [1e-300, 1e-12, 1e12, 1e300, 0.0, f64::NAN, f64::INFINITY];
     let mut idle = machine([cpu(), gpu(0, 1.0)]);
     for device in &mut idle.devices {
@@ -553,7 +577,7 @@ fn absurd_factors_and_calls_that_cost_nothing_make_no_nan() {
 }
 
 #[test]
-fn backlogs_slow_downs_and_policies_that_make_no_sense_make_no_nan() {
+fn absurd_backlogs_slow_downs_and_policies_give_no_nan() {
     let request = update(1 << 24, 1e4, &[CPU, GPU0]);
     for absurd in [0.0, -1.0, f64::NAN, f64::INFINITY, f64::MAX, 1e-300] {
         let mut here = machine([cpu(), gpu(0, 1.0), gpu(1, 1.0)]);
@@ -580,7 +604,7 @@ fn backlogs_slow_downs_and_policies_that_make_no_sense_make_no_nan() {
 }
 
 #[test]
-fn what_would_be_tried_is_compiled_first() {
+fn a_candidate_worth_exploring_is_compiled_first() {
     let request = whole(update(1 << 22, 1e3, &[CPU, GPU0]));
     let here = machine([cpu(), gpu(0, 0.7)]);
     let history = History::of(&request)
@@ -602,7 +626,7 @@ fn what_would_be_tried_is_compiled_first() {
 }
 
 #[test]
-fn a_software_adapter_runs_what_is_too_large_for_the_cpu() {
+fn a_software_adapter_runs_a_call_that_is_too_large_for_the_cpu() {
     let mut small = cpu();
     small.limits.memory_bytes = Some(1 << 20);
     let here = machine([small, software(0, 1.0)]);
@@ -611,9 +635,9 @@ fn a_software_adapter_runs_what_is_too_large_for_the_cpu() {
     assert_eq!(devices(&plan), [GPU0]);
 }
 
-/// Who asks for the CPU leaves the number of threads to the planner, and one disturbed run must not settle that.
+/// `Placement::Cpu` leaves the number of threads to the planner, and one disturbed run must not decide it for ever.
 #[test]
-fn a_way_to_use_the_cpu_that_seemed_slow_once_is_tried_again_when_the_cpu_is_asked_for() {
+fn an_engine_of_the_cpu_that_was_slow_once_is_explored_under_placement_cpu() {
     let request = update(1 << 22, 1e3, &[CPU]);
     let here = machine([cpu()]);
     let after = |exploration_budget: ExplorationBudget, samples: usize| {
@@ -629,7 +653,7 @@ fn a_way_to_use_the_cpu_that_seemed_slow_once_is_tried_again_when_the_cpu_is_ask
         let shown = shown.expect("a CPU");
         let chosen = &shown.candidates[shown.choice].parts[0];
         assert_eq!(chosen.threads, asked.parts[0].threads);
-        assert_eq!(shown.reason.contains("worth finding out"), asked.exploring);
+        assert_eq!(shown.reason.contains("worth exploring"), asked.exploring);
         (asked.parts[0].threads, asked.exploring)
     };
     assert_eq!(after(PLENTY, 1), (2, true));

@@ -1,4 +1,4 @@
-//! What holds of every plan, whatever the machine, the call and what was learned.
+//! Properties of every plan, for any machine, call and performance model.
 
 use super::super::load;
 use super::*;
@@ -117,7 +117,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// Devices on which the time is a constant and a share of the items: no caches, no limits.
+    /// Devices without caches and limits, on which the time is linear in the items.
     fn linear_machine()(cpu_speed in around(0.1, 10.0), gpus in prop::collection::vec(linear_gpu(), 0..4)) -> Machine {
         let gpus = gpus.into_iter().enumerate().map(|(index, gpu)| DeviceModel { id: DeviceId::Gpu(index), ..gpu });
         machine(std::iter::once(faster(&cpu(), cpu_speed)).chain(gpus))
@@ -125,7 +125,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// A call whose cost is in proportion to its items, with its data on the host.
+    /// A call whose cost is proportional to its items, with its data on the host.
     fn linear_request()(request in any_request(), width in 0usize..5) -> Request<'static> {
         let n = request.items * width;
         let operands = smallvec![operand(Role::rows(width), Access::ReadWrite, n, &[(CPU, 0..n)])];
@@ -201,7 +201,7 @@ proptest! {
     }
 
     #[test]
-    fn what_auto_chooses_is_possible(request in any_request(), here in any_machine()) {
+    fn every_part_that_auto_plans_can_run(request in any_request(), here in any_machine()) {
         let Ok(auto) = place(&request, &here, Placement::Auto) else { return Ok(()) };
         for part in &auto.parts {
             let device = here.device(part.device).expect("parts run on devices of the machine");
@@ -214,7 +214,7 @@ proptest! {
             };
             let limits = &device.limits;
             prop_assert!(limits.budget_bytes.is_some() || limits.memory_bytes.is_none_or(|limit| bytes(false) <= limit));
-            // What every piece reads whole is there at a time.
+            // An array that every tile reads whole fits.
             prop_assert!(limits.budget_bytes.is_none_or(|limit| bytes(true) <= limit));
             let largest = request.operands.iter().filter(|o| o.role == Role::Whole).map(|o| o.len as u64 * 4).max();
             prop_assert!(device.limits.max_binding_bytes.is_none_or(|limit| largest.unwrap_or(0) <= limit));
@@ -235,7 +235,7 @@ proptest! {
         let Ok(before) = place(&request, &here, Placement::Auto) else { return Ok(()) };
         let after = place(&request, &later, Placement::Auto).expect("it could before");
         let (before, after) = (share(&before, id), share(&after, id));
-        // Borders are rounded, and each end of a part may round the other way.
+        // Each end of a part is rounded to a border, up or down.
         prop_assert!(after + 2 * request.border_grain >= before, "{} then {}", before, after);
     }
 
@@ -251,7 +251,7 @@ proptest! {
     }
 
     #[test]
-    fn an_explanation_tells_what_the_planner_does(request in any_request(), here in any_machine(), which in 0usize..7) {
+    fn an_explanation_agrees_with_the_plan(request in any_request(), here in any_machine(), which in 0usize..7) {
         let placement = match which {
             0..3 => Placement::Auto,
             3 => Placement::Cpu,
@@ -287,9 +287,21 @@ proptest! {
     }
 }
 
-/// A way to run a part, and how it went: the device, whether with all threads, the devices beside it as bits, whether
-/// data moved, the octaves that it was larger than the call, the logarithm of its factor and how often that was measured.
-type Run = (usize, bool, u8, bool, f64, f64, usize);
+/// A measured variant.
+#[derive(Clone, Debug)]
+struct Run {
+    device: usize,
+    /// Whether all threads ran it.
+    pool: bool,
+    /// The devices beside it, as bits.
+    beside: u8,
+    moved: bool,
+    /// Its size over that of the call, as log2.
+    octaves: f64,
+    log_factor: f64,
+    /// Samples.
+    times: usize,
+}
 
 fn any_run(octaves: Range<f64>, factor: f64) -> impl Strategy<Value = Run> {
     let octaves = prop_oneof![Just(0.0), octaves];
@@ -303,70 +315,110 @@ fn any_run(octaves: Range<f64>, factor: f64) -> impl Strategy<Value = Run> {
         -factor..factor,
         1usize..40,
     )
+        .prop_map(
+            |(device, pool, beside, moved, octaves, log_factor, times)| Run {
+                device,
+                pool,
+                beside,
+                moved,
+                octaves,
+                log_factor,
+                times,
+            },
+        )
 }
 
 fn device_at(at: usize) -> DeviceId {
     at.checked_sub(1).map_or(CPU, DeviceId::Gpu)
 }
 
-/// What is known after these runs of a call.
+/// The performance model after these runs.
 fn perf_model(request: &Request<'_>, runs: &[Run]) -> PerfModel {
     let learner = Learner::new();
     let size = load::size(request, request.items);
-    for (device, pool, beside, moved, octaves, log_factor, times) in runs {
-        let threads = if *device == 0 && *pool { 8 } else { 1 };
-        let beside = (0..5).filter(|at| beside >> at & 1 == 1 && at != device);
+    for run in runs {
+        let threads = if run.device == 0 && run.pool { 8 } else { 1 };
+        let beside = (0..5).filter(|at| run.beside >> at & 1 == 1 && *at != run.device);
         let sample = Sample {
             variant: Variant {
-                device: device_at(*device),
+                device: device_at(run.device),
                 threads,
                 beside: beside.map(device_at).collect(),
-                moved: *moved,
+                moved: run.moved,
             },
-            size: size + octaves,
+            size: size + run.octaves,
             prior_seconds: 1.0,
-            seconds: log_factor.exp(),
+            seconds: run.log_factor.exp(),
         };
-        (0..*times).for_each(|_| learner.observe(&request.kernel, size, [sample]));
+        (0..run.times).for_each(|_| learner.observe(&request.kernel, size, [sample]));
     }
     learner.perf_model(&request.kernel)
 }
 
-/// What is known, but for what was learned.
+/// What the planner knows beyond the rates of the machine.
 #[derive(Clone, Debug)]
-struct RunConditions {
+struct Known {
     runs: Vec<Run>,
-    backlog: Vec<(usize, f64)>,
+    backlog: Vec<Backlog>,
+    /// Devices that compile, as bits.
     compiling: u8,
-    exploration_budget: Option<(f64, f64)>,
-    corun: Vec<(usize, usize, [f64; 2])>,
+    exploration_budget: Option<ExplorationBudget>,
+    corun: Vec<SlowDown>,
+}
+
+#[derive(Clone, Debug)]
+struct Backlog {
+    device: usize,
+    seconds: f64,
+}
+
+/// How much two devices slow each other down.
+#[derive(Clone, Debug)]
+struct SlowDown {
+    one: usize,
+    other: usize,
+    factors: [f64; 2],
 }
 
 prop_compose! {
-    fn any_circumstances()(
-        runs in prop::collection::vec(any_run(-4.0..2.0, 4.0), 0..12),
-        backlog in prop::collection::vec((0usize..5, around(1e-7, 1e-1)), 0..3),
-        compiling in prop_oneof![2 => Just(0u8), 1 => any::<u8>()],
-        exploration_budget in prop::option::of((around(1e-6, 1e3), prop_oneof![Just(0.0), around(1e-3, 1e3)])),
-        corun in prop::collection::vec((0usize..5, 0usize..5, [around(0.8, 4.0), around(0.8, 4.0)]), 0..4),
-    ) -> RunConditions {
-        RunConditions { runs, backlog, compiling, exploration_budget, corun }
+    fn any_backlog()(device in 0usize..5, seconds in around(1e-7, 1e-1)) -> Backlog {
+        Backlog { device, seconds }
     }
 }
 
-impl RunConditions {
+prop_compose! {
+    fn any_budget()(seconds in around(1e-6, 1e3), price in prop_oneof![Just(0.0), around(1e-3, 1e3)]) -> ExplorationBudget {
+        ExplorationBudget { seconds, price }
+    }
+}
+
+prop_compose! {
+    fn any_slow_down()(one in 0usize..5, other in 0usize..5, factors in [around(0.8, 4.0), around(0.8, 4.0)]) -> SlowDown {
+        SlowDown { one, other, factors }
+    }
+}
+
+prop_compose! {
+    fn anything_known()(
+        runs in prop::collection::vec(any_run(-4.0..2.0, 4.0), 0..12),
+        backlog in prop::collection::vec(any_backlog(), 0..3),
+        compiling in prop_oneof![2 => Just(0u8), 1 => any::<u8>()],
+        exploration_budget in prop::option::of(any_budget()),
+        corun in prop::collection::vec(any_slow_down(), 0..4),
+    ) -> Known {
+        Known { runs, backlog, compiling, exploration_budget, corun }
+    }
+}
+
+impl Known {
     fn input(&self, request: &Request<'_>) -> PlannerInput {
         PlannerInput {
             perf_model: perf_model(request, &self.runs),
-            exploration_budget: self
-                .exploration_budget
-                .map_or_else(ExplorationBudget::default, |(seconds, price)| {
-                    ExplorationBudget { seconds, price }
-                }),
+            exploration_budget: self.exploration_budget.unwrap_or_default(),
             backlog: self
                 .backlog
                 .iter()
-                .map(|(at, seconds)| (device_at(*at), *seconds))
+                .map(|backlog| (device_at(backlog.device), backlog.seconds))
                 .collect(),
             // The CPU compiles nothing.
             compiling: (1..5)
@@ -379,19 +431,19 @@ impl RunConditions {
 
     fn slow_down(&self, here: &Machine) -> Machine {
         let mut here = here.clone();
-        for (one, other, factors) in self.corun.iter().filter(|(one, other, _)| one != other) {
-            let devices = [device_at(*one), device_at(*other)];
+        for pair in self.corun.iter().filter(|pair| pair.one != pair.other) {
+            let devices = [device_at(pair.one), device_at(pair.other)];
             here.corun.push(CoRun {
                 devices,
-                compute: *factors,
-                memory: *factors,
+                compute: pair.factors,
+                memory: pair.factors,
             });
         }
         here
     }
 }
 
-/// Whether a device alone may be chosen, going by the plan that has it forced.
+/// Whether a device alone may be chosen, given its forced plan.
 fn may_be_chosen(alone: &Plan, request: &Request<'_>, here: &Machine) -> bool {
     let [part] = &alone.parts[..] else {
         return false;
@@ -405,9 +457,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn whatever_is_known_a_plan_is_possible_and_finite(request in any_request(), here in any_machine(),
-                                                       around in any_circumstances()) {
-        let (known, here) = (around.input(&request), around.slow_down(&here));
+    fn with_any_input_a_plan_is_possible_and_finite(request in any_request(), here in any_machine(),
+                                                    known in anything_known()) {
+        let (known, here) = (known.input(&request), known.slow_down(&here));
         let policy = Policy::default();
         let Ok(auto) = plan(&request, &here, &known, &Placement::Auto, &policy) else { return Ok(()) };
         prop_assert!(auto.predicted_seconds.is_finite() && auto.predicted_seconds >= 0.0);
@@ -432,7 +484,7 @@ proptest! {
             }
         }
         prop_assert_eq!(at, request.items);
-        // Who waits for pipelines waits for some that are not compiled, and runs elsewhere.
+        // A plan awaits only devices that compile, and runs on others.
         prop_assert!(auto.awaits.iter().all(|id| known.compiling.contains(id)));
         prop_assert!(auto.parts.iter().all(|part| !auto.awaits.contains(part.device)));
         let others = here.devices.iter().filter(|d| !known.compiling.contains(d.id));
@@ -443,10 +495,10 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_known_auto_is_never_worse_than_a_device_it_could_have_taken(
-        request in any_request(), here in any_machine(), around in any_circumstances()) {
-        let here = around.slow_down(&here);
-        let known = PlannerInput { exploration_budget: ExplorationBudget::default(), ..around.input(&request) };
+    fn with_any_input_auto_is_never_worse_than_a_device_it_could_have_taken(
+        request in any_request(), here in any_machine(), known in anything_known()) {
+        let here = known.slow_down(&here);
+        let known = PlannerInput { exploration_budget: ExplorationBudget::default(), ..known.input(&request) };
         let policy = Policy::default();
         let free = Policy { hysteresis: 0.0, ..policy };
         let auto = plan(&request, &here, &known, &Placement::Auto, &policy);
@@ -464,13 +516,13 @@ proptest! {
     }
 
     #[test]
-    fn exploring_stays_within_the_allowance_and_three_times_what_is_best(
-        request in any_request(), here in any_machine(), around in any_circumstances()) {
-        let (known, here) = (around.input(&request), around.slow_down(&here));
+    fn exploration_stays_within_the_budget_and_three_times_the_best(
+        request in any_request(), here in any_machine(), known in anything_known()) {
+        let (known, here) = (known.input(&request), known.slow_down(&here));
         let policy = Policy::default();
         let Ok(auto) = plan(&request, &here, &known, &Placement::Auto, &policy) else { return Ok(()) };
         let thrifty = PlannerInput { exploration_budget: ExplorationBudget::default(), ..known.clone() };
-        let best = plan(&request, &here, &thrifty, &Placement::Auto, &policy).expect("it is possible with an allowance");
+        let best = plan(&request, &here, &thrifty, &Placement::Auto, &policy).expect("it is possible with a budget");
         prop_assert!(!best.exploring);
         if auto.exploring {
             prop_assert!(auto.predicted_seconds <= known.exploration_budget.seconds);
@@ -479,13 +531,13 @@ proptest! {
         }
     }
 
-    /// Where work is not split; of a split, what was learned at other sizes may have others take over.
+    /// Only without splits: in a split, factors learned at other sizes may favour another device.
     #[test]
-    fn whatever_is_known_a_device_that_becomes_faster_keeps_the_call(
-        request in linear_request(), here in linear_machine(), around in any_circumstances(), which in 0usize..4,
+    fn with_any_input_a_device_that_becomes_faster_keeps_the_call(
+        request in linear_request(), here in linear_machine(), known in anything_known(), which in 0usize..4,
         times in 1.0f64..20.0) {
         let request = Request { border_grain: request.items.max(1), ..request };
-        let known = PlannerInput { exploration_budget: ExplorationBudget::default(), ..around.input(&request) };
+        let known = PlannerInput { exploration_budget: ExplorationBudget::default(), ..known.input(&request) };
         let which = which % here.devices.len();
         let id = here.devices[which].id;
         let mut later = here.clone();
@@ -495,9 +547,9 @@ proptest! {
         prop_assert!(share(&placed(&later).expect("it could before"), id) >= share(&before, id));
     }
 
-    /// Measured alike, that is, and as busy; in one way only, since of several the older one is believed less.
+    /// Both have the same measurements and backlog, of one variant only: with several, the older one counts less.
     #[test]
-    fn whatever_is_known_of_two_devices_the_faster_one_gets_the_call(
+    fn with_any_input_the_faster_of_two_devices_gets_the_call(
         request in linear_request(), slow in linear_gpu(), runs in prop::collection::vec(any_run(-4.0..2.0, 4.0), 0..2),
         busy in around(1e-7, 1e-1), swap in any::<bool>()) {
         let request = Request { border_grain: request.items.max(1), has_cpu: false, ..request };
@@ -505,7 +557,7 @@ proptest! {
         let slow = DeviceModel { id: DeviceId::Gpu(usize::from(!swap)), ..slow };
         let (fast_id, slow_id) = (fast.id, slow.id);
         let here = machine([fast, slow]);
-        let both = runs.iter().flat_map(|run| [1, 2].map(|device| (device, run.1, 0, run.3, run.4, run.5, run.6)));
+        let both = runs.iter().flat_map(|run| [1, 2].map(|device| Run { device, beside: 0, ..run.clone() }));
         let known = PlannerInput {
             perf_model: perf_model(&request, &both.collect::<Vec<_>>()),
             backlog: smallvec![(GPU0, busy), (GPU1, busy)],
@@ -516,9 +568,9 @@ proptest! {
     }
 
     #[test]
-    fn an_explanation_tells_what_the_planner_does_with_what_it_knows(
-        request in any_request(), here in any_machine(), around in any_circumstances()) {
-        let (known, here) = (around.input(&request), around.slow_down(&here));
+    fn with_any_input_an_explanation_agrees_with_the_plan(
+        request in any_request(), here in any_machine(), known in anything_known()) {
+        let (known, here) = (known.input(&request), known.slow_down(&here));
         let policy = Policy::default();
         let Ok(plan) = plan(&request, &here, &known, &Placement::Auto, &policy) else { return Ok(()) };
         let explanation = explain(&request, &here, &known, &Placement::Auto, &policy).expect("it was planned");
@@ -531,7 +583,7 @@ proptest! {
     }
 
     #[test]
-    fn absurd_experience_makes_no_absurd_plan(
+    fn absurd_measurements_give_a_finite_plan(
         request in any_request(), here in any_machine(), runs in prop::collection::vec(any_run(-60.0..60.0, 29.0), 0..12)) {
         let known = PlannerInput {
             perf_model: perf_model(&request, &runs),

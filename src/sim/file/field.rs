@@ -1,18 +1,18 @@
-//! The values of a machine's file, each of which knows where it is, so that whatever is wrong with it can be told by name.
+//! The values of a machine file with their paths, so that errors can name the field.
 
 use super::{COUNTS, Problem};
 use crate::sim::table::Table;
 use serde_json::Value;
 use std::ops::RangeInclusive;
 
-/// A value of the file, and where it is.
+/// A value of the file and its path.
 pub(super) struct Field<'a> {
     pub(super) path: String,
     pub(super) value: &'a Value,
 }
 
 impl<'a> Field<'a> {
-    /// The field's path with `name` in it.
+    /// The path of the field `name` of this object.
     pub(super) fn path_to(&self, name: &str) -> String {
         if self.path.is_empty() {
             name.to_owned()
@@ -21,7 +21,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A field of this object; null if there is none.
+    /// A field of this object; null if it is missing.
     pub(super) fn get(&self, name: &str) -> Field<'a> {
         Field {
             path: self.path_to(name),
@@ -29,7 +29,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A field of this object that must be there.
+    /// A required field of this object.
     pub(super) fn need(&self, name: &str) -> Result<Field<'a>, Problem> {
         self.object()?;
         let field = self.get(name);
@@ -39,7 +39,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A field of this object that may be left out.
+    /// An optional field of this object.
     pub(super) fn optional(&self, name: &str) -> Option<Field<'a>> {
         Some(self.get(name)).filter(|field| !field.value.is_null())
     }
@@ -49,7 +49,7 @@ impl<'a> Field<'a> {
         object.ok_or_else(|| self.expected("an object"))
     }
 
-    /// The fields of this object, or that it is none.
+    /// The fields of this object, or one error if this is no object.
     pub(super) fn entries(&self) -> impl Iterator<Item = (String, Result<Field<'a>, Problem>)> {
         let (object, error) = match self.object() {
             Ok(object) => (Some(object), None),
@@ -62,7 +62,7 @@ impl<'a> Field<'a> {
         fields.chain(error)
     }
 
-    /// The elements of this list, or that it is none.
+    /// The elements of this list, or one error if this is no list.
     pub(super) fn items(&self) -> impl Iterator<Item = Result<Field<'a>, Problem>> {
         let (list, error) = match self.value.as_array() {
             Some(list) => (Some(list), None),
@@ -122,7 +122,7 @@ impl<'a> Field<'a> {
         Table::new(points).ok_or_else(|| self.expected("at least one point"))
     }
 
-    /// That something else was expected than what is there.
+    /// The error that something else was expected.
     pub(super) fn expected(&self, what: &str) -> Problem {
         const LONGEST: usize = 60;
         let mut given = self.value.to_string();

@@ -1,5 +1,5 @@
-//! What a part is predicted to take on a device: what the rates of the machine say, corrected by what runs of the kernel
-//! taught, behind the work that the device has already.
+//! The predicted time of a part on a device: the prior from the rates of the machine, times the factor learned from runs of
+//! the kernel, after the backlog of the device.
 
 use super::Planner;
 use crate::cost::learned::{RunConditions, Variant};
@@ -9,17 +9,16 @@ use crate::device::DeviceSet;
 use crate::device::{DeviceId, DeviceKind};
 use crate::error::Result;
 use crate::plan::load::Load;
+use crate::plan::params::PARAMS;
 use crate::plan::planned::Evidence;
 use crate::plan::ruled_out::RuledOut;
 use crate::plan::split::Line;
 use std::ops::Range;
 
-/// A longer backlog than this, a year, is a mistake.
+/// A backlog is cut to a year: a longer one is a mistake, and must not become infinite.
 const LONGEST_WAIT: f64 = 3e7;
-/// A part that spends a larger share of its time on moving data is learned apart from those that move none.
-const MOVED_SHARE: f64 = 0.05;
 
-/// What a part takes on one engine of a device.
+/// The predicted time of a part on one engine of a device.
 #[derive(Clone, Copy)]
 pub(super) struct CostEstimate<'a> {
     pub device: &'a DeviceModel,
@@ -27,19 +26,21 @@ pub(super) struct CostEstimate<'a> {
     pub predicted: Prediction,
     pub evidence: Evidence,
     pub seconds: f64,
-    /// How many of the seconds do not depend on how many items it has.
+    /// Of these, seconds that do not depend on the number of items.
     pub overhead: f64,
     pub missing_bytes: f64,
-    /// Seconds to move its contribution to a returned value to the host, if it runs beside others.
+    /// Seconds to move its contribution to a returned value to the host, if it is a part of a split.
     pub combine: f64,
-    /// The variance of the logarithm of its seconds, and the part of it that is noise of measurements.
+    /// The variance of the logarithm of its seconds.
     pub variance: f64,
+    /// Of this, the variance that is noise of measurements.
     pub noise: f64,
+    /// Whether it has a full history of measurements at this size.
     pub settled: bool,
 }
 
 impl Planner<'_> {
-    /// What a part takes on the engine of the device that is fastest for it.
+    /// The estimate for the engine of the device that is fastest for the part.
     pub(super) fn fastest<'m>(
         &self,
         device: &'m DeviceModel,
@@ -57,7 +58,7 @@ impl Planner<'_> {
         Ok(fastest.expect("a device model has at least one engine"))
     }
 
-    /// What a part takes on each engine of a device, beside other devices.
+    /// The estimates for each engine of a device, beside other devices.
     pub(super) fn estimates<'m>(
         &self,
         device: &'m DeviceModel,
@@ -82,27 +83,27 @@ impl Planner<'_> {
         let launch = engine.launch_seconds + (load.dispatches - 1) as f64 * device.queued_seconds;
         let returned_bytes = self.request.returned_bytes as f64;
         let download = device.download.as_ref().filter(|_| returned_bytes > 0.0);
-        // A value comes back with the submission that computes it, whose wait is in the launch already.
+        // A value comes back with the submission that computes it. The launch already contains the wait for that.
         let returned = download.map_or(0.0, |link| {
             let line = link.line(returned_bytes);
             (line.fixed - engine.launch_seconds).max(0.0) + returned_bytes * line.per_byte
         });
-        // Of a split the contributions to a value are put together when all are there.
-        let (with_it, combine) = if beside.is_empty() {
+        // In a split, the contributions to a value are combined once all parts are complete.
+        let (with_part, combine) = if beside.is_empty() {
             (returned, 0.0)
         } else {
             (0.0, returned)
         };
         let compute = prior::compute_seconds(engine, &load.demand);
-        let transfers = load.upload + load.download + with_it;
+        let transfers = load.upload + load.download + with_part;
         let prior_seconds = launch + compute + transfers;
         let variant = Variant {
             device: device.id,
             threads: engine.threads,
             beside,
-            moved: load.upload + load.download > MOVED_SHARE * prior_seconds,
+            moved: load.upload + load.download > PARAMS.moved_share * prior_seconds,
         };
-        let circumstances = RunConditions {
+        let conditions = RunConditions {
             execution_share: if transfers > 0.0 {
                 1.0 - transfers / prior_seconds
             } else {
@@ -113,7 +114,7 @@ impl Planner<'_> {
         let learned = self
             .input
             .perf_model
-            .estimate(&variant, load.size, &circumstances);
+            .estimate(&variant, load.size, &conditions);
         let factor = if learned.log_factor == 0.0 {
             1.0
         } else {
@@ -124,7 +125,7 @@ impl Planner<'_> {
             launch: factor * launch,
             upload: factor * load.upload,
             compute: factor * compute,
-            download: factor * (load.download + with_it) + load.read_back,
+            download: factor * (load.download + with_part) + load.read_back,
         };
         let seconds = predicted.seconds();
         let share = if seconds > 0.0 {
@@ -146,7 +147,7 @@ impl Planner<'_> {
             },
             seconds,
             overhead: wait
-                + factor * (engine.launch_seconds + load.fixed + with_it)
+                + factor * (engine.launch_seconds + load.fixed + with_part)
                 + load.read_back_fixed,
             missing_bytes: load.missing_bytes,
             combine,
@@ -156,7 +157,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Seconds until a device can begin: it is done with its work, and so are those that hold what it needs.
+    /// Seconds until a device can begin: after its own backlog and that of the devices that hold its inputs.
     pub(super) fn wait(&self, device: &DeviceModel, load: &Load) -> f64 {
         let backlog = &self.input.backlog;
         let on_cores = |id: DeviceId| {
@@ -176,7 +177,7 @@ impl Planner<'_> {
             .fold(0.0, f64::max)
     }
 
-    /// By how much the devices beside it are expected to slow a device down, before that is learned for the kernel.
+    /// The logarithm of the factor by which the devices beside it slow a device down, until it is learned for the kernel.
     pub(super) fn log_slowdown(
         &self,
         device: &DeviceModel,
@@ -200,16 +201,16 @@ impl Planner<'_> {
                 None => unmeasured = self.policy.corun_slowdown,
             }
         }
-        // A machine that somebody made up may say anything.
+        // An invented machine may contain any factor.
         let log = f64::ln(measured * unmeasured);
         if log.is_finite() { log } else { 0.0 }
     }
 }
 
 impl CostEstimate<'_> {
-    /// The time against the number of items, drawn through this estimate for `items`.
+    /// The time as a function of the number of items: the line through this estimate for `items`.
     pub(super) fn line(&self, items: usize) -> Line {
-        // A kernel that claims no work at all still needs a line that rises.
+        // The line must rise even for a kernel that claims no work.
         let per_item = ((self.seconds - self.overhead) / items as f64).max(1e-18);
         Line {
             overhead: self.overhead,

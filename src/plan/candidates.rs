@@ -1,7 +1,6 @@
-//! The ways in which a call could run, what each is predicted to cost, and the choice among them.
+//! The search for candidates: each device alone, the splits over several, and the predicted time of each.
 //!
-//! The one place where predictions are put together: plans and explanations both come from here, so that an
-//! explanation cannot tell another story than the plan. Pure, like the planner it belongs to.
+//! Plans and explanations both come from here, so that an explanation always agrees with the plan.
 
 mod estimate;
 
@@ -9,6 +8,7 @@ use super::balance::Balance;
 use super::evaluation::{Candidate, Evaluation, Reason};
 use super::input::PlannerInput;
 use super::load::{Load, size};
+use super::params::PARAMS;
 use super::planned::{Plan, PlannedPart};
 use super::policy::Policy;
 use super::request::Request;
@@ -23,7 +23,7 @@ use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Finds the candidates that `placement` allows, chooses among them and gives the plan.
+/// Plans a call: finds the candidates that `placement` allows and returns the plan of the best.
 pub(super) fn choose(
     request: &Request<'_>,
     machine: &Machine,
@@ -38,25 +38,25 @@ pub(super) fn choose(
         policy,
         size: size(request, request.items),
     };
-    if let Some((asked, why)) = planner.asked(placement)? {
-        let mut plan = asked.plan;
+    if let Some(asked) = planner.asked(placement)? {
+        let mut plan = asked.candidate.plan;
         plan.size = planner.size;
-        plan.exploring = why == Reason::Exploring;
+        plan.exploring = asked.reason == Reason::Exploring;
         return Ok(plan);
     }
     let mut found = Evaluation::default();
     planner.auto(Depth::Choice, &mut found)?;
     let mut plan = found.candidates.swap_remove(found.choice).plan;
     plan.size = planner.size;
-    plan.exploring = found.why == Reason::Exploring;
-    // What has no other way compiles as it runs.
+    plan.exploring = found.reason == Reason::Exploring;
+    // A device that runs the call compiles its pipelines then.
     let running = plan.parts.iter().map(|part| part.device);
     plan.awaits = running.fold(found.awaits, DeviceSet::without);
     Ok(plan)
 }
 
-/// The same, with everything that a person might want to compare the choice with.
-pub(super) fn consider(
+/// The same, with every candidate that a person may want to compare with the choice.
+pub(super) fn evaluate(
     request: &Request<'_>,
     machine: &Machine,
     input: &PlannerInput,
@@ -74,16 +74,16 @@ pub(super) fn consider(
     let mut found = Evaluation::default();
     match (planner.auto(Depth::Everything, &mut found), asked) {
         (result, None) => result?,
-        // The others are only shown for comparison, so it is no error if there is none.
-        (_, Some((asked, why))) => {
-            found.why = why;
+        // `auto` only finds candidates to compare with, so its failure is no error.
+        (_, Some(asked)) => {
+            found.reason = asked.reason;
             found.awaits = DeviceSet::EMPTY;
             let same = found
                 .candidates
                 .iter()
-                .position(|known| known.plan == asked.plan);
+                .position(|known| known.plan == asked.candidate.plan);
             found.choice = same.unwrap_or_else(|| {
-                found.candidates.push(asked);
+                found.candidates.push(asked.candidate);
                 found.candidates.len() - 1
             });
         }
@@ -91,34 +91,32 @@ pub(super) fn consider(
     Ok(found)
 }
 
-/// How much is found out.
+/// How many candidates the search looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Depth {
-    /// Only what the choice depends on.
+    /// Those that the choice depends on.
     Choice,
-    /// Also what it does not depend on, for explanations.
+    /// Also those that could not be chosen, for explanations.
     Everything,
 }
 
-/// Parts whose times differ by no more than this factor are taken to finish together.
-const FINISH_TOGETHER: f64 = 1.03;
-/// How often a split is balanced anew by what its parts are predicted to take.
-const BALANCING_ROUNDS: usize = 5;
-/// How many times as long as the fastest device a split may be predicted to take to be tried.
-const WORTH_TRYING: f64 = 1.5;
-/// Runs of a software adapter before it is known to be as fast as it seems.
-const SOFTWARE_SAMPLES: u64 = 3;
+/// The candidate that a placement asks for.
+struct Asked {
+    candidate: Candidate,
+    /// Usually [`Reason::Asked`].
+    reason: Reason,
+}
 
 struct Planner<'a> {
     request: &'a Request<'a>,
     machine: &'a Machine,
     input: &'a PlannerInput,
     policy: &'a Policy,
-    /// Of all items.
+    /// The size of the call for the learner.
     size: f64,
 }
 
-/// A device that could take part in a split, with the engine that it would use.
+/// A device that may have a part in a split, with its engine.
 #[derive(Clone, Copy)]
 struct Member<'a> {
     device: &'a DeviceModel,
@@ -128,20 +126,42 @@ struct Member<'a> {
 
 type Members<'a> = SmallVec<[Member<'a>; 8]>;
 
-/// What the parts of a split take, with the places of those who compute them among the members.
-type CostEstimates<'a> = SmallVec<[(usize, CostEstimate<'a>); 2]>;
-
-fn first_finish(parts: &CostEstimates<'_>) -> f64 {
-    let seconds = parts.iter().map(|(_, estimate)| estimate.seconds);
-    seconds.fold(f64::INFINITY, f64::min)
+/// The estimate for a member's part of a split.
+struct MemberEstimate<'a> {
+    /// The member's index.
+    member: usize,
+    estimate: CostEstimate<'a>,
 }
 
-fn finish_together(split: &Candidate, first_finish: f64) -> bool {
-    split.seconds() - split.plan.combine_seconds <= FINISH_TOGETHER * first_finish
+type MemberEstimates<'a> = SmallVec<[MemberEstimate<'a>; 2]>;
+
+/// A split, and the estimate of each part.
+struct SplitEstimate<'a> {
+    candidate: Candidate,
+    parts: MemberEstimates<'a>,
+}
+
+impl SplitEstimate<'_> {
+    fn first_finish(&self) -> f64 {
+        let seconds = self.parts.iter().map(|part| part.estimate.seconds);
+        seconds.fold(f64::INFINITY, f64::min)
+    }
+
+    fn finishes_together(&self) -> bool {
+        let last_finish = self.candidate.seconds() - self.candidate.plan.combine_seconds;
+        last_finish <= PARAMS.finish_together * self.first_finish()
+    }
+}
+
+/// The split that was chosen before at about this size.
+struct KnownSplit {
+    candidate: Candidate,
+    /// Whether its parts still finish together.
+    balanced: bool,
 }
 
 impl<'a> Planner<'a> {
-    /// Every device alone, and all that may share, and the best of these.
+    /// Finds every device alone and the best split, and chooses.
     fn auto(&self, depth: Depth, found: &mut Evaluation) -> Result<()> {
         if self.request.items == 0 {
             found.candidates.push(Candidate::default());
@@ -149,7 +169,7 @@ impl<'a> Planner<'a> {
         }
         let all = 0..self.request.items;
         let mut members = Members::new();
-        // The CPU comes last in a split, as in `split:F`, so that calls agree on who holds which end of the data.
+        // The CPU comes last in a split, as in `split:F`, so that all calls leave the same end of the data on a device.
         let of_cpu = |device: &&DeviceModel| device.id == DeviceId::Cpu;
         let devices = &self.machine.devices;
         for device in devices
@@ -166,43 +186,46 @@ impl<'a> Planner<'a> {
             }
         }
         members.retain(|member| member.device.kind != DeviceKind::Software);
-        // Worth a look is what could be chosen, or tried.
+        // The search stops at splits that are too slow to be chosen or explored.
         let fastest = found.fastest_alone(|_| true);
-        let worth = fastest.map(|at| {
+        let limit = fastest.map(|at| {
             let alone = found.candidates[at].seconds();
             let chosen = (1.0 - self.policy.split_gain) * alone;
-            let tried = f64::min(WORTH_TRYING * alone, self.input.exploration_budget.seconds);
-            f64::max(chosen, tried)
+            let explored = f64::min(
+                PARAMS.split_exploration_ratio * alone,
+                self.input.exploration_budget.seconds,
+            );
+            f64::max(chosen, explored)
         });
-        self.leave_out_the_slow(&mut members);
-        let mut split = self.split(members.clone(), worth);
+        self.remove_slow(&mut members);
+        let mut split = self.split(members.clone(), limit);
         if split.is_none() && depth == Depth::Everything {
             split = self.split(members.clone(), None).map(|split| Candidate {
                 only_shown: true,
                 ..split
             });
         }
-        if fastest.is_some_and(|at| self.can_try(&found.candidates[at])) {
-            self.add_others(split.as_ref(), &members, &mut found.candidates);
+        if fastest.is_some_and(|at| self.can_explore(&found.candidates[at])) {
+            self.add_explored_splits(split.as_ref(), &members, &mut found.candidates);
         }
         found.candidates.extend(split);
         if found.candidates.is_empty() {
             return Err(self.infeasible(&found.ruled_out));
         }
         found.choose(self.policy);
-        if let Some(tried) = found.worth_trying(self.policy, self.input, self.size) {
-            let compiling = found.candidates[tried].compiling;
+        if let Some(explored) = found.worth_exploring(self.policy, self.input, self.size) {
+            let compiling = found.candidates[explored].compiling;
             if compiling.is_empty() {
-                (found.choice, found.why) = (tried, Reason::Exploring);
+                (found.choice, found.reason) = (explored, Reason::Exploring);
             } else {
-                // It can be tried once it is compiled.
+                // It can be explored once its pipelines are compiled.
                 found.awaits = compiling;
             }
         }
         Ok(())
     }
 
-    /// Adds a device alone, with each of its engines, to the candidates, and to those that may share.
+    /// Adds a device alone to the candidates, with each of its engines, and to the members of splits.
     fn add_alone(
         &self,
         device: &'a DeviceModel,
@@ -214,12 +237,12 @@ impl<'a> Planner<'a> {
         let all = 0..self.request.items;
         let cpu = || self.machine.device(DeviceId::Cpu);
         let cpu_can = || cpu().is_some_and(|cpu| self.load(cpu, &all).is_ok());
-        let doubtful = device.kind == DeviceKind::Software && cpu_can();
+        let must_be_measured = device.kind == DeviceKind::Software && cpu_can();
         let mut fastest: Option<CostEstimate<'_>> = None;
         for estimate in self.estimates(device, load, DeviceSet::EMPTY) {
             let evidence = &estimate.evidence;
-            let measured = evidence.samples >= SOFTWARE_SAMPLES && !evidence.extrapolated;
-            let eligible = !doubtful || measured;
+            let measured = evidence.samples >= PARAMS.software_samples && !evidence.extrapolated;
+            let eligible = !must_be_measured || measured;
             if !eligible {
                 found.ruled_out.push((device.id, RuledOut::Software));
             }
@@ -235,39 +258,43 @@ impl<'a> Planner<'a> {
                 fastest = Some(estimate);
             }
         }
-        let shares = device.kind != DeviceKind::Software && self.machine.devices.len() > 1;
-        members.extend(fastest.filter(|_| shares).map(|fastest| Member {
+        let may_share = device.kind != DeviceKind::Software && self.machine.devices.len() > 1;
+        members.extend(fastest.filter(|_| may_share).map(|fastest| Member {
             device,
             engine: fastest.engine,
             line: fastest.line(all.len()),
         }));
     }
 
-    /// What the placement says, unless it leaves the choice to the planner.
-    fn asked(&self, placement: &Placement) -> Result<Option<(Candidate, Reason)>> {
+    /// The candidate that the placement asks for; `None` for [`Placement::Auto`].
+    fn asked(&self, placement: &Placement) -> Result<Option<Asked>> {
         match placement {
             Placement::Auto => Ok(None),
             Placement::Cpu => self.all_on(DeviceId::Cpu).map(Some),
             Placement::Gpu(index) => self.all_on(DeviceId::Gpu(*index)).map(Some),
             Placement::Split(shares) => {
                 placement.check()?;
-                let why = match self.request.items {
+                let reason = match self.request.items {
                     0 => Reason::NothingToDo,
                     _ => Reason::Asked,
                 };
-                Ok(Some((self.forced(shares)?, why)))
+                let candidate = self.forced(shares)?;
+                Ok(Some(Asked { candidate, reason }))
             }
         }
     }
 
-    /// All items on one device, with that of its engines that is the fastest, or is worth trying: what a single bad
-    /// measurement says of one would otherwise be believed for ever.
-    fn all_on(&self, id: DeviceId) -> Result<(Candidate, Reason)> {
+    /// All items on one device, with its fastest engine or one that is worth exploring. Without exploration, a single bad
+    /// measurement would rule an engine out for ever.
+    fn all_on(&self, id: DeviceId) -> Result<Asked> {
         let device = self.machine.device(id);
         let device = device.ok_or_else(|| self.no_such_device(id))?;
         let all = 0..self.request.items;
         if all.is_empty() {
-            return Ok((Candidate::default(), Reason::NothingToDo));
+            return Ok(Asked {
+                candidate: Candidate::default(),
+                reason: Reason::NothingToDo,
+            });
         }
         let load = self.load(device, &all);
         let load = load.map_err(|reason| self.infeasible(&[(id, reason)]))?;
@@ -280,19 +307,22 @@ impl<'a> Planner<'a> {
             });
         let mut found = Evaluation {
             candidates: alone.collect(),
-            why: Reason::Asked,
+            reason: Reason::Asked,
             ..Evaluation::default()
         };
         let engines = found.candidates.iter().enumerate();
         let fastest = engines.min_by(|(_, a), (_, b)| a.seconds().total_cmp(&b.seconds()));
         found.choice = fastest.map_or(0, |(at, _)| at);
-        if let Some(tried) = found.worth_trying(self.policy, self.input, self.size) {
-            (found.choice, found.why) = (tried, Reason::Exploring);
+        if let Some(explored) = found.worth_exploring(self.policy, self.input, self.size) {
+            (found.choice, found.reason) = (explored, Reason::Exploring);
         }
-        Ok((found.candidates.swap_remove(found.choice), found.why))
+        Ok(Asked {
+            candidate: found.candidates.swap_remove(found.choice),
+            reason: found.reason,
+        })
     }
 
-    /// The items shared as the caller asks.
+    /// The split that the caller asks for.
     fn forced(&self, shares: &[(DeviceId, f64)]) -> Result<Candidate> {
         let mut devices = SmallVec::<[&DeviceModel; 8]>::new();
         for (id, _) in shares {
@@ -320,23 +350,21 @@ impl<'a> Planner<'a> {
         Ok(together)
     }
 
-    /// The best split over the members or, if it takes less, over fewer of them, if at least two get a part and it
-    /// takes less than `worth` seconds.
+    /// The best split over the members, or over fewer if that is faster. `None` unless at least two get a part and it
+    /// takes less than `limit` seconds.
     ///
-    /// The search costs more than a small call, and finds what is nearest to where it begins. So what was good before is
-    /// good enough while its parts still finish together, but for the calls that may try something.
-    fn split(&self, mut members: Members<'_>, worth: Option<f64>) -> Option<Candidate> {
-        let is_worth = |split: &Candidate| worth.is_none_or(|worth| split.seconds() < worth);
+    /// The search takes longer than a small call, and only finds a local optimum near its start. So a split that was chosen
+    /// before is used again while its parts still finish together, unless the exploration budget allows a search.
+    fn split(&self, mut members: Members<'_>, limit: Option<f64>) -> Option<Candidate> {
+        let is_within = |split: &Candidate| limit.is_none_or(|limit| split.seconds() < limit);
         let known = self.known(&members);
-        if let Some((split, balanced)) = &known
-            && *balanced
-            && !self.can_try(split)
-        {
-            return known.map(|(split, _)| split).filter(is_worth);
+        let still_good = |known: &KnownSplit| known.balanced && !self.can_explore(&known.candidate);
+        if known.as_ref().is_some_and(still_good) {
+            return known.map(|known| known.candidate).filter(is_within);
         }
-        let mut best = self.balanced(&members, worth);
-        // Devices that slow the others down may be better left out: the one that does least goes first, or each in turn
-        // while that is few.
+        let mut best = self.balanced(&members, limit);
+        // A split may be faster without a device that slows the others down. With three members, each is left out in
+        // turn; with more, the one with the fewest items.
         while members.len() > 2 {
             let leave = if members.len() == 3 {
                 0..3
@@ -351,7 +379,7 @@ impl<'a> Planner<'a> {
             let mut fewer = leave.map(|at| {
                 let mut rest = members.clone();
                 rest.remove(at);
-                let limit = best.as_ref().map(Candidate::seconds).or(worth);
+                let limit = best.as_ref().map(Candidate::seconds).or(limit);
                 (self.balanced(&rest, limit), rest)
             });
             let better = fewer.find(|(split, _)| split.is_some());
@@ -360,33 +388,33 @@ impl<'a> Planner<'a> {
                 None => break,
             }
         }
-        let known = known.map(|(split, _)| split).filter(is_worth);
+        let known = known.map(|known| known.candidate).filter(is_within);
         let found = [best, known].into_iter().flatten();
         found.min_by(|a, b| a.seconds().total_cmp(&b.seconds()))
     }
 
-    /// Whether enough may be spent on trying for a way that takes as long as this one.
-    fn can_try(&self, candidate: &Candidate) -> bool {
+    /// Whether the exploration budget covers a candidate.
+    fn can_explore(&self, candidate: &Candidate) -> bool {
         self.input.exploration_budget.seconds >= candidate.seconds()
     }
 
-    /// Adds splits that the search passes over: with one device more or less than the best, since that devices do each
-    /// other less harm than expected is not found out by those that never meet; and of two devices with other shares,
-    /// since time need not rise with the items, so that both may finish together with several, of which the search finds
-    /// the nearest.
-    fn add_others(
+    /// Adds splits that the search skips, for exploration. With more than two members: the best split with one device
+    /// more or fewer, since only a run together shows how much devices slow each other down. With two: other shares,
+    /// since time need not rise with the items, and then both finish together at several shares, of which the search
+    /// finds the nearest.
+    fn add_explored_splits(
         &self,
         best: Option<&Candidate>,
         members: &Members<'_>,
         candidates: &mut SmallVec<[Candidate; 4]>,
     ) {
-        const SHARES: usize = 8;
         let limit = Some(self.input.exploration_budget.seconds);
         if members.len() == 2 {
-            for share in (1..SHARES).map(|eighths| eighths as f64 / SHARES as f64) {
+            let shares = PARAMS.explored_shares;
+            for share in (1..shares).map(|at| at as f64 / shares as f64) {
                 let ranges = self.ranges(&[share, 1.0 - share]);
-                let cut = self.cut(members, &ranges);
-                candidates.extend(cut.map(|(candidate, _)| candidate));
+                let split = self.estimate_split(members, &ranges);
+                candidates.extend(split.map(|split| split.candidate));
             }
         } else if let Some(best) = best.filter(|best| !best.only_shown) {
             for changed in members {
@@ -400,15 +428,15 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Leaves out devices that are so much slower than the fastest that they could not save enough.
-    fn leave_out_the_slow(&self, members: &mut Members<'_>) {
+    /// Removes devices that are too slow, compared with the fastest, to save enough.
+    fn remove_slow(&self, members: &mut Members<'_>) {
         let fastest = members
             .iter()
             .map(|m| m.line.per_item)
             .fold(f64::INFINITY, f64::min);
         let slow = |line: &Line| line.per_item > self.policy.split_speed_ratio * fastest;
-        // A device may be much faster at a part than at all items, because that fits a cache. One that is so much slower
-        // would get about so many.
+        // A device may be much faster at a part than at all items, because the part fits a cache. A device at the limit
+        // would get about this many items.
         let part = (self.request.items as f64 / self.policy.split_speed_ratio.max(1.0)) as usize;
         let part = 0..part.max(1);
         members.retain(|m| {
@@ -420,7 +448,7 @@ impl<'a> Planner<'a> {
         });
     }
 
-    /// What a part takes on a member's engine.
+    /// The estimate for a part on a member's engine.
     fn part<'m>(
         &self,
         member: &Member<'m>,
@@ -432,9 +460,9 @@ impl<'a> Planner<'a> {
         Ok(self.estimate(member.device, member.engine, &load, beside, wait))
     }
 
-    /// The split over these members in which they finish together, if at least two get a part and it takes less than
-    /// `worth` seconds.
-    fn balanced(&self, members: &Members<'_>, worth: Option<f64>) -> Option<Candidate> {
+    /// The split in which these members finish together. `None` unless at least two get a part and it takes less than
+    /// `limit` seconds.
+    fn balanced(&self, members: &Members<'_>, limit: Option<f64>) -> Option<Candidate> {
         if members.len() < 2 {
             return None;
         }
@@ -442,75 +470,82 @@ impl<'a> Planner<'a> {
         let lines = members.iter().map(|member| member.line).collect();
         let mut balance = Balance::new(items, border, lines);
         let mut best: Option<Candidate> = None;
-        for _ in 0..BALANCING_ROUNDS {
+        for _ in 0..PARAMS.balancing_rounds {
             let ranges = self.ranges(&balance.shares);
-            let Some((together, estimates)) = self.cut(members, &ranges) else {
+            let Some(split) = self.estimate_split(members, &ranges) else {
                 break;
             };
             let mut finishes = SmallVec::<[f64; 8]>::from_elem(0.0, members.len());
-            for (at, estimate) in &estimates {
-                balance.lines[*at] = estimate.line(ranges[*at].len());
-                finishes[*at] = estimate.seconds;
+            for part in &split.parts {
+                let at = part.member;
+                balance.lines[at] = part.estimate.line(ranges[at].len());
+                finishes[at] = part.estimate.seconds;
             }
-            let first_finish = first_finish(&estimates);
-            let settled = finish_together(&together, first_finish);
-            // However the items are shared anew, nobody finishes before who is first now.
-            let hopeless = worth.is_some_and(|worth| first_finish >= worth);
-            let limit = best.as_ref().map(Candidate::seconds).or(worth);
-            if limit.is_none_or(|limit| together.seconds() < limit) {
-                best = Some(together);
+            let balanced = split.finishes_together();
+            // A balanced split takes at least as long as the first part of this one.
+            let hopeless = limit.is_some_and(|limit| split.first_finish() >= limit);
+            let limit = best.as_ref().map(Candidate::seconds).or(limit);
+            if limit.is_none_or(|limit| split.candidate.seconds() < limit) {
+                best = Some(split.candidate);
             }
-            if settled || hopeless || !balance.improve(&ranges, &finishes) {
+            if balanced || hopeless || !balance.improve(&ranges, &finishes) {
                 break;
             }
         }
         best
     }
 
-    /// The split that was last successful at about this size, and whether its parts still finish together.
-    fn known(&self, members: &Members<'_>) -> Option<(Candidate, bool)> {
+    /// The split that was last chosen at about this size, if all its devices are members.
+    fn known(&self, members: &Members<'_>) -> Option<KnownSplit> {
         let known = self.input.perf_model.shares(self.size)?;
         let share = |member: &Member<'_>| {
             let mut of_device = known.iter().filter(|(id, _)| *id == member.device.id);
             of_device.next().map_or(0.0, |(_, share)| *share)
         };
         let shares: SmallVec<[f64; 8]> = members.iter().map(share).collect();
-        // One that may no longer take part leaves a part to nobody.
         let all_there = shares.iter().filter(|share| **share > 0.0).count() == known.len();
-        let (split, estimates) = all_there.then(|| self.cut(members, &self.ranges(&shares)))??;
-        let balanced = finish_together(&split, first_finish(&estimates));
-        Some((split, balanced))
+        let split = all_there.then(|| self.estimate_split(members, &self.ranges(&shares)))??;
+        Some(KnownSplit {
+            balanced: split.finishes_together(),
+            candidate: split.candidate,
+        })
     }
 
     fn ranges(&self, shares: &[f64]) -> SmallVec<[Range<usize>; 2]> {
         split::ranges(self.request.items, self.request.border_grain, shares)
     }
 
-    /// The split in which each member computes its range, and what each of those takes; `None` if fewer than two get any
-    /// items, or one cannot run its part.
-    fn cut<'m>(
+    /// The split in which each member computes its range. `None` if fewer than two get items, or if one cannot run its
+    /// part.
+    fn estimate_split<'m>(
         &self,
         members: &Members<'m>,
         ranges: &[Range<usize>],
-    ) -> Option<(Candidate, CostEstimates<'m>)> {
+    ) -> Option<SplitEstimate<'m>> {
         let parts = || {
             let all = members.iter().zip(ranges).enumerate();
             all.filter(|(_, (_, range))| !range.is_empty())
         };
         parts().nth(1)?;
         let all: DeviceSet = parts().map(|(_, (member, _))| member.device.id).collect();
-        let mut together = Candidate::default();
+        let mut candidate = Candidate::default();
         let mut estimates = SmallVec::new();
         for (at, (member, range)) in parts() {
             let beside = all.without(member.device.id);
             let estimate = self.part(member, range, beside).ok()?;
-            self.add(&mut together, &estimate, range);
-            estimates.push((at, estimate));
+            self.add(&mut candidate, &estimate, range);
+            estimates.push(MemberEstimate {
+                member: at,
+                estimate,
+            });
         }
-        Some((together, estimates))
+        Some(SplitEstimate {
+            candidate,
+            parts: estimates,
+        })
     }
 
-    /// A device that cannot run the whole, as a member that may run a part.
+    /// A device that cannot run the whole call but can run a part, as a member.
     fn member_for_a_part(&self, device: &'a DeviceModel) -> Option<Member<'a>> {
         let least = 0..self.request.border_grain.min(self.request.items);
         let estimate = self.fastest(device, &least, DeviceSet::EMPTY).ok()?;
@@ -529,7 +564,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Adds a part, which runs at the same time as the others, to a candidate.
+    /// Adds a part to a candidate. Its parts run at the same time.
     fn add(&self, candidate: &mut Candidate, estimate: &CostEstimate<'_>, range: &Range<usize>) {
         let device = estimate.device.id;
         let plan = &mut candidate.plan;
