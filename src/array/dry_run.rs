@@ -1,5 +1,5 @@
-//! Rehearsals: a thread goes through a kernel only to find out which pipelines it needs, while the caller goes on with
-//! the same arrays. It must not get in the caller's way, so that it can touch only arrays that it made itself.
+//! Dry runs: a thread runs a kernel only to compile its pipelines, while the caller uses the same arrays. The dry run must
+//! not disturb the caller, so it may touch only the arrays that it creates itself.
 
 use crate::error::Error;
 use std::cell::Cell;
@@ -9,7 +9,7 @@ thread_local! {
     static UNDER_WAY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// While it lives, this thread has no access to the elements of arrays that were made before.
+/// While it lives, this thread has no access to the elements of arrays that were created before.
 #[derive(Debug)]
 pub(crate) struct DryRun {
     /// It must end on the thread on which it began.
@@ -31,15 +31,15 @@ impl Drop for DryRun {
     }
 }
 
-/// Whether this thread is rehearsing.
+/// Whether this thread is in a dry run.
 pub(super) fn is_under_way() -> bool {
     UNDER_WAY.get()
 }
 
-/// What an access that it must not make gets.
+/// The error for an access to the caller's arrays.
 pub(super) fn refusal() -> Error {
     Error::argument(
         "array access",
-        "the caller's arrays are not to be read or written while a kernel is only compiled",
+        "the caller's arrays cannot be read or written while a kernel is only compiled",
     )
 }

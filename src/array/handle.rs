@@ -1,9 +1,11 @@
-//! Handles: counted references to arrays without their element type, which kernels keep and through which everything
-//! reaches the elements.
+//! Handles: counted references to arrays without their element type. Kernels keep handles, and every access to elements
+//! goes through one.
 
 use super::host::HostBuffer;
-use super::residency::{AccessSet, Coverage, DeviceView, Residency, TransferBytes, Version};
-use super::{ElementType, dry_run, residency, shadow};
+use super::residency::{
+    AccessSet, Coverage, DeviceView, LostGpu, Rescuer, Residency, TransferBytes, Version,
+};
+use super::{ElementType, Usage, dry_run, residency, shadow};
 use crate::device::gpu::{Evict, Evicted, ExtentId, Gate, Gpu, Victims};
 use crate::error::{Error, Result};
 use std::ops::Range;
@@ -12,33 +14,33 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Wea
 
 /// A counted reference to an array without its element type: what kernels keep.
 ///
-/// A handle gives no access to the elements; kernels reach those through the parts they are given. What was computed on a
-/// GPU that is lost is computed again as long as there is the [`Array`](super::Array), or a call with one of its handles followed on
-/// that.
+/// A handle gives no access to the elements; kernels reach those through their parts. If a GPU is lost, what it computed is
+/// computed again while the [`Array`](super::Array) exists. Once that is dropped, this holds only for arrays that a later
+/// call with one of their handles has used.
 #[derive(Clone)]
 pub struct Handle {
     storage: Arc<Storage>,
 }
 
-/// A reference to an array that does not keep it.
+/// A reference to an array that does not keep it alive.
 #[derive(Clone)]
 pub(crate) struct WeakHandle {
     storage: Weak<Storage>,
 }
 
 impl WeakHandle {
-    /// The array, if there is anybody who keeps it.
+    /// The array, if it still exists.
     pub(crate) fn upgrade(&self) -> Option<Handle> {
         let storage = self.storage.upgrade()?;
         Some(Handle { storage })
     }
 
-    /// Whether it is a reference to that array.
+    /// Whether it refers to that array.
     pub(crate) fn is_of(&self, array: &Handle) -> bool {
         std::ptr::eq(self.storage.as_ptr(), Arc::as_ptr(&array.storage))
     }
 
-    /// A number that no other array has as long as this one is referred to.
+    /// A number that is unique among arrays while this reference exists.
     pub(crate) fn id(&self) -> usize {
         self.storage.as_ptr().addr()
     }
@@ -58,12 +60,12 @@ struct Storage {
     ty: ElementType,
     created: Version,
     name: OnceLock<String>,
-    /// Whether it was made in a rehearsal, and not by or for the caller.
+    /// Whether a dry run created it, and not the caller.
     in_dry_run: bool,
-    /// Whether somebody may still ask for its elements: false once its `Array` is dropped, unless a later call uses it.
+    /// Whether its elements may still be read: false once its `Array` is dropped, unless a later call uses it.
     is_owned: AtomicBool,
     residency: Mutex<Residency>,
-    /// What replays see in place of the residency.
+    /// What a shadow scope sees in place of the residency.
     shadow: OnceLock<Box<Mutex<Residency>>>,
 }
 
@@ -73,7 +75,7 @@ impl Evict for Storage {
             Ok(residency) => residency,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) if !alone => return Ok(None),
-            // Whoever has it needs none that the caller has.
+            // The holder of this lock waits for none that the caller holds.
             Err(TryLockError::WouldBlock) => self
                 .residency
                 .lock()
@@ -90,7 +92,7 @@ impl std::fmt::Debug for Storage {
 }
 
 impl Handle {
-    /// An array whose elements are on the host; without a buffer, they are zeros that take no memory yet.
+    /// An array whose elements are on the host. Without a buffer, they are zeros that take no memory yet.
     pub(super) fn new(len: usize, ty: ElementType, host: Option<HostBuffer>) -> Self {
         let storage = Arc::new_cyclic(|this: &Weak<Storage>| {
             let residency = Residency::on_host(this.clone(), len, ty, host);
@@ -108,17 +110,17 @@ impl Handle {
         Self { storage }
     }
 
-    /// Names the array for messages, unless it has a name.
+    /// Names the array for messages, unless it has a name already.
     pub(super) fn name(&self, name: String) {
         let _ = self.storage.name.set(name);
     }
 
-    /// The [`Array`](super::Array) is gone; only handles are left.
+    /// Records that the [`Array`](super::Array) is dropped and only handles are left.
     pub(super) fn release_owner(&self) {
         self.storage.is_owned.store(false, Ordering::Relaxed);
     }
 
-    /// How many elements the array has.
+    /// The number of elements.
     pub fn len(&self) -> usize {
         self.storage.len
     }
@@ -128,7 +130,7 @@ impl Handle {
         self.len() == 0
     }
 
-    /// What the elements are.
+    /// The type of the elements.
     pub fn element_type(&self) -> ElementType {
         self.storage.ty
     }
@@ -138,23 +140,23 @@ impl Handle {
         Arc::ptr_eq(&self.storage, &other.storage)
     }
 
-    /// Waits for the work that produces the elements, and makes them valid on the host, besides where they are.
+    /// Waits for the work that produces the elements, and makes them valid on the host as well.
     pub fn fetch(&self) -> Result<()> {
         self.read_by_host(&(0..self.len()));
-        self.borrow_on_host(0..self.len(), true, false).map(drop)
+        self.borrow_on_host(0..self.len(), Usage::READ).map(drop)
     }
 
-    /// Waits for the work that produces the elements, and makes the host the only place where they are valid: whoever
-    /// uses them elsewhere next must move them. For measuring with and without transfers.
+    /// Waits for the work that produces the elements, and makes the host the only place where they are valid. The next use
+    /// on a GPU has to upload them. For measuring with and without transfers.
     ///
     /// # Errors
-    /// [`Error::Argument`] if somebody holds a guard of the array.
+    /// [`Error::Argument`] while a guard of the array exists.
     pub fn move_to_host(&self) -> Result<()> {
-        self.borrow_on_host(0..self.len(), true, true).map(drop)
+        self.borrow_on_host(0..self.len(), Usage::UPDATE).map(drop)
     }
 
-    /// Where `range` lies on `gpu`, with its values if they are needed (`fetch`), in a new extent if there is none that
-    /// covers it. Room for that is made as the `gate`, through which the caller came, allows.
+    /// The view of `range` on `gpu`, in a new extent if none covers it; with `fetch`, its values are made valid there. The
+    /// caller holds the `gate`, which says what may be evicted to make room.
     ///
     /// # Errors
     /// [`Error::DeviceMemory`] if there is no room and none can be made.
@@ -177,7 +179,7 @@ impl Handle {
             Ok(())
         };
         if let Err(error) = fetched {
-            // Of no use to anybody, and in the way of a smaller one.
+            // The extent is useless, and takes the room of a smaller one.
             let extent = view.extent;
             drop(view);
             self.residency().evict(extent, Victims::Any)?;
@@ -186,10 +188,10 @@ impl Handle {
         Ok(view)
     }
 
-    /// Makes the values of `range` present where a view shows it.
+    /// Makes `range` valid in the extent of a view.
     ///
     /// # Errors
-    /// [`Error::DeviceMemory`] if there is no room to stage them and none can be made.
+    /// [`Error::DeviceMemory`] if there is no room to stage it and none can be made.
     pub(crate) fn fetch_to_device(
         &self,
         gpu: &Gpu,
@@ -197,13 +199,13 @@ impl Handle {
         range: &Range<usize>,
         gate: &Gate<'_>,
     ) -> Result<()> {
-        // Who holds a view of the extent does not evict it to make room for moving something there.
+        // The view keeps the extent from being evicted to make room for this transfer.
         self.making_room(gpu, gate, |residency| {
             residency.fetch_to_device(view, range)
         })
     }
 
-    /// Does something that needs memory of a GPU, making room until there is enough or none can be made.
+    /// Runs `act`, which needs memory of a GPU, and makes room until it succeeds or no more room can be made.
     fn making_room<T>(
         &self,
         gpu: &Gpu,
@@ -211,7 +213,7 @@ impl Handle {
         mut act: impl FnMut(&mut Residency) -> Result<T>,
     ) -> Result<T> {
         loop {
-            // In a statement of its own, for the lock must be free when room is made.
+            // A statement of its own: the lock must be free while room is made.
             let done = act(&mut self.residency());
             let Err(Error::DeviceMemory { bytes, .. }) = done else {
                 return done;
@@ -228,7 +230,7 @@ impl Handle {
         }
     }
 
-    /// Where `range` lies on `gpu`, for callers who hold no views yet; with its values if they are needed (`fetch`).
+    /// The view of `range` on `gpu`, for callers that hold no views yet; with `fetch`, its values are made valid there.
     ///
     /// # Errors
     /// [`Error::DeviceMemory`] if there is no room for it.
@@ -245,7 +247,7 @@ impl Handle {
         }
     }
 
-    /// Takes the array off a GPU; what is valid nowhere else goes to the host. What others use stays.
+    /// Evicts the extents on a GPU. Elements that are valid nowhere else go to the host. Extents in use stay.
     pub(crate) fn leave(&self, gpu: &Gpu) -> Result<()> {
         let mut residency = self.residency();
         for extent in residency.extents_on(gpu.id()) {
@@ -265,13 +267,13 @@ impl Handle {
         self.len() * self.element_type().size()
     }
 
-    /// Gives `take` the bytes of the elements, a window after the other, which are fetched as they are needed. The array
-    /// cannot be written meanwhile.
+    /// Gives `take` the bytes of the elements, window by window, and fetches each window when its turn comes. The array
+    /// cannot be written during a window.
     pub(crate) fn take_windows(&self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         self.read_by_host(&(0..self.len()));
         let size = self.element_type().size();
         for window in windows(self.len()) {
-            let (start, _borrow) = self.borrow_on_host(window.clone(), true, false)?;
+            let (start, _borrow) = self.borrow_on_host(window.clone(), Usage::READ)?;
             // SAFETY: `start` is that of the array's host memory, where the window is allocated and initialised, and
             // bytes have no alignment; the shared borrow keeps others from writing.
             let bytes = unsafe {
@@ -282,12 +284,12 @@ impl Handle {
         Ok(())
     }
 
-    /// Has `fill` overwrite the bytes of the elements, a window after the other, without fetching the old ones.
+    /// Lets `fill` overwrite the bytes of the elements, window by window. The old values are not fetched.
     pub(crate) fn fill_windows(&self, mut fill: impl FnMut(&mut [u8]) -> Result<()>) -> Result<()> {
         self.residency().read_back().written_by_host();
         let size = self.element_type().size();
         for window in windows(self.len()) {
-            let (start, _borrow) = self.borrow_on_host(window.clone(), false, true)?;
+            let (start, _borrow) = self.borrow_on_host(window.clone(), Usage::OVERWRITE)?;
             // SAFETY: as in `take_windows`, and any bytes are elements; the exclusive borrow keeps others away.
             let bytes = unsafe {
                 std::slice::from_raw_parts_mut(start.add(window.start * size), window.len() * size)
@@ -297,11 +299,11 @@ impl Handle {
         Ok(())
     }
 
-    /// A copy of the bytes of a range, which is fetched if need be. The host is not counted as their reader.
+    /// A copy of the bytes of a range, which is fetched first. It does not count as a read by the host.
     pub(crate) fn copy_out(&self, range: &Range<usize>) -> Result<Vec<u8>> {
         let size = self.element_type().size();
         let bytes = range.len() * size;
-        let (start, _borrow) = self.borrow_on_host(range.clone(), true, false)?;
+        let (start, _borrow) = self.borrow_on_host(range.clone(), Usage::READ)?;
         let mut copy = Vec::new();
         let reserved = copy.try_reserve_exact(bytes);
         reserved.map_err(|_| Error::HostMemory { bytes })?;
@@ -312,7 +314,7 @@ impl Handle {
         Ok(copy)
     }
 
-    /// Overwrites a range with the bytes of as many elements.
+    /// Overwrites a range. The bytes must be exactly its elements.
     pub(crate) fn copy_in(&self, range: &Range<usize>, bytes: &[u8]) -> Result<()> {
         let size = self.element_type().size();
         assert_eq!(
@@ -320,7 +322,7 @@ impl Handle {
             range.len() * size,
             "as many elements as the range has"
         );
-        let (start, _borrow) = self.borrow_on_host(range.clone(), false, true)?;
+        let (start, _borrow) = self.borrow_on_host(range.clone(), Usage::OVERWRITE)?;
         // SAFETY: as in `fill_windows`.
         let target =
             unsafe { std::slice::from_raw_parts_mut(start.add(range.start * size), bytes.len()) };
@@ -328,32 +330,31 @@ impl Handle {
         Ok(())
     }
 
-    /// Takes note that the host uses what is in `range`.
+    /// Records that the host reads `range`.
     pub(super) fn read_by_host(&self, range: &Range<usize>) {
         let share = range.len() as f32 / self.len().max(1) as f32;
         self.residency().read_back().read_by_host(share);
     }
 
-    /// The start of the array's host memory, where `range` is made valid if its values are needed (`fetch`) and the
-    /// only valid place if it will change (`write`); and the borrow that keeps others from clashing with this access.
+    /// The start of the array's host memory, and the borrow that keeps other accesses from clashing with this one. If the
+    /// usage reads, `range` is made valid there; if it writes, the host becomes its only valid place.
     ///
-    /// The borrow checker already forbids a clash for who uses [`Array`]; handles can be cloned, so it is checked here.
+    /// The borrow checker already forbids a clash between uses of an [`Array`](super::Array). Handles can be cloned, so
+    /// this checks it.
     pub(crate) fn borrow_on_host(
         &self,
         range: Range<usize>,
-        fetch: bool,
-        write: bool,
+        usage: Usage,
     ) -> Result<(*mut u8, HostBorrow<'_>)> {
-        self.borrow_for(None, range, fetch, write)
+        self.borrow_for(None, range, usage)
     }
 
-    /// [`Handle::borrow_on_host`]; `accesses` keeps a record of it if it is for a call that may be run again.
+    /// [`Handle::borrow_on_host`] for a call, which `accesses` records if there is one.
     pub(crate) fn borrow_for(
         &self,
         accesses: Option<&Arc<AccessSet>>,
         range: Range<usize>,
-        fetch: bool,
-        write: bool,
+        usage: Usage,
     ) -> Result<(*mut u8, HostBorrow<'_>)> {
         if !self.storage.in_dry_run && dry_run::is_under_way() {
             return Err(dry_run::refusal());
@@ -361,36 +362,40 @@ impl Handle {
         let accesses = accesses.filter(|accesses| self.storage.created < accesses.version);
         let start = self.with_recovery(&range, || {
             let mut residency = self.residency();
-            residency.check_borrow(write)?;
+            residency.check_borrow(usage.writes)?;
             if let Some(accesses) = accesses {
                 residency.begin_history();
-                residency.record(self, &range, (fetch, false), accesses);
+                let read = Usage {
+                    writes: false,
+                    ..usage
+                };
+                residency.record(self, &range, read, accesses);
             }
-            let start = residency.host_access(range.clone(), fetch, write)?;
-            if let Some(accesses) = accesses.filter(|_| write) {
-                residency.record(self, &range, (false, true), accesses);
+            let start = residency.host_access(range.clone(), usage)?;
+            if let Some(accesses) = accesses.filter(|_| usage.writes) {
+                residency.record(self, &range, Usage::OVERWRITE, accesses);
                 residency.arrived_on_host(&range);
             }
-            residency.borrow(write)?;
+            residency.borrow(usage.writes)?;
             Ok(start)
         })?;
         let borrow = HostBorrow {
             handle: self,
-            exclusive: write,
+            exclusive: usage.writes,
         };
         Ok((start, borrow))
     }
 
-    /// Makes a range valid on the host, besides where it is.
+    /// Makes a range valid on the host as well.
     pub(crate) fn fetch_range(&self, range: Range<usize>) -> Result<TransferBytes> {
         self.with_recovery(&range, || {
             let mut residency = self.residency();
-            residency.host_access(range.clone(), true, false)?;
+            residency.host_access(range.clone(), Usage::READ)?;
             Ok(residency.take_moved())
         })
     }
 
-    /// Makes all of it present on a GPU.
+    /// Makes all elements valid on a GPU.
     ///
     /// # Errors
     /// [`Error::DeviceMemory`] if there is no room for it.
@@ -399,28 +404,28 @@ impl Handle {
         self.with_recovery(&all, || self.place_on(gpu, all.clone(), true).map(drop))
     }
 
-    /// Brings back what was lost of it.
+    /// Recovers its lost elements.
     ///
     /// # Errors
-    /// [`Error::DataLost`] if that cannot be done.
+    /// [`Error::DataLost`] if they cannot be recovered.
     pub(crate) fn recover(&self) -> Result<()> {
         let all = 0..self.len();
         self.with_recovery(&all, || self.residency().check_not_lost(&all))
     }
 
-    /// Notes that a call is about to use a range on a GPU: where a view shows what it writes, if it writes. `accesses` keeps a
-    /// record of it if it may have to be run again.
+    /// Records that a call is about to use a range on a GPU. What it writes lies in the extent of `view`. `accesses` is the
+    /// call's access set, if the call is recorded.
     pub(crate) fn used_on_device(
         &self,
         view: Option<&DeviceView>,
         range: &Range<usize>,
-        (reads, writes): (bool, bool),
+        usage: Usage,
         accesses: Option<&Arc<AccessSet>>,
     ) -> Result<()> {
-        // Whoever asks for what the call made itself has everything else recovered too.
+        // Extents of the call's own temporaries remember the journal too: an access to them recovers everything else.
         let rescuer = accesses.map(|accesses| accesses.rescuer());
         let accesses = accesses.filter(|accesses| self.storage.created < accesses.version);
-        let written = view.filter(|_| writes);
+        let written = view.filter(|_| usage.writes);
         if accesses.is_none() && written.is_none() {
             return Ok(());
         }
@@ -434,21 +439,21 @@ impl Handle {
         match accesses {
             Some(accesses) => {
                 self.storage.is_owned.store(true, Ordering::Relaxed);
-                residency.record(self, range, (reads, writes), accesses);
+                residency.record(self, range, usage, accesses);
             }
             None => residency.written_without_record(range),
         }
         Ok(())
     }
 
-    /// Does something that needs `range`, after bringing back what was lost of that, if need be. Nobody may call this who
-    /// holds the lock of an array, or views.
+    /// Runs `access`, which needs `range`. If elements of the range are lost, recovers them and runs `access` again. The
+    /// caller must hold no array's lock and no views.
     fn with_recovery<T>(
         &self,
         range: &Range<usize>,
         mut access: impl FnMut() -> Result<T>,
     ) -> Result<T> {
-        /// Every further GPU may be lost meanwhile.
+        /// Another GPU may be lost during each recovery.
         const ATTEMPTS: usize = 8;
         let mut attempts = 0;
         loop {
@@ -467,15 +472,15 @@ impl Handle {
             if attempts == ATTEMPTS || shadow::is_under_way() {
                 return Err(error);
             }
-            // In a statement of its own, for the lock must be free when calls are run again.
-            let rescue = self.residency().rescue(range);
-            match rescue {
-                // Somebody else was quicker, or it is the GPU that it was to go to that is lost.
+            // A statement of its own: the lock must be free while recovery runs.
+            let rescuer = self.residency().rescue(range);
+            match rescuer {
+                // Another thread has recovered it, or the lost GPU is the one it was to go to.
                 None => {}
-                Some(None) => return Err(self.data_lost(range)),
-                Some(Some(rescue)) => {
-                    let outcome = rescue.rescue(self);
-                    // Whatever became of other arrays.
+                Some(Rescuer::None) => return Err(self.data_lost(range)),
+                Some(Rescuer::Journal(journal)) => {
+                    let outcome = journal.rescue(self);
+                    // An error about other arrays does not matter here.
                     if !self.residency().lost_within(range).is_empty() {
                         outcome?;
                         return Err(self.data_lost(range));
@@ -489,45 +494,45 @@ impl Handle {
     fn data_lost(&self, range: &Range<usize>) -> Error {
         let residency = self.residency();
         let ranges = residency.lost_within(range);
-        let (device, reason) = residency.loss();
+        let LostGpu { name, reason } = residency.lost_gpu();
         Error::DataLost {
             array: self.to_string(),
             ranges,
-            device,
+            device: name,
             reason,
         }
     }
 
-    /// Whether somebody may still ask for the elements.
+    /// Whether its elements may still be read.
     pub(crate) fn is_owned(&self) -> bool {
         self.storage.is_owned.load(Ordering::Relaxed)
     }
 
-    /// Whether it was made at that moment or later.
+    /// Whether it was created at that moment or later.
     pub(crate) fn is_created_since(&self, moment: Version) -> bool {
         self.storage.created >= moment
     }
 
-    /// A reference that does not keep the array.
+    /// A reference that does not keep the array alive.
     pub(crate) fn downgrade(&self) -> WeakHandle {
         WeakHandle {
             storage: Arc::downgrade(&self.storage),
         }
     }
 
-    /// Where the elements are. Held only for the time of one decision or one transfer.
+    /// The residency, or its shadow in a shadow scope. Callers hold it only for one decision or one transfer.
     pub(crate) fn residency(&self) -> MutexGuard<'_, Residency> {
         let residency = if shadow::replaces(self.storage.created) {
             self.shadow()
         } else {
             &self.storage.residency
         };
-        // A panic while the lock was held can only come from a failed assertion below; the sets are consistent
-        // between statements, so the data stays usable.
+        // Only a failed assertion can panic while the lock is held. The sets are consistent between statements, so the
+        // data stays usable.
         residency.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where the elements are, for everybody but a replay.
+    /// The residency itself, also in a shadow scope.
     pub(crate) fn real_residency(&self) -> MutexGuard<'_, Residency> {
         let residency = &self.storage.residency;
         residency.lock().unwrap_or_else(PoisonError::into_inner)
@@ -538,7 +543,7 @@ impl Handle {
         self.storage.shadow.get_or_init(make)
     }
 
-    /// Lets go of what replays left in the stand-in.
+    /// Drops the elements of the shadow.
     pub(crate) fn clear_shadow(&self) {
         if let Some(shadow) = self.storage.shadow.get() {
             let mut shadow = shadow.lock().unwrap_or_else(PoisonError::into_inner);
@@ -557,7 +562,7 @@ impl std::fmt::Display for Handle {
     }
 }
 
-/// Cuts an array of `len` elements into windows that are large enough to be moved at full speed.
+/// Splits an array of `len` elements into windows that are large enough to be moved at full speed.
 fn windows(len: usize) -> impl Iterator<Item = Range<usize>> {
     const WINDOW: usize = 1 << 20;
     (0..len)
@@ -565,7 +570,7 @@ fn windows(len: usize) -> impl Iterator<Item = Range<usize>> {
         .map(move |start| start..len.min(start + WINDOW))
 }
 
-/// A borrow of an array's host memory, given back when dropped.
+/// A borrow of an array's host memory. It ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct HostBorrow<'a> {
     handle: &'a Handle,

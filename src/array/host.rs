@@ -1,7 +1,7 @@
 //! Host memory of arrays: aligned, and in huge pages where the array is large.
 //!
-//! Huge pages are worth up to a factor of two on memory-bound kernels: a 64 MiB array is 16,384 small pages, far
-//! more than the processor's translation cache holds.
+//! Huge pages make memory-bound kernels up to twice as fast: a 64 MiB array is 16,384 small pages, far more than the
+//! processor's translation cache holds.
 
 use crate::error::{Error, Result};
 use std::alloc::Layout;
@@ -12,7 +12,7 @@ const HUGE_PAGE: usize = 2 << 20;
 /// Alignment of smaller arrays: a cache line, and the widest vector register.
 const ALIGN: usize = 64;
 
-/// What an empty block points at: nothing, aligned.
+/// The target of an empty block's pointer: nothing, aligned.
 #[repr(align(64))]
 struct AlignedUnit;
 
@@ -23,7 +23,7 @@ pub(crate) struct HostBuffer {
     owner: Owner,
 }
 
-/// Who allocated the memory, and so how it is freed.
+/// The allocator of the memory, which decides how it is freed.
 enum Owner {
     /// The global allocator, with this layout. Empty blocks own nothing.
     Heap(Layout),
@@ -34,7 +34,7 @@ enum Owner {
 
 // SAFETY: the block is plain memory owned by this value; nothing about it belongs to a thread.
 unsafe impl Send for HostBuffer {}
-// SAFETY: `&HostBuffer` gives out only a raw pointer; whoever dereferences it argues for that access.
+// SAFETY: `&HostBuffer` gives out only a raw pointer; the code that dereferences it argues for that access.
 unsafe impl Sync for HostBuffer {}
 
 impl HostBuffer {

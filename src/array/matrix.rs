@@ -1,14 +1,14 @@
-//! Arrays seen as matrices: a shape and an orientation on top of one-dimensional data, checked once.
+//! Matrix views of arrays: a shape and an orientation over one-dimensional data, checked once.
 //!
-//! A view owns nothing and moves nothing. It holds the caller's borrow, so that kernels which take views keep the rule
-//! that what is written cannot be read by another argument.
+//! A view owns nothing and moves nothing. It holds the caller's borrow, so kernels that take views keep the rule that no
+//! argument reads what another one writes.
 
 use super::handle::Handle;
 use super::typed::Array;
 use crate::element::Element;
 use crate::error::{Error, Result};
 
-/// A row-major matrix that an array is read as.
+/// An array as a row-major matrix, for reading.
 ///
 /// ```
 /// # fn main() -> divvy::Result<()> {
@@ -50,17 +50,17 @@ impl<'a, T: Element> Matrix<'a, T> {
         }
     }
 
-    /// How many rows the matrix has, after any transposition.
+    /// The number of rows, after any transposition.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// How many columns the matrix has, after any transposition.
+    /// The number of columns, after any transposition.
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// What a kernel keeps of it.
+    /// The operand that a kernel keeps.
     pub(crate) fn operand(&self) -> MatrixOperand {
         MatrixOperand {
             handle: self.array.handle().clone(),
@@ -71,7 +71,7 @@ impl<'a, T: Element> Matrix<'a, T> {
     }
 }
 
-/// A row-major matrix that an array is written as.
+/// An array as a row-major matrix, for writing.
 #[derive(Debug)]
 pub struct MatrixMut<'a, T: Element> {
     array: &'a mut Array<T>,
@@ -80,17 +80,17 @@ pub struct MatrixMut<'a, T: Element> {
 }
 
 impl<T: Element> MatrixMut<'_, T> {
-    /// How many rows the matrix has.
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// How many columns the matrix has.
+    /// The number of columns.
     pub fn columns(&self) -> usize {
         self.columns
     }
 
-    /// What a kernel keeps of it.
+    /// The operand that a kernel keeps.
     pub(crate) fn operand(&self) -> MatrixOperand {
         MatrixOperand {
             handle: self.array.handle().clone(),
@@ -102,7 +102,7 @@ impl<T: Element> MatrixMut<'_, T> {
 }
 
 impl<T: Element> Array<T> {
-    /// This array as a row-major matrix, to be read by kernels such as [`gemm`](crate::kernels::gemm()).
+    /// This array as a row-major matrix, for kernels that read it, such as [`gemm`](crate::kernels::gemm()).
     ///
     /// # Errors
     /// [`Error::Length`] unless the array has exactly `rows * columns` elements, [`Error::TooLarge`] if that number
@@ -117,7 +117,7 @@ impl<T: Element> Array<T> {
         })
     }
 
-    /// This array as a row-major matrix, to be written by kernels.
+    /// This array as a row-major matrix, for kernels that write it.
     ///
     /// # Errors
     /// As [`Array::as_matrix`].
@@ -144,7 +144,7 @@ fn check_shape(function: &str, given: usize, rows: usize, columns: usize) -> Res
     })
 }
 
-/// A matrix as a kernel keeps it.
+/// A matrix as an operand of a kernel.
 #[derive(Clone, Debug)]
 pub(crate) struct MatrixOperand {
     /// The array.
@@ -167,14 +167,29 @@ impl MatrixOperand {
         }
     }
 
-    /// Elements from one row to the next, and from one column to the next, after any transposition.
-    pub(crate) fn strides(&self) -> (usize, usize) {
+    /// The strides after any transposition.
+    pub(crate) fn strides(&self) -> Strides {
         if self.transposed {
-            (1, self.rows)
+            Strides {
+                row: 1,
+                column: self.rows,
+            }
         } else {
-            (self.columns, 1)
+            Strides {
+                row: self.columns,
+                column: 1,
+            }
         }
     }
+}
+
+/// The distances between neighbours in a matrix, in elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Strides {
+    /// From one row to the next.
+    pub(crate) row: usize,
+    /// From one column to the next.
+    pub(crate) column: usize,
 }
 
 impl std::fmt::Display for MatrixOperand {
@@ -223,12 +238,13 @@ mod tests {
     fn transposing_twice_is_the_matrix_itself() {
         let array = Array::from_vec(vec![0u32; 6]);
         let a = array.as_matrix(2, 3).expect("6 elements");
-        assert_eq!(a.operand().strides(), (3, 1));
-        assert_eq!(a.transposed().operand().strides(), (1, 3));
+        let strides = |row, column| Strides { row, column };
+        assert_eq!(a.operand().strides(), strides(3, 1));
+        assert_eq!(a.transposed().operand().strides(), strides(1, 3));
         let twice = a.transposed().transposed();
         assert_eq!(
             (twice.rows(), twice.columns(), twice.operand().strides()),
-            (2, 3, (3, 1))
+            (2, 3, strides(3, 1))
         );
     }
 }

@@ -1,8 +1,8 @@
 //! Arrays: one-dimensional data that lives where it is used.
 //!
-//! An [`Array`] owns its elements; where they are is not the caller's concern. Each range of them is valid on the
-//! host, on some GPUs, or on several places at once (`residency`), and moves only when somebody needs it where it
-//! is not. The invariant that everything here keeps: every element is always valid somewhere.
+//! An [`Array`] owns its elements. Each range of them is valid on the host, on some GPUs, or in several places at once
+//! (`residency`), and moves only when it is needed in another place. The invariant of this room: every element is always
+//! valid in at least one place.
 
 mod dry_run;
 mod handle;
@@ -13,6 +13,7 @@ mod read_back;
 mod residency;
 mod shadow;
 mod typed;
+mod usage;
 
 pub use crate::element::{Element, ElementType};
 pub(crate) use dry_run::DryRun;
@@ -24,10 +25,11 @@ pub use matrix::{Matrix, MatrixMut};
 pub use range_set::RangeSet;
 pub use residency::TransferBytes;
 pub(crate) use residency::{
-    AccessSet, Coverage, DeviceCopy, DeviceView, Rescue, Version, VersionedRange,
+    AccessSet, Coverage, DeviceCopy, DeviceView, Rescue, Segment, Version, VersionedRange,
 };
 pub(crate) use shadow::ShadowTurn;
 pub use typed::{Array, ReadGuard, WriteGuard};
+pub(crate) use usage::Usage;
 
 /// ```compile_fail
 /// let a = divvy::Array::from_slice(&[1.0f64]); // error[E0277]: arrays hold f32, u32 or i32

@@ -1,7 +1,7 @@
-//! Sets of index ranges: which elements of an array are valid somewhere.
+//! Sets of index ranges: which elements of an array are valid in a place.
 //!
-//! A set is a sorted list of disjoint, non-empty, non-adjacent half-open ranges. Nearly every set in
-//! practice is empty or one range, so two are kept inline and no operation on them allocates.
+//! A set is a sorted list of disjoint, non-empty, non-adjacent half-open ranges. In practice nearly every set is empty or
+//! one range, so two are kept inline and no operation on them allocates.
 
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -27,12 +27,12 @@ impl RangeSet {
         Self::default()
     }
 
-    /// Whether no index is in the set.
+    /// Whether the set has no index.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    /// How many indices are in the set.
+    /// The number of indices in the set.
     pub fn len(&self) -> usize {
         self.ranges.iter().map(Range::len).sum()
     }
@@ -53,12 +53,12 @@ impl RangeSet {
             .is_some_and(|r| r.start <= range.start && range.end <= r.end)
     }
 
-    /// Puts every index of `range` into the set.
+    /// Adds every index of `range`.
     pub fn insert(&mut self, range: Range<usize>) {
         if range.is_empty() {
             return;
         }
-        // Adjacent ranges merge, so a range that ends exactly where this one starts counts.
+        // Adjacent ranges merge, so a range that ends where this one starts counts.
         let from = self.ranges.partition_point(|r| r.end < range.start);
         let to = self.ranges.partition_point(|r| r.start <= range.end);
         if from == to {
@@ -71,7 +71,7 @@ impl RangeSet {
         self.ranges.drain(from + 1..to);
     }
 
-    /// Takes every index of `range` out of the set.
+    /// Removes every index of `range`.
     pub fn remove(&mut self, range: Range<usize>) {
         if range.is_empty() {
             return;
@@ -112,12 +112,12 @@ impl RangeSet {
             .filter(|gap| !gap.is_empty())
     }
 
-    /// How many indices of `range` are not in the set.
+    /// The number of indices of `range` that are not in the set.
     pub fn missing_len(&self, range: Range<usize>) -> usize {
         range.len() - self.overlap(range).map(|r| r.len()).sum::<usize>()
     }
 
-    /// The position of the first range that reaches past `index`.
+    /// The position of the first range that ends after `index`.
     fn first_ending_after(&self, index: usize) -> usize {
         self.ranges.partition_point(|r| r.end <= index)
     }

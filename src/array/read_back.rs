@@ -1,58 +1,57 @@
-//! Whether the host is wont to read what kernels write to an array: what a plan goes by when it weighs what it costs to
-//! have results on a GPU.
+//! The read-back share of an array: how much of what kernels write there the host reads. The planner uses it to weigh the
+//! cost of leaving results on a GPU.
 
-/// How fast a habit is given up for another.
+/// The weight of the newest result in the average: the share follows a change within a few calls.
 const WEIGHT: f32 = 0.5;
 
-/// What became of the results of kernels in an array.
+/// How the results of kernels in an array were used.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ReadBack {
-    /// Whether a kernel wrote to it, and nobody used that yet.
+    /// Whether a kernel wrote to it and nothing has used the result yet.
     unused: bool,
-    /// The share of such results that the host read, the recent ones counting most.
-    habit: Option<f32>,
+    /// The share of results that the host read: a moving average.
+    average: Option<f32>,
 }
 
 impl ReadBack {
-    /// The share of what a kernel writes now that the host is expected to read before it is written again. All of it if
-    /// nothing is known: most results are wanted sooner or later, and most arrays are used once.
+    /// The share of a kernel's result that the host is expected to read before it is written again. 1 if nothing is known:
+    /// most results are read sooner or later, and most arrays are used once.
     pub(crate) fn expected(&self) -> f64 {
-        f64::from(self.habit.unwrap_or(1.0))
+        f64::from(self.average.unwrap_or(1.0))
     }
 
-    /// A kernel reads it, writes it or both.
+    /// Records that a kernel reads it, writes it or both.
     pub(crate) fn used_by_kernel(&mut self, writes: bool) {
         if self.unused {
-            self.note(0.0);
+            self.observe(0.0);
         }
         self.unused = writes;
     }
 
-    /// A further pass of the same call reads it, writes it or both: what the call itself does with its results tells
-    /// nothing of what becomes of them.
+    /// Records that a further pass of the same call uses it. A call's own use of its results says nothing about the host.
     pub(crate) fn used_again(&mut self, writes: bool) {
         self.unused |= writes;
     }
 
-    /// The host reads that share of it.
+    /// Records that the host reads that share of it.
     pub(crate) fn read_by_host(&mut self, share: f32) {
         if self.unused {
-            self.note(share);
+            self.observe(share);
             self.unused = false;
         }
     }
 
-    /// The host writes it, without having read it.
+    /// Records that the host overwrites it without reading it.
     pub(crate) fn written_by_host(&mut self) {
         if self.unused {
-            self.note(0.0);
+            self.observe(0.0);
             self.unused = false;
         }
     }
 
-    fn note(&mut self, share: f32) {
-        self.habit = Some(match self.habit {
-            Some(habit) => habit + WEIGHT * (share - habit),
+    fn observe(&mut self, share: f32) {
+        self.average = Some(match self.average {
+            Some(average) => average + WEIGHT * (share - average),
             None => share,
         });
     }
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_without_a_kernel_s_result_tells_nothing() {
+    fn a_read_without_a_kernel_s_result_changes_nothing() {
         let mut array = ReadBack::default();
         array.read_by_host(1.0);
         array.written_by_host();

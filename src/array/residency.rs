@@ -1,13 +1,13 @@
-//! Who holds which range of an array: the host, and per GPU one or more *extents*, each a device buffer that covers a
-//! range of the array.
+//! Residency: which places hold which range of an array. The places are the host and, on each GPU, one or more *extents*. An
+//! extent is a device buffer that covers a range of the array.
 //!
-//! Nearly always a GPU holds one extent that covers the whole array. An array larger than the largest buffer of the
-//! adapter, or one for which there is no room, is held in extents of the ranges that were needed. Every place has the set
-//! of elements that are valid in it; this module moves what is missing and keeps the invariant that every element is
-//! valid in at least one place.
+//! Nearly always a GPU holds one extent for the whole array. If the array exceeds the largest buffer of the adapter, or the
+//! GPU has no room for it, there is an extent for each range that was needed. Every place has the set of elements that are
+//! valid in it. This module moves missing elements, and keeps the invariant that every element is valid in at least one
+//! place.
 //!
-//! A GPU that needs room evicts extents: what is valid nowhere else goes to the host first. An extent stays while
-//! somebody holds a view of it.
+//! A GPU that needs room evicts extents: elements that are valid nowhere else go to the host first. An extent with a view
+//! stays.
 //!
 //! Host memory and device buffers are allocated at first use. Host memory that is not yet allocated counts as zeros.
 
@@ -15,12 +15,13 @@ mod history;
 mod versions;
 
 pub(crate) use history::{AccessSet, DeviceCopy, Rescue, VersionedRange};
-pub(crate) use versions::{Version, now, tick};
+pub(crate) use versions::{Segment, Version, now, tick};
 
 use super::ElementType;
 use super::host::HostBuffer;
 use super::range_set::RangeSet;
 use super::read_back::ReadBack;
+use super::usage::Usage;
 use crate::device::gpu::{
     DeviceBuffer, Evict, Evicted, ExtentId, Gpu, GpuId, Registration, Victims,
 };
@@ -30,7 +31,8 @@ use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
-/// Window borders of extents are multiples of this many elements: 256 bytes, the coarsest offset alignment there is.
+/// Extents of a part of an array begin and end at multiples of this many elements: 256 bytes, the coarsest offset
+/// alignment there is.
 const EXTENT_GRAIN: usize = 64;
 
 /// Bytes that crossed between the host and devices.
@@ -50,46 +52,61 @@ impl std::ops::AddAssign for TransferBytes {
     }
 }
 
-/// Where a range of an array lies on a device.
+/// The place of a range of an array on a device.
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceView {
     /// The buffer.
     pub(crate) buffer: Arc<DeviceBuffer>,
     /// The array's element at the buffer's start.
     pub(crate) first: usize,
-    /// The extent that it shows.
+    /// The extent of the buffer.
     pub(crate) extent: ExtentId,
 }
 
 /// How much of an array a new extent covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coverage {
-    /// All of it, if a buffer may be that large.
+    /// All of it, if the adapter allows such a large buffer.
     Whole,
     /// Only the range that is needed.
     Window {
-        /// Bytes that the buffer should have at least, so that windows of different sizes can use it one after the other.
+        /// The least size of the buffer in bytes, so that windows of different sizes can share it in turn.
         at_least: u64,
     },
 }
 
 /// The places of an array's elements.
 pub(crate) struct Residency {
-    /// The array, for GPUs that ask it to give way.
+    /// The array, which GPUs ask to evict extents.
     owner: Weak<dyn Evict>,
     len: usize,
     ty: ElementType,
     host: Option<HostBuffer>,
     host_valid: RangeSet,
     extents: SmallVec<[Extent; 1]>,
-    /// The elements that hold unspecified values: nobody has written them, or a call that would have failed.
+    /// The elements with unspecified values: never written, or outputs of a failed call.
     undefined: RangeSet,
-    /// How many borrows of the host memory are alive; `EXCLUSIVE` if one is for writing.
+    /// The number of live borrows of the host memory; `EXCLUSIVE` if one is for writing.
     borrows: u32,
     moved: TransferBytes,
     read_back: ReadBack,
-    /// Present once a call that may be run again has used the array.
+    /// Present once a recorded call has used the array.
     history: Option<Box<History>>,
+}
+
+/// A lost GPU that held elements.
+pub(super) struct LostGpu {
+    pub(super) name: String,
+    /// Why it was lost.
+    pub(super) reason: String,
+}
+
+/// The journal that can recover elements of lost GPUs.
+pub(super) enum Rescuer {
+    /// This one recorded the calls that wrote them.
+    Journal(Arc<dyn Rescue>),
+    /// No journal recorded those calls, or it is gone.
+    None,
 }
 
 const EXCLUSIVE: u32 = u32::MAX;
@@ -98,21 +115,21 @@ const EXCLUSIVE: u32 = u32::MAX;
 struct Extent {
     gpu: Arc<Gpu>,
     range: Range<usize>,
-    /// Views hold it too.
+    /// Each view holds a second reference.
     buffer: Arc<DeviceBuffer>,
     valid: RangeSet,
-    /// Recovers what was written here, once the GPU is lost; none if no record is kept of that.
+    /// The journal of the calls that wrote here; none if they were not recorded.
     rescuer: Option<Weak<dyn Rescue>>,
     registration: Registration,
 }
 
 impl Extent {
-    /// Whether somebody has a view of it.
+    /// Whether there is a view of it.
     fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.buffer) > 1
     }
 
-    /// Remembers who recovers what is written here.
+    /// Remembers the journal of a call that writes here.
     fn remember(&mut self, rescuer: &Weak<dyn Rescue>) {
         let known = self.rescuer.as_ref();
         if !known.is_some_and(|known| known.ptr_eq(rescuer)) {
@@ -153,13 +170,12 @@ impl Residency {
         }
     }
 
-    /// Whether the host is wont to read what kernels write here.
+    /// How often the host reads what kernels write here.
     pub(crate) fn read_back(&mut self) -> &mut ReadBack {
         &mut self.read_back
     }
 
-    /// Where all of it is and where none of it, as a number that is another one elsewhere; `None` if a place has only a
-    /// part of it.
+    /// A hash of the set of places that hold all elements; `None` if a place holds only some.
     pub(crate) fn location_key(&self) -> Option<u64> {
         let extents = self.extents.iter().map(|e| (e.gpu.id().0, &e.valid));
         let mut places = std::iter::once((u64::MAX, &self.host_valid)).chain(extents);
@@ -174,7 +190,7 @@ impl Residency {
         })
     }
 
-    /// What has been moved for this array since this was last asked.
+    /// The bytes that were moved for this array since the last call of this.
     pub(crate) fn take_moved(&mut self) -> TransferBytes {
         std::mem::take(&mut self.moved)
     }
@@ -184,12 +200,12 @@ impl Residency {
         &self.host_valid
     }
 
-    /// The elements that hold unspecified values.
+    /// The elements with unspecified values.
     pub(crate) fn undefined(&self) -> &RangeSet {
         &self.undefined
     }
 
-    /// Takes note that elements hold unspecified values until they are written.
+    /// Records that elements have unspecified values until they are written.
     pub(crate) fn undefine(&mut self, range: Range<usize>) {
         self.undefined.insert(range);
     }
@@ -206,22 +222,17 @@ impl Residency {
         valid
     }
 
-    /// The array's start on the host, after making `range` present there if its values are needed (`fetch`), and
-    /// the only valid place if it is about to change (`write`). The caller must be counted in by `borrow` afterwards.
-    pub(crate) fn host_access(
-        &mut self,
-        range: Range<usize>,
-        fetch: bool,
-        write: bool,
-    ) -> Result<*mut u8> {
-        if fetch && !self.host_valid.contains(&range) {
+    /// The array's start on the host. If the usage reads, `range` is made valid there; if it writes, the host becomes the
+    /// only valid place. The caller must register with `borrow` afterwards.
+    pub(crate) fn host_access(&mut self, range: Range<usize>, usage: Usage) -> Result<*mut u8> {
+        if usage.reads && !self.host_valid.contains(&range) {
             self.fetch_to_host(range.clone())?;
         }
-        if write {
+        if usage.writes {
             self.written_by_host(&range)?;
         }
         let start = self.host_start()?;
-        if write {
+        if usage.writes {
             self.undefined.remove(range.clone());
             self.host_valid.insert(range.clone());
             self.extents
@@ -231,16 +242,16 @@ impl Residency {
         Ok(start)
     }
 
-    /// Where `range` lies on a GPU, if there is an extent that covers it, and whether it is valid there.
+    /// The view of `range` on a GPU, if an extent covers it, and whether it is valid there.
     pub(crate) fn resident(&self, gpu: GpuId, range: &Range<usize>) -> Option<(DeviceView, bool)> {
         let extent = &self.extents[self.covering(gpu, range)?];
         Some((extent.view(), extent.valid.contains(range)))
     }
 
-    /// Where `range` lies on `gpu`, in a new extent if there is none that covers it.
+    /// The view of `range` on `gpu`, in a new extent if none covers it.
     ///
     /// # Errors
-    /// [`Error::DeviceMemory`] if there is no room for a new extent. [`Handle::admit`](super::Handle::admit) makes some.
+    /// [`Error::DeviceMemory`] if there is no room for a new extent. [`Handle::admit`](super::Handle::admit) makes room.
     pub(super) fn admit(
         &mut self,
         gpu: &Arc<Gpu>,
@@ -254,7 +265,7 @@ impl Residency {
         Ok(self.extents[at].view())
     }
 
-    /// Makes the values of `range` present where a view shows it, in the order of the GPU's queue.
+    /// Makes `range` valid in the extent of a view, in the order of the GPU's queue.
     ///
     /// # Errors
     /// [`Error::DeviceMemory`] if there is no room to stage them.
@@ -271,15 +282,15 @@ impl Residency {
         Ok(())
     }
 
-    /// The extent that a view shows. Extents in use stay, so that only another array's view shows none.
+    /// The position of a view's extent. An extent in use stays, so only a view of another array has none here.
     fn shown_by(&self, view: &DeviceView) -> Result<usize> {
         let shown = |extent: &Extent| extent.registration.id() == view.extent;
         let at = self.extents.iter().position(shown);
         at.ok_or_else(|| Error::argument("array access", "this is another array's view"))
     }
 
-    /// Notes that `range` is about to change where a view shows it, and is valid nowhere else any more. `rescuer` recovers
-    /// it once the GPU is lost, if a record is kept of the call.
+    /// Records that a call is about to write `range` in the extent of a view, which becomes its only valid place. `rescuer`
+    /// is the journal that records the call, if one does.
     pub(crate) fn written_on_device(
         &mut self,
         view: &DeviceView,
@@ -287,7 +298,7 @@ impl Residency {
         rescuer: Option<&Weak<dyn Rescue>>,
     ) -> Result<()> {
         if self.borrows > 0 {
-            // What the borrower sees would become stale, and later be fetched again under its eyes.
+            // The borrower's memory would become stale, and a later fetch would change it during the borrow.
             return Err(Self::clash());
         }
         let at = self.shown_by(view)?;
@@ -304,7 +315,7 @@ impl Residency {
         Ok(())
     }
 
-    /// Frees an extent, unless it is in use or not among the `victims`; what is valid nowhere else goes to the host.
+    /// Frees an extent, unless it is in use or not among the `victims`. Elements that are valid nowhere else go to the host.
     pub(crate) fn evict(&mut self, extent: ExtentId, victims: Victims) -> Result<Option<Evicted>> {
         let wanted = |e: &Extent| e.registration.id() == extent;
         let Some(at) = self.extents.iter().position(wanted) else {
@@ -323,7 +334,7 @@ impl Residency {
         if !may_go {
             return Ok(None);
         }
-        // Whoever needs the room accounts for the transfer, not who uses this array next.
+        // The transfer counts for the call that needs the room, not for the next call that uses this array.
         let before = self.moved;
         let fetched = only_here
             .iter()
@@ -344,12 +355,12 @@ impl Residency {
         here.map(|extent| extent.registration.id()).collect()
     }
 
-    /// Adds to what has been moved.
+    /// Adds to the bytes that were moved.
     pub(super) fn add_moved(&mut self, moved: TransferBytes) {
         self.moved += moved;
     }
 
-    /// What is valid in an extent and nowhere else.
+    /// The elements that are valid in an extent and nowhere else.
     fn only_in(&self, at: usize) -> RangeSet {
         let mut only = self.extents[at].valid.clone();
         let others = self.extents.iter().enumerate().filter(|(i, _)| *i != at);
@@ -361,7 +372,7 @@ impl Residency {
         only
     }
 
-    /// Counts a borrow of the host memory in; refused if it clashes with one that is alive.
+    /// Registers a borrow of the host memory. Refuses one that clashes with a live borrow.
     pub(super) fn borrow(&mut self, exclusive: bool) -> Result<()> {
         self.check_borrow(exclusive)?;
         self.borrows = if exclusive {
@@ -388,12 +399,12 @@ impl Residency {
         )
     }
 
-    /// Counts a borrow out.
+    /// Ends a borrow.
     pub(super) fn give_back(&mut self, exclusive: bool) {
         self.borrows = if exclusive { 0 } else { self.borrows - 1 };
     }
 
-    /// The start of the host memory, allocating it if need be.
+    /// The start of the host memory, which is allocated at the first call.
     fn host_start(&mut self) -> Result<*mut u8> {
         if let Some(host) = &self.host {
             return Ok(host.as_ptr());
@@ -402,7 +413,7 @@ impl Residency {
         Ok(self.host.insert(host).as_ptr())
     }
 
-    /// Downloads what is missing on the host from whichever extents hold it.
+    /// Downloads what is missing on the host from the extents that hold it.
     fn fetch_to_host(&mut self, range: Range<usize>) -> Result<()> {
         let size = self.ty.size();
         self.keep_stale_host_memory(&range)?;
@@ -420,8 +431,8 @@ impl Residency {
             let mut arrived = SmallVec::<[Range<usize>; 4]>::new();
             for part in wanted {
                 let bytes = part.len() * size;
-                // SAFETY: the range lies in the array's host memory. Nobody else touches it: it is invalid on the
-                // host, so no borrower was given it, and the residency lock is held.
+                // SAFETY: the range lies in the array's host memory. Nothing else touches it: it is invalid on the
+                // host, so no borrower has it, and the residency lock is held.
                 let target =
                     unsafe { std::slice::from_raw_parts_mut(start.add(part.start * size), bytes) };
                 let offset = (part.start - extent.range.start) * size;
@@ -440,7 +451,7 @@ impl Residency {
         Err(self.lost_in(&range))
     }
 
-    /// Refuses a range of which only lost GPUs hold some.
+    /// Refuses a range with elements that only lost GPUs hold.
     pub(super) fn check_not_lost(&self, range: &Range<usize>) -> Result<()> {
         if self.lost_within(range).is_empty() {
             return Ok(());
@@ -448,38 +459,39 @@ impl Residency {
         Err(self.lost_in(range))
     }
 
-    /// Why a range cannot be had: what is left of it is on GPUs that are lost.
+    /// The error for a range with elements that only lost GPUs hold.
     fn lost_in(&self, range: &Range<usize>) -> Error {
-        let (device, reason) = self.loss();
+        let LostGpu { name, reason } = self.lost_gpu();
         Error::DataLost {
             array: format!("[{}; {}]", self.ty, self.len),
             ranges: self.lost_within(range),
-            device,
+            device: name,
             reason,
         }
     }
 
-    /// The elements of a range that no place holds but lost GPUs.
+    /// The elements of a range that only lost GPUs hold.
     pub(super) fn lost_within(&self, range: &Range<usize>) -> Vec<Range<usize>> {
-        let lost: RangeSet = self.lost().into_iter().map(|(r, _)| r).collect();
+        let lost: RangeSet = self.lost().into_iter().map(|s| s.range).collect();
         lost.overlap(range.clone()).collect()
     }
 
-    /// The name of a lost GPU that held some of it, and why that was lost.
-    pub(super) fn loss(&self) -> (String, String) {
+    /// A lost GPU that held elements; empty strings if there is none.
+    pub(super) fn lost_gpu(&self) -> LostGpu {
         let lost = self.extents.iter().map(|e| &e.gpu).find(|g| g.is_lost());
-        lost.map_or_else(Default::default, |gpu| {
-            (gpu.name().to_owned(), gpu.loss().unwrap_or_default())
-        })
+        LostGpu {
+            name: lost.map_or_else(String::new, |gpu| gpu.name().to_owned()),
+            reason: lost.and_then(|gpu| gpu.loss()).unwrap_or_default(),
+        }
     }
 
-    /// Finds out whether GPUs that hold some of it are lost, after an error.
+    /// Checks after an error whether GPUs that hold elements are lost.
     pub(super) fn probe(&self) {
         self.extents.iter().for_each(|extent| extent.gpu.probe());
     }
 
-    /// If some of a range is on lost GPUs only: who recovers that, if anybody does.
-    pub(super) fn rescue(&self, range: &Range<usize>) -> Option<Option<Arc<dyn Rescue>>> {
+    /// The journal that recovers the elements of a range that only lost GPUs hold; `None` if there are no such elements.
+    pub(super) fn rescue(&self, range: &Range<usize>) -> Option<Rescuer> {
         let lost = self.lost_within(range);
         let holds = |e: &&Extent| {
             lost.iter()
@@ -490,11 +502,12 @@ impl Residency {
             .iter()
             .filter(|e| e.gpu.is_lost())
             .filter(holds);
-        let none = holders.clone().next().is_none();
-        (!none).then(|| holders.find_map(|extent| extent.rescuer.as_ref()?.upgrade()))
+        holders.clone().next()?;
+        let journal = holders.find_map(|extent| extent.rescuer.as_ref()?.upgrade());
+        Some(journal.map_or(Rescuer::None, Rescuer::Journal))
     }
 
-    /// Copies what is missing in an extent from other extents of the same GPU, else from the host.
+    /// Copies what is missing in an extent from other extents of the same GPU, and the rest from the host.
     fn fetch_to_extent(&mut self, at: usize, range: Range<usize>) -> Result<()> {
         let size = self.ty.size();
         let gpu = Arc::clone(&self.extents[at].gpu);
@@ -521,7 +534,7 @@ impl Residency {
                     ),
                     (part.len() * size) as u64,
                 )?;
-                // The other extent may be dropped once it is superseded.
+                // The other extent may be freed once it is superseded.
                 let rescuer = source.rescuer.clone();
                 let target = &mut self.extents[at];
                 target.valid.insert(part);
@@ -541,7 +554,7 @@ impl Residency {
             }
             let start = self.host_start()?;
             let bytes = part.len() * size;
-            // SAFETY: the range lies in the array's host memory and is valid there; nobody writes it, since no
+            // SAFETY: the range lies in the array's host memory and is valid there; nothing writes it, since no
             // exclusive borrow is alive and the residency lock is held.
             let source = unsafe { std::slice::from_raw_parts(start.add(part.start * size), bytes) };
             let extent = &mut self.extents[at];
@@ -553,7 +566,7 @@ impl Residency {
         Ok(())
     }
 
-    /// The extent of a GPU that covers `range`; one in which it is valid, if there are several.
+    /// The extent of a GPU that covers `range`, if possible one in which it is valid.
     fn covering(&self, gpu: GpuId, range: &Range<usize>) -> Option<usize> {
         let covers = |e: &Extent| {
             e.gpu.id() == gpu && e.range.start <= range.start && range.end <= e.range.end
@@ -576,7 +589,7 @@ impl Residency {
         };
         let bytes = (window.len() * size) as u64;
         let buffer = gpu.allocate(bytes.max(at_least))?;
-        // Each keeps a whole device.
+        // A lost extent keeps its whole lost device alive.
         self.drop_lost_extents();
         self.extents.push(Extent {
             gpu: Arc::clone(gpu),
@@ -589,14 +602,14 @@ impl Residency {
         Ok(self.extents.len() - 1)
     }
 
-    /// The least range that covers `range` and that an extent may have.
+    /// The smallest range of an extent that covers `range`.
     fn window_on(&self, range: &Range<usize>) -> Range<usize> {
         let start = range.start / EXTENT_GRAIN * EXTENT_GRAIN;
         start..range.end.next_multiple_of(EXTENT_GRAIN).min(self.len)
     }
 
-    /// Frees the extents on the same GPU that overlap another, in which everything is valid by now that is valid in them
-    /// and not on the host.
+    /// Frees the extents on the same GPU that overlap the extent `by` and are superseded: all their valid elements are also
+    /// valid in `by` or on the host.
     fn drop_superseded(&mut self, by: usize) {
         let Extent {
             gpu, range, valid, ..

@@ -1,9 +1,8 @@
-//! Replays: a thread runs calls again that were run before, on arrays as they were then, while others go on with the
-//! same arrays as they are now.
+//! Shadows: recovery and verification run kernels on copies of elements, while other threads use the same arrays.
 //!
-//! On that thread, every array that is older than the replay is replaced by its *stand-in*, another residency with no
-//! elements at first. Nothing that the calls do there is seen by anybody else, until what they computed is taken over
-//! with [`Residency::restore`](super::Residency::restore). One replay at a time in the process.
+//! On the thread of a [`ShadowScope`], every array that is older than the scope shows its *shadow*: a second residency that
+//! starts with no elements. No other thread sees what kernels do there. Recovery moves results to the array itself with
+//! [`Residency::restore`](super::Residency::restore). The process has at most one shadow scope at a time.
 
 use super::residency::{Version, tick};
 use std::cell::Cell;
@@ -16,24 +15,24 @@ thread_local! {
 
 static TURN: Mutex<()> = Mutex::new(());
 
-/// While it lives, this thread sees stand-ins of all arrays that were made before.
+/// While it lives, this thread sees the shadows of all arrays that were created before.
 #[derive(Debug)]
 pub(crate) struct ShadowScope {
     /// It must end on the thread on which it began.
     _thread: PhantomData<*const ()>,
 }
 
-/// The right to replay: one at a time.
+/// The right to open shadow scopes: one thread has it at a time.
 #[derive(Debug)]
 pub(crate) struct ShadowTurn(#[allow(dead_code, reason = "held")] MutexGuard<'static, ()>);
 
 impl ShadowTurn {
-    /// Waits until nobody else replays.
+    /// Waits until no other thread has the turn.
     pub(crate) fn take() -> Self {
         Self(TURN.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Begins a replay on this thread.
+    /// Opens a scope on this thread.
     pub(crate) fn begin(&self) -> ShadowScope {
         BEGAN.set(Some(tick()));
         ShadowScope {
@@ -48,12 +47,12 @@ impl Drop for ShadowScope {
     }
 }
 
-/// Whether this thread is replaying.
+/// Whether this thread is in a shadow scope.
 pub(crate) fn is_under_way() -> bool {
     BEGAN.get().is_some()
 }
 
-/// Whether this thread sees the stand-in of an array that was made at that moment.
+/// Whether this thread sees the shadow of an array that was created at that moment.
 pub(super) fn replaces(created: Version) -> bool {
     BEGAN.get().is_some_and(|began| created < began)
 }

@@ -1,17 +1,18 @@
-//! [`Array`]: an array that knows what its elements are, and its borrows on the host.
+//! [`Array`]: an array with an element type, and its borrows on the host.
 
 use super::handle::{Handle, HostBorrow};
 use super::host::HostBuffer;
 use super::range_set::RangeSet;
+use super::usage::Usage;
 use crate::element::Element;
 use crate::error::{Error, Result};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
 
-/// A one-dimensional array of `f32`, `u32` or `i32`, valid wherever it was last used.
+/// A one-dimensional array of `f32`, `u32` or `i32`. Its elements stay where they were last used.
 ///
 /// Kernels take arrays by reference: `&Array` is read, `&mut Array` is written. On the host, [`read`](Self::read)
-/// and [`write`](Self::write) give slices, after waiting for exactly the data they need.
+/// and [`write`](Self::write) give slices. They wait for exactly the data they need.
 ///
 /// ```
 /// # fn main() -> divvy::Result<()> {
@@ -32,7 +33,7 @@ impl<T: Element> Array<T> {
     /// An array with a copy of `elements`.
     ///
     /// # Errors
-    /// [`Error::HostMemory`] if there is not enough memory; so for every constructor.
+    /// [`Error::HostMemory`] if there is not enough memory; this holds for every constructor.
     pub fn from_slice(elements: &[T]) -> Result<Self> {
         let buffer = HostBuffer::zeroed(size_of_val(elements))?;
         // SAFETY: the new buffer has room for exactly these bytes and overlaps nothing.
@@ -47,7 +48,7 @@ impl<T: Element> Array<T> {
     }
 
     /// An array that takes over a vector's memory, without copying. [`Array::from_slice`] copies into huge pages
-    /// where the system offers them, which large arrays that are used often repay.
+    /// where the system offers them, which pays off for large arrays that are used often.
     pub fn from_vec(elements: Vec<T>) -> Self {
         let len = elements.len();
         Self::with(len, Some(HostBuffer::from_vec(elements)))
@@ -62,15 +63,15 @@ impl<T: Element> Array<T> {
         Ok(array)
     }
 
-    /// An array whose elements are not chosen: for results that a kernel will write. Reading one is safe and gives
-    /// unspecified values. Memory is taken where the array is first used, so this costs nothing by itself.
+    /// An array of unspecified values, for results that a kernel will write. Reading it is safe. Memory is allocated where
+    /// the array is first used, so this costs nothing by itself.
     pub fn uninit(len: usize) -> Result<Self> {
         let array = Self::zeroed(len)?;
         array.handle.residency().undefine(0..len);
         Ok(array)
     }
 
-    /// An array of zeros, which take no memory before the array is used.
+    /// An array of zeros. It takes no memory before it is used.
     fn zeroed(len: usize) -> Result<Self> {
         len.checked_mul(size_of::<T>())
             .filter(|bytes| *bytes <= isize::MAX as usize)
@@ -89,14 +90,14 @@ impl<T: Element> Array<T> {
         }
     }
 
-    /// The same array with a name for messages, such as the one that says what of it was lost with a GPU. The first name
-    /// stays.
+    /// The same array with a name for messages, such as the error that says which elements were lost with a GPU. The first
+    /// name stays.
     pub fn named(self, name: impl Into<String>) -> Self {
         self.handle.name(name.into());
         self
     }
 
-    /// How many elements the array has.
+    /// The number of elements.
     pub fn len(&self) -> usize {
         self.handle.len()
     }
@@ -106,9 +107,9 @@ impl<T: Element> Array<T> {
         self.len() == 0
     }
 
-    /// The elements that hold unspecified values: of an array made by [`Array::uninit`] those that nobody has written,
-    /// and those that a call was to write which failed on the CPU. Reading them is safe. They are no longer counted once
-    /// a kernel or the host has had them to write; what a kernel computes from them is not marked.
+    /// The elements with unspecified values: those of an array from [`Array::uninit`] that were never written, and the
+    /// outputs of a call that failed on the CPU. Reading them is safe. Elements leave this set when a kernel or the host
+    /// gets them for writing. What a kernel computes from them is not in the set.
     ///
     /// ```
     /// # fn main() -> divvy::Result<()> {
@@ -127,21 +128,21 @@ impl<T: Element> Array<T> {
         &self.handle
     }
 
-    /// The elements on the host. Waits for the GPU work that produces them, and moves what is not yet here.
+    /// The elements on the host. Waits for the GPU work that produces them, and moves those that are not valid here.
     pub fn read(&self) -> Result<ReadGuard<'_, T>> {
         self.read_range(0..self.len())
     }
 
-    /// The elements of `range` on the host; only those that are not yet here move.
+    /// The elements of `range` on the host. Only those that are not valid here move.
     ///
     /// # Errors
     /// [`Error::Argument`] if the range reaches past the end.
     pub fn read_range(&self, range: Range<usize>) -> Result<ReadGuard<'_, T>> {
         self.check_range("read_range", &range)?;
         self.handle.read_by_host(&range);
-        let (start, borrow) = self.handle.borrow_on_host(range.clone(), true, false)?;
+        let (start, borrow) = self.handle.borrow_on_host(range.clone(), Usage::READ)?;
         // SAFETY: `start` is that of the array's host memory, where `range` is now allocated and initialised; the
-        // guard keeps the shared borrow, so that nobody writes while it lives.
+        // guard keeps the shared borrow, so nothing writes while it lives.
         let slice =
             unsafe { std::slice::from_raw_parts(start.cast::<T>().add(range.start), range.len()) };
         Ok(ReadGuard {
@@ -150,21 +151,21 @@ impl<T: Element> Array<T> {
         })
     }
 
-    /// The elements on the host, to be changed. Afterwards they are valid on the host only.
+    /// The elements on the host, for changing. Afterwards they are valid on the host only.
     pub fn write(&mut self) -> Result<WriteGuard<'_, T>> {
         self.write_range(0..self.len())
     }
 
-    /// The elements of `range` on the host, to be changed; afterwards those are valid on the host only.
+    /// The elements of `range` on the host, for changing. Afterwards they are valid on the host only.
     ///
     /// # Errors
     /// [`Error::Argument`] if the range reaches past the end.
     pub fn write_range(&mut self, range: Range<usize>) -> Result<WriteGuard<'_, T>> {
         self.check_range("write_range", &range)?;
-        // It is fetched first, for who changes only some of it.
+        // The old values are fetched: the caller may change only some of them.
         self.handle.read_by_host(&range);
-        let (start, borrow) = self.handle.borrow_on_host(range.clone(), true, true)?;
-        // SAFETY: as in `read_range`; the borrow is exclusive, so that nobody else reads or writes.
+        let (start, borrow) = self.handle.borrow_on_host(range.clone(), Usage::UPDATE)?;
+        // SAFETY: as in `read_range`; the borrow is exclusive, so nothing else reads or writes.
         let slice = unsafe {
             std::slice::from_raw_parts_mut(start.cast::<T>().add(range.start), range.len())
         };
@@ -174,7 +175,7 @@ impl<T: Element> Array<T> {
         })
     }
 
-    /// Overwrites all elements, without fetching the old ones from where they are.
+    /// Overwrites all elements. The old values are not fetched.
     ///
     /// # Errors
     /// [`Error::Length`] unless there are exactly `len()` elements.
@@ -183,7 +184,8 @@ impl<T: Element> Array<T> {
             format!("the array has {}", self.len())
         })?;
         self.handle.residency().read_back().written_by_host();
-        let (start, _borrow) = self.handle.borrow_on_host(0..self.len(), false, true)?;
+        let all = 0..self.len();
+        let (start, _borrow) = self.handle.borrow_on_host(all, Usage::OVERWRITE)?;
         // SAFETY: the array's host memory is allocated for `len` elements, and the exclusive borrow keeps others away.
         unsafe {
             std::ptr::copy_nonoverlapping(elements.as_ptr(), start.cast::<T>(), self.len());

@@ -1,20 +1,23 @@
-//! Making a plan happen: the only place that moves bytes and changes residency on behalf of kernels.
+//! The executor runs a plan: it is the only place that moves bytes and changes residency on behalf of kernels.
 //!
-//! Each launch of a pass goes in this order: fetch to the host what the CPU's part needs (that waits for GPUs, so it
-//! comes before giving them more to do), encode and submit the GPUs' parts, compute the CPU's part meanwhile.
+//! Each launch of a pass takes three steps. First, fetch to the host what the CPU's part needs; this waits for GPUs, so it
+//! comes before they get more work. Second, encode and submit the GPUs' parts. Third, compute the CPU's part while the GPUs
+//! work.
 
+use super::params::PARAMS;
 use super::part_access::PartAccess;
 use super::recheck::{Recheck, Verify};
 use super::report::{PartTiming, Timing};
 use super::tiles::{TileQueue, need, needs};
-use crate::array::{AccessSet, Coverage, DryRun, Handle, TransferBytes, WeakHandle};
+use crate::array::{AccessSet, Coverage, DryRun, Handle, TransferBytes, Usage, WeakHandle};
 use crate::device::buffer_size::window_buffer;
 use crate::device::cpu::Cpu;
 use crate::device::gpu::{Clock, Gate, Gpu, Victims};
 use crate::device::{DeviceId, Devices};
 use crate::error::{Error, Result};
 use crate::kernel::{
-    CpuPart, CpuTasks, Execution, GpuPart, HostView, Kernel, Launch, LaunchSpec, Pass, Role, Views,
+    Binding, CpuPart, CpuTasks, Execution, GpuPart, HostView, Kernel, Launch, LaunchSpec, Pass,
+    Role, Views,
 };
 use crate::panics::catch_panic;
 use crate::plan::tiling::Tiling;
@@ -27,43 +30,53 @@ use std::time::Instant;
 
 /// Runs the passes that a kernel launches, as planned.
 pub(crate) struct Executor<'r> {
-    task: Mode<'r>,
+    mode: Mode<'r>,
     moved: TransferBytes,
     timers: SmallVec<[Timer; 2]>,
-    /// Passes that were compiled and not run.
+    /// The number of passes that a dry run compiled.
     compiled: usize,
     /// The arrays that passes used.
     used: SmallVec<[Handle; 4]>,
-    /// Keeps a record of what is done on GPUs, if it may have to be done again.
+    /// The access sets of the call, if it is recorded.
     recording: Option<&'r PartAccess>,
-    /// Has parts computed a second time, if any are.
+    /// Picks parts to compute a second time.
     verifier: Option<&'r dyn Verify>,
-    /// Parts that were verified.
+    /// The number of verified parts.
     verified: usize,
     /// Whether anything was computed or queued.
     has_begun: bool,
-    /// Only some of the items are computed, again.
+    /// Whether the plan covers only some of the items.
     is_partial: bool,
-    /// Arrays that the kernel made itself and wrote on a GPU.
-    made: SmallVec<[WeakHandle; 2]>,
+    /// Arrays that the kernel created itself and wrote on a GPU.
+    created: SmallVec<[WeakHandle; 2]>,
 }
 
-/// What is to be done with the passes that are launched.
+/// What the executor does with launched passes.
 #[derive(Clone, Copy)]
 enum Mode<'r> {
-    /// They run as planned.
+    /// Runs them as planned.
     Run {
         devices: &'r Devices,
         plan: &'r Plan,
     },
-    /// Their pipelines are compiled for a GPU that is to run these items.
+    /// A dry run: compiles their pipelines for a GPU that is going to run these items.
     Compile {
         gpu: &'r Arc<Gpu>,
         items: &'r Range<usize>,
     },
 }
 
-/// What a part has taken so far.
+/// A part of a plan on a GPU.
+#[derive(Clone, Copy)]
+struct GpuWork<'p> {
+    /// Its place in the plan.
+    index: usize,
+    items: &'p Range<usize>,
+    /// The time for which it is predicted to keep the GPU busy.
+    seconds: f64,
+}
+
+/// The time that a part has taken so far.
 #[derive(Debug, Default)]
 struct Timer {
     seconds: f64,
@@ -71,7 +84,7 @@ struct Timer {
     clock: Option<Arc<Clock>>,
 }
 
-/// What some items took on the CPU.
+/// The time that some items took on the CPU.
 #[derive(Clone, Copy, Debug)]
 struct Timed {
     seconds: f64,
@@ -85,19 +98,14 @@ impl Timer {
     }
 }
 
-/// Passes that a kernel may launch when it is only to be compiled: one that launches until its values suit it would
-/// never end on values that are not computed.
-const MOST_COMPILED: usize = 64;
-
 impl<'r> Executor<'r> {
     pub(crate) fn new(devices: &'r Devices, plan: &'r Plan) -> Self {
         Self::of(Mode::Run { devices, plan }, plan.parts.len())
     }
 
-    /// An execution of so many parts.
-    fn of(task: Mode<'r>, parts: usize) -> Self {
+    fn of(mode: Mode<'r>, parts: usize) -> Self {
         Self {
-            task,
+            mode,
             moved: TransferBytes::default(),
             timers: (0..parts).map(|_| Timer::default()).collect(),
             compiled: 0,
@@ -107,21 +115,21 @@ impl<'r> Executor<'r> {
             verified: 0,
             has_begun: false,
             is_partial: false,
-            made: SmallVec::new(),
+            created: SmallVec::new(),
         }
     }
 
-    /// The same, of which a record is kept.
+    /// The same, with access sets that record what it reads and writes.
     pub(crate) fn recorded(self, recording: Option<&'r PartAccess>) -> Self {
         Self { recording, ..self }
     }
 
-    /// The same, of which those parts are verified that `verifier` picks.
+    /// The same, verifying the parts that `verifier` picks.
     pub(crate) fn verified(self, verifier: Option<&'r dyn Verify>) -> Self {
         Self { verifier, ..self }
     }
 
-    /// An execution of only those items of a kernel that the plan has parts for.
+    /// An executor for a plan that covers only some of a kernel's items: for recovery and verification.
     pub(crate) fn again(devices: &'r Devices, plan: &'r Plan) -> Self {
         Self {
             is_partial: true,
@@ -129,9 +137,9 @@ impl<'r> Executor<'r> {
         }
     }
 
-    /// Brings the arrays that the kernel made and gave to the caller to the host: no record says how to make them again.
+    /// Fetches to the host the arrays that the kernel created and returned to the caller: the journal does not record them.
     pub(crate) fn fetch_created_arrays(&mut self) -> Result<()> {
-        for array in std::mem::take(&mut self.made) {
+        for array in std::mem::take(&mut self.created) {
             if let Some(array) = array.upgrade().filter(Handle::is_owned) {
                 self.moved += array.fetch_range(0..array.len())?;
             }
@@ -139,32 +147,32 @@ impl<'r> Executor<'r> {
         Ok(())
     }
 
-    /// An execution that moves nothing, computes nothing and changes no array that was there before: it only compiles
-    /// what `gpu` needs to run `items` of the kernel.
+    /// An executor for a dry run: it moves nothing, computes nothing and changes no array that existed before. It only
+    /// compiles what `gpu` needs to run `items` of the kernel.
     fn compiling(gpu: &'r Arc<Gpu>, items: &'r Range<usize>) -> Self {
         Self::of(Mode::Compile { gpu, items }, 0)
     }
 
-    /// Whether anything was computed or queued, so that elements may have changed.
+    /// Whether anything was computed or queued. If so, elements may have changed.
     pub(crate) fn has_begun(&self) -> bool {
         self.has_begun
     }
 
-    /// What has been moved so far.
+    /// The bytes that were moved so far.
     pub(crate) fn moved(&self) -> TransferBytes {
         self.moved
     }
 
-    /// How many parts of its passes were verified.
+    /// The number of verified parts.
     pub(crate) fn parts_verified(&self) -> usize {
         self.verified
     }
 
-    /// How long each part of the plan took, in the plan's order: all launches of the kernel together, except for small
-    /// follow-up passes of a split, which are nobody's part. Nothing can be launched afterwards. Its GPUs are ready for the
-    /// kernel, of which this is the [`identity`](crate::kernel::identity), from now on.
+    /// The time of each part, in the plan's order: all launches of the kernel together. The small follow-up passes of a
+    /// split belong to no part. Marks the plan's GPUs as ready for the kernel with this
+    /// [`identity`](crate::kernel::identity).
     pub(crate) fn finish(self, identity: u64) -> SmallVec<[PartTiming; 2]> {
-        if let Mode::Run { devices, plan } = self.task {
+        if let Mode::Run { devices, plan } = self.mode {
             for part in &plan.parts {
                 if let DeviceId::Gpu(index) = part.device
                     && let Ok(gpu) = devices.gpu(index)
@@ -186,7 +194,7 @@ impl<'r> Executor<'r> {
         self.timers.into_iter().map(finish).collect()
     }
 
-    /// Copies what those parts read that are to be verified, before anything runs.
+    /// Picks the parts to verify, before anything runs, and copies what they read.
     fn pick<'p>(
         &self,
         pass: &dyn Pass,
@@ -198,21 +206,22 @@ impl<'r> Executor<'r> {
             return SmallVec::new();
         };
         let parts = parts.into_iter();
-        let picked = parts.filter_map(|part| verifier.pick(pass, spec, part, devices));
+        let picked =
+            parts.filter_map(|(device, items)| verifier.pick(pass, spec, device, items, devices));
         picked.collect()
     }
 
-    /// Verifies the parts that were picked.
+    /// Verifies the picked parts.
     fn verify(
         &mut self,
         pass: &dyn Pass,
         spec: &LaunchSpec,
-        opinions: &[Box<dyn Recheck>],
+        picked: &[Box<dyn Recheck>],
         devices: &Devices,
     ) -> Result<()> {
-        for opinion in opinions {
-            let verified = opinion.verify(pass, spec, devices);
-            let verified = verified.inspect_err(|_| undefine_outputs(spec, opinion.items()))?;
+        for part in picked {
+            let verified = part.verify(pass, spec, devices);
+            let verified = verified.inspect_err(|_| undefine_outputs(spec, part.items()))?;
             self.verified += usize::from(verified);
         }
         Ok(())
@@ -230,13 +239,14 @@ impl<'r> Executor<'r> {
         Ok(())
     }
 
-    /// Computes items on the CPU, with so many threads of it.
+    /// Computes items on the CPU, with this number of threads.
     fn run_on_cpu(
         &mut self,
         pass: &dyn Pass,
         spec: &LaunchSpec,
         items: &Range<usize>,
-        (cpu, threads): (&Cpu, usize),
+        cpu: &Cpu,
+        threads: usize,
     ) -> Result<Timed> {
         let started = Instant::now();
         let mut views = SmallVec::<[HostView; 4]>::new();
@@ -244,12 +254,9 @@ impl<'r> Executor<'r> {
         let mut fetched = 0;
         for binding in &spec.bindings {
             let elements = binding.elements(items, spec.items);
-            let access = binding.access;
             let accesses = self.recording.and_then(PartAccess::of_cpu);
-            let (start, borrow) =
-                binding
-                    .array
-                    .borrow_for(accesses, elements, access.reads(), access.writes())?;
+            let usage = usage(binding);
+            let (start, borrow) = binding.array.borrow_for(accesses, elements, usage)?;
             let moved = binding.array.residency().take_moved();
             fetched += moved.to_host;
             self.moved += moved;
@@ -259,11 +266,11 @@ impl<'r> Executor<'r> {
             });
             borrows.push(borrow);
         }
-        // The clock is read once less where nothing had to be waited for: small calls are that short.
+        // One clock read less if nothing was fetched: it counts in small calls.
         let ready = if fetched > 0 { Instant::now() } else { started };
         let run = |range: Range<usize>, threads| {
-            // SAFETY: the borrows held here keep everybody else from writing what is read and from touching what is
-            // written, and made it present. Calls get disjoint ranges whose borders are multiples of the grain, so
+            // SAFETY: the borrows held here keep all other code from writing what is read and from touching what is
+            // written, and made it valid here. Calls get disjoint ranges whose borders are multiples of the grain, so
             // by `checked_spec` the elements they write are disjoint too.
             pass.cpu(&mut unsafe { CpuPart::new(range, spec, &views, threads, cpu.simd()) })
         };
@@ -284,39 +291,41 @@ impl<'r> Executor<'r> {
         })
     }
 
-    /// Encodes items of the part `index` for a GPU, which are predicted to keep it busy for so many seconds, as far as no
-    /// launch before has counted them.
+    /// Encodes a part for a GPU. Its predicted time counts at the part's first launch only.
     fn run_part_on_gpu(
         &mut self,
         pass: &dyn Pass,
         spec: &LaunchSpec,
-        (index, items, seconds): (usize, &Range<usize>, f64),
+        work: GpuWork<'_>,
         gpu: &Arc<Gpu>,
     ) -> Result<()> {
-        let (clock, predicted) = match &self.timers[index].clock {
+        let timer = &mut self.timers[work.index];
+        let (clock, predicted) = match &timer.clock {
             Some(clock) => (Arc::clone(clock), 0.0),
-            None => (Clock::new(), seconds),
+            None => (Clock::new(), work.seconds),
         };
-        self.timers[index].clock = Some(Arc::clone(&clock));
+        timer.clock = Some(Arc::clone(&clock));
         gpu.begin(&clock, predicted);
-        let ran = self.run_on_gpu(pass, spec, (Some(index), items), gpu);
-        // Whatever came of it, what is recorded next belongs to another call.
+        let ran = self.run_on_gpu(pass, spec, Some(work.index), work.items, gpu);
+        // Also after an error: what is recorded next belongs to another call.
         let announced = gpu.announce(&clock);
         ran.and(announced)
     }
 
+    /// Encodes items for a GPU; `part` is their part's place in the plan, if they belong to one.
     fn run_on_gpu(
         &mut self,
         pass: &dyn Pass,
         spec: &LaunchSpec,
-        (part, items): (Option<usize>, &Range<usize>),
+        part: Option<usize>,
+        items: &Range<usize>,
         gpu: &Arc<Gpu>,
     ) -> Result<()> {
         let accesses = self.recording.and_then(|recording| recording.of_part(part));
         let mut pieces = TileQueue::new(pass.name(), spec, items, gpu)?;
         while let Some(piece) = pieces.next() {
             let held = self.hold(spec, &piece, &pieces.cut, gpu);
-            // Nothing is encoded yet and no array has changed, so that the piece can be cut smaller.
+            // Nothing is encoded yet and no array has changed, so the piece can be cut smaller.
             let views = match held {
                 Err(error @ Error::DeviceMemory { .. }) => {
                     pieces.did_not_fit(piece, error)?;
@@ -325,7 +334,7 @@ impl<'r> Executor<'r> {
                 held => held?,
             };
             self.has_begun = true;
-            self.note_used(spec, &piece, &views, accesses)?;
+            self.record_usage(spec, &piece, &views, accesses)?;
             let window = pieces.cut.window;
             pass.gpu(&mut GpuPart::of_piece(gpu, spec, piece, &views, window))?;
             self.collect_moved(spec);
@@ -333,10 +342,11 @@ impl<'r> Executor<'r> {
         Ok(())
     }
 
-    /// Makes present on a GPU what a piece reads of its arrays, or what it can hold of them, and room for what it writes.
+    /// Makes room on a GPU for a piece's arrays, or for windows of those that are too large, and makes valid there what the
+    /// piece reads.
     ///
     /// # Errors
-    /// [`Error::DeviceMemory`] if there is no room for all of it at once, whatever gives way.
+    /// [`Error::DeviceMemory`] if there is no room for all of it at once, even after evictions.
     fn hold<'g>(
         &mut self,
         spec: &LaunchSpec,
@@ -344,7 +354,7 @@ impl<'r> Executor<'r> {
         cut: &Tiling,
         gpu: &'g Arc<Gpu>,
     ) -> Result<Views<'g>> {
-        // Once it is being encoded, a piece that moves windows cannot begin again, so that nobody may be in its way.
+        // A piece that moves windows cannot begin again once it is being encoded, so it needs the GPU alone.
         let moves_windows = needs(spec).any(|need| !need.is_held_whole(cut));
         if !moves_windows {
             match self.hold_behind(gpu.share(), spec, piece, cut, gpu) {
@@ -367,7 +377,7 @@ impl<'r> Executor<'r> {
             arrays: SmallVec::new(),
             gate,
         };
-        // What is there already is held first: it must not give way to the rest.
+        // Extents that exist are held first, so that making room for the rest does not evict them.
         let mut complete = true;
         for binding in &spec.bindings {
             let elements = binding.elements(piece, spec.items);
@@ -382,7 +392,7 @@ impl<'r> Executor<'r> {
         }
         let new: SmallVec<[bool; 4]> = views.arrays.iter().map(Option::is_none).collect();
         if let Err(error) = self.hold_the_rest(&mut views, spec, piece, cut, gpu) {
-            // A smaller piece would find these in its way.
+            // These extents would take the room of a smaller piece.
             for (at, view) in views.arrays.into_iter().enumerate() {
                 if let Some(extent) = view.filter(|_| new[at]).map(|view| view.extent) {
                     let mut residency = spec.bindings[at].array.residency();
@@ -394,7 +404,7 @@ impl<'r> Executor<'r> {
         Ok(views)
     }
 
-    /// Makes room for the arrays that are not on the GPU, and moves there what a piece reads of them.
+    /// Makes room for the arrays that are not on the GPU, and uploads what a piece reads of them.
     fn hold_the_rest(
         &mut self,
         views: &mut Views<'_>,
@@ -432,8 +442,8 @@ impl<'r> Executor<'r> {
         Ok(())
     }
 
-    /// Notes what a piece that is about to be encoded reads and writes.
-    fn note_used(
+    /// Records what a piece reads and writes, before it is encoded.
+    fn record_usage(
         &mut self,
         spec: &LaunchSpec,
         piece: &Range<usize>,
@@ -442,25 +452,25 @@ impl<'r> Executor<'r> {
     ) -> Result<()> {
         for (binding, view) in spec.bindings.iter().zip(&views.arrays) {
             let elements = binding.elements(piece, spec.items);
-            let access = (binding.access.reads(), binding.access.writes());
+            let usage = usage(binding);
             let array = &binding.array;
-            array.used_on_device(view.as_ref(), &elements, access, accesses)?;
-            if access.1 && accesses.is_some_and(|accesses| array.is_created_since(accesses.version))
-            {
-                self.note_made(array);
+            array.used_on_device(view.as_ref(), &elements, usage, accesses)?;
+            let is_created = |accesses: &Arc<AccessSet>| array.is_created_since(accesses.version);
+            if usage.writes && accesses.is_some_and(is_created) {
+                self.add_created(array);
             }
         }
         Ok(())
     }
 
-    /// Takes note of an array that the kernel made.
-    fn note_made(&mut self, array: &Handle) {
-        if !self.made.iter().any(|made| made.is_of(array)) {
-            self.made.push(array.downgrade());
+    /// Records an array that the kernel created.
+    fn add_created(&mut self, array: &Handle) {
+        if !self.created.iter().any(|created| created.is_of(array)) {
+            self.created.push(array.downgrade());
         }
     }
 
-    /// Takes note of what was moved for the arrays of a pass.
+    /// Adds the bytes that windows of a pass's arrays moved.
     fn collect_moved(&mut self, spec: &LaunchSpec) {
         for binding in &spec.bindings {
             if binding.role == Role::WholeWindowed {
@@ -478,8 +488,9 @@ impl<'r> Executor<'r> {
         gpu: &Arc<Gpu>,
     ) -> Result<()> {
         self.compiled += 1;
-        if self.compiled > MOST_COMPILED {
-            let problem = format!("more than {MOST_COMPILED} passes, when nothing was computed");
+        if self.compiled > PARAMS.dry_run_passes {
+            let most = PARAMS.dry_run_passes;
+            let problem = format!("more than {most} passes, when nothing was computed");
             return Err(Error::argument(pass.name(), problem));
         }
         if !spec.has_gpu {
@@ -497,16 +508,16 @@ impl<'r> Executor<'r> {
 
 impl Launch for Executor<'_> {
     fn simd(&self) -> Simd {
-        match self.task {
+        match self.mode {
             Mode::Run { devices, .. } => devices.cpu.simd(),
-            // Nothing is computed, so that nothing reads what such a loop makes.
+            // A dry run computes nothing, so any set will do.
             Mode::Compile { .. } => Simd::best(),
         }
     }
 
     fn launch(&mut self, pass: &dyn Pass) -> Result<()> {
         let spec = checked_spec(pass)?;
-        let (devices, plan) = match self.task {
+        let (devices, plan) = match self.mode {
             Mode::Run { devices, plan } => (devices, plan),
             Mode::Compile { gpu, items } => {
                 return self.compile(pass, &spec, items.clone(), gpu);
@@ -527,7 +538,7 @@ impl Launch for Executor<'_> {
         if !parts.iter().all(at_border) {
             return Err(Error::argument(
                 pass.name(),
-                "its parts were cut for a kernel of another grain; give that kernel's outline the grain of its passes",
+                "its parts were cut for a kernel of another grain; give that kernel's launch spec the grain of its passes",
             ));
         }
         for binding in &spec.bindings {
@@ -543,7 +554,7 @@ impl Launch for Executor<'_> {
             }
         }
         let sampled = parts.iter().map(|part| (part.device, &part.range));
-        let opinions = self.pick(pass, &spec, sampled, devices);
+        let picked = self.pick(pass, &spec, sampled, devices);
         if parts.len() > 1 {
             for (index, part) in on(parts, true) {
                 let started = Instant::now();
@@ -555,8 +566,12 @@ impl Launch for Executor<'_> {
             if let DeviceId::Gpu(number) = part.device {
                 let gpu = devices.gpu(number)?;
                 let predicted = &part.predicted;
-                let seconds = predicted.upload + predicted.compute;
-                self.run_part_on_gpu(pass, &spec, (index, &part.range, seconds), &gpu)?;
+                let work = GpuWork {
+                    index,
+                    items: &part.range,
+                    seconds: predicted.upload + predicted.compute,
+                };
+                self.run_part_on_gpu(pass, &spec, work, &gpu)?;
                 if parts.len() > 1 {
                     gpu.flush()?;
                 }
@@ -564,10 +579,10 @@ impl Launch for Executor<'_> {
         }
         for (index, part) in on(parts, true) {
             let cpu = &devices.cpu;
-            let timed = self.run_on_cpu(pass, &spec, &part.range, (cpu, part.threads))?;
+            let timed = self.run_on_cpu(pass, &spec, &part.range, cpu, part.threads)?;
             self.timers[index].add(timed);
         }
-        self.verify(pass, &spec, &opinions, devices)
+        self.verify(pass, &spec, &picked, devices)
     }
 
     fn launch_small(&mut self, pass: &dyn Pass) -> Result<()> {
@@ -576,7 +591,7 @@ impl Launch for Executor<'_> {
             return Ok(());
         }
         let all = 0..spec.items;
-        let (devices, plan) = match self.task {
+        let (devices, plan) = match self.mode {
             Mode::Run { devices, plan } => (devices, plan),
             Mode::Compile { gpu, .. } => return self.compile(pass, &spec, all, gpu),
         };
@@ -587,27 +602,40 @@ impl Launch for Executor<'_> {
             None if !spec.has_cpu => DeviceId::Gpu(0),
             _ => DeviceId::Cpu,
         };
-        let opinions = self.pick(pass, &spec, [(device, &all)], devices);
+        let picked = self.pick(pass, &spec, [(device, &all)], devices);
         match device {
             DeviceId::Gpu(index) if is_split || first_gpu.is_none() => {
-                self.run_on_gpu(pass, &spec, (None, &all), &devices.gpu(index)?)?;
+                self.run_on_gpu(pass, &spec, None, &all, &devices.gpu(index)?)?;
             }
             DeviceId::Gpu(index) => {
                 let gpu = devices.gpu(index)?;
-                self.run_part_on_gpu(pass, &spec, (0, &all, 0.0), &gpu)?;
+                let work = GpuWork {
+                    index: 0,
+                    items: &all,
+                    seconds: 0.0,
+                };
+                self.run_part_on_gpu(pass, &spec, work, &gpu)?;
             }
             DeviceId::Cpu => {
-                let timed = self.run_on_cpu(pass, &spec, &all, (&devices.cpu, 1))?;
+                let timed = self.run_on_cpu(pass, &spec, &all, &devices.cpu, 1)?;
                 if let [timer] = self.timers.as_mut_slice() {
                     timer.add(timed);
                 }
             }
         }
-        self.verify(pass, &spec, &opinions, devices)
+        self.verify(pass, &spec, &picked, devices)
     }
 }
 
-/// Takes note that items were not all computed: what their outputs hold is not specified.
+/// How a pass uses the array of a binding.
+fn usage(binding: &Binding) -> Usage {
+    Usage {
+        reads: binding.access.reads(),
+        writes: binding.access.writes(),
+    }
+}
+
+/// Records that the outputs of items have unspecified values, since not all items were computed.
 fn undefine_outputs(spec: &LaunchSpec, items: &Range<usize>) {
     let outputs = spec.bindings.iter().filter(|b| b.access.writes());
     for binding in outputs {
@@ -625,9 +653,9 @@ fn on(parts: &[PlannedPart], cpu: bool) -> impl Iterator<Item = (usize, &Planned
         .filter(move |(_, part)| wanted(part))
 }
 
-/// Compiles in the background what `gpu` needs to run `items` of a kernel, unless it is compiled or being compiled.
-/// [`Gpu::readiness`] of the kernel's [`identity`](crate::kernel::identity) is `Ready` afterwards, whatever came of it:
-/// if the kernel cannot run, its run will say so.
+/// Compiles in the background what `gpu` needs to run `items` of a kernel, unless that was begun before. At the end
+/// [`Gpu::readiness`] of the kernel's [`identity`](crate::kernel::identity) is `Ready`, also after an error: a kernel that
+/// cannot run reports it when it runs.
 pub(crate) fn warm_up<K: Kernel>(kernel: Arc<K>, items: Range<usize>, gpu: &Arc<Gpu>) {
     let identity = crate::kernel::identity(&*kernel);
     gpu.compile_ahead(identity, move |gpu| {
@@ -645,8 +673,8 @@ pub(crate) fn warm_up<K: Kernel>(kernel: Arc<K>, items: Range<usize>, gpu: &Arc<
     });
 }
 
-/// The outline of a pass, after making sure that ranges of items write disjoint elements: what the safety of
-/// [`CpuPart::write`] rests on.
+/// The launch spec of a pass, after a check that ranges of items write disjoint elements. The safety of
+/// [`CpuPart::write`] rests on that.
 fn checked_spec(pass: &dyn Pass) -> Result<LaunchSpec> {
     let spec = pass.spec()?;
     spec.check(pass.name())?;

@@ -1,10 +1,11 @@
-//! Making a plan happen: the only place that moves bytes and changes residency on behalf of kernels.
+//! Execution of plans: the only room that moves bytes and changes residency on behalf of kernels.
 //!
-//! The [`Executor`] runs the passes that a kernel launches. Who keeps a record of what they touch ([`PartAccess`]) and who
-//! has some computed a second time ([`Verify`]) is handed in, so that this room knows neither recovery nor
+//! The [`Executor`] runs the passes that a kernel launches. The access sets that record what they touch ([`PartAccess`]) and
+//! the verifier that computes some parts a second time ([`Verify`]) are arguments. So this room knows neither recovery nor
 //! verification.
 
 mod executor;
+mod params;
 mod part_access;
 mod pending;
 mod recheck;

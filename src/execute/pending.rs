@@ -1,5 +1,6 @@
-//! Calls whose times are not all known yet: what GPUs are still at. They are handed to the learner when they are.
+//! Pending samples: calls whose times on GPUs are not all known yet. The learner gets them once they are.
 
+use super::params::PARAMS;
 use super::report::PartTiming;
 use crate::array::ElementType;
 use crate::cost::learned::{KernelKey, Learner};
@@ -9,12 +10,7 @@ use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-/// The most calls that are waited for; of more, the oldest teach nothing.
-const MOST: usize = 4096;
-/// How many are looked at when a call hands in another, so that what it costs is bounded.
-const AT_ONCE: usize = 4;
-
-/// A call that was run, with the times of its parts, known or not.
+/// A call that ran, with the times of its parts, known or not.
 #[derive(Debug)]
 pub(crate) struct Observation {
     name: Box<str>,
@@ -43,7 +39,7 @@ impl Observation {
         }
     }
 
-    /// Hands it to the learner, unless a time may yet become known. Whether it did.
+    /// Gives it to the learner, unless a time may become known later. Returns whether it did.
     fn record(&self, learner: &Learner) -> bool {
         let pending = |part: &PartTiming| part.timing.reading() == Reading::Pending;
         if self.timings.iter().any(pending) {
@@ -59,7 +55,7 @@ impl Observation {
     }
 }
 
-/// Hands a call to the learner of which all times are known that ever will be.
+/// Gives a call to the learner. Times that are unknown now stay unknown.
 pub(crate) fn record(
     learner: &Learner,
     key: &KernelKey<'_>,
@@ -70,7 +66,7 @@ pub(crate) fn record(
     let alone = plan.parts.len() == 1;
     let part_seconds = plan.parts.iter().zip(timings).map(|(part, timing)| {
         let own = match timing.timing.reading() {
-            // Of calls that share a submission and differ, nobody knows whose the time was.
+            // Different calls shared a submission, so their own shares of its time are unknown.
             Reading::Took {
                 seconds,
                 calls,
@@ -80,7 +76,7 @@ pub(crate) fn record(
         };
         let on_cpu = part.evidence.variant.device == crate::device::DeviceId::Cpu;
         let whole = if alone && on_cpu {
-            // All of it but what it waited for: a short call is mostly what it takes to make a call.
+            // The whole call without its waiting: most of a short call is the cost of making a call.
             own.max(seconds - timing.waited_seconds)
         } else {
             own
@@ -103,25 +99,25 @@ pub(crate) fn record(
     learn(learner, key, plan, &measured);
 }
 
-/// The calls that are waited for, the oldest first.
+/// The calls with unknown times, the oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct PendingSamples {
     observations: Mutex<VecDeque<Observation>>,
 }
 
 impl PendingSamples {
-    /// Takes a call in, and hands what is known by now of others to the learner.
+    /// Adds a call, and gives the learner some calls whose times are known by now.
     pub(crate) fn add(&self, observation: Observation, learner: &Learner) {
         let mut observations = self
             .observations
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         observations.push_back(observation);
-        if observations.len() > MOST {
+        if observations.len() > PARAMS.pending {
             observations.pop_front();
         }
         // A GPU finishes in order: if the oldest is not done, hardly any is.
-        for _ in 0..AT_ONCE {
+        for _ in 0..PARAMS.recorded_per_call {
             match observations.front() {
                 Some(oldest) if oldest.record(learner) => observations.pop_front(),
                 _ => return,
@@ -129,7 +125,7 @@ impl PendingSamples {
         }
     }
 
-    /// Hands all that is known by now to the learner, also of GPUs that were quicker than others.
+    /// Gives the learner all calls whose times are known by now, in whatever order their GPUs finished.
     pub(crate) fn record(&self, learner: &Learner) {
         let mut observations = self
             .observations
@@ -149,7 +145,7 @@ mod tests {
     use crate::plan::{Evidence, PlannedPart};
     use smallvec::smallvec;
 
-    /// A call of that size on a GPU.
+    /// A call on a GPU that took this time.
     fn observation(gpu: usize, timing: Timing) -> Observation {
         let part = PlannedPart {
             device: DeviceId::Gpu(gpu),
@@ -182,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_gpu_does_not_keep_what_others_taught() {
+    fn a_slow_gpu_does_not_delay_the_times_of_others() {
         let (pending, learner) = (PendingSamples::default(), Learner::new());
         let clock = Clock::new();
         pending.add(observation(0, Timing::Clock(clock.clone())), &learner);
@@ -190,21 +186,21 @@ mod tests {
         pending.record(&learner);
         let devices: Vec<_> = learner.records().into_iter().map(|r| r.device).collect();
         assert_eq!(devices, [DeviceId::Gpu(1)]);
-        // What can never be known is not waited for.
+        // A time that can never be known does not keep its call pending.
         clock.seal();
         pending.record(&learner);
         assert_eq!(pending.observations.lock().map(|l| l.len()).ok(), Some(0));
     }
 
     #[test]
-    fn no_more_calls_are_waited_for_than_fit() {
+    fn the_number_of_pending_calls_is_bounded() {
         let (pending, learner) = (PendingSamples::default(), Learner::new());
-        for _ in 0..MOST + 10 {
+        for _ in 0..PARAMS.pending + 10 {
             pending.add(observation(0, Timing::Clock(Clock::new())), &learner);
         }
         assert_eq!(
             pending.observations.lock().map(|l| l.len()).ok(),
-            Some(MOST)
+            Some(PARAMS.pending)
         );
     }
 }

@@ -1,4 +1,4 @@
-//! How a part of a launch is computed a second time, by whoever is asked to.
+//! The interface of verification: picks parts of a launch and computes them a second time.
 
 use crate::device::{DeviceId, Devices};
 use crate::error::Result;
@@ -7,12 +7,13 @@ use std::ops::Range;
 
 /// Picks parts to be computed a second time.
 pub(crate) trait Verify: Sync {
-    /// Called before a part runs: copies what it reads if it is to be computed again afterwards.
+    /// Called before `device` computes `items`: copies what they read, if this picks them.
     fn pick(
         &self,
         pass: &dyn Pass,
         spec: &LaunchSpec,
-        part: (DeviceId, &Range<usize>),
+        device: DeviceId,
+        items: &Range<usize>,
         devices: &Devices,
     ) -> Option<Box<dyn Recheck>>;
 }
@@ -22,7 +23,7 @@ pub(crate) trait Recheck {
     /// Its items.
     fn items(&self) -> &Range<usize>;
 
-    /// Called after the part ran: computes it again and compares. Whether that could be done.
+    /// Called after the part ran: computes it again and compares. Returns whether that was possible.
     ///
     /// # Errors
     /// [`Error::Mismatch`](crate::Error::Mismatch) if the results are too far apart.

@@ -1,4 +1,4 @@
-//! What happened in a run.
+//! Reports: what a run did, and how long it took.
 
 use crate::array::TransferBytes;
 use crate::device::{Clock, DeviceId, Reading};
@@ -10,13 +10,13 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Run<T> {
-    /// What the kernel returns: `()` for kernels that write arrays.
+    /// The kernel's value: `()` for kernels that write arrays.
     pub value: T,
     /// What ran where.
     pub report: Report,
 }
 
-/// What ran where, how long it was predicted to take and how long it took.
+/// What ran where, with the predicted and the measured times.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
@@ -26,22 +26,22 @@ pub struct Report {
     pub parts: SmallVec<[PartReport; 2]>,
     /// Seconds that the plan predicted until the results are complete.
     pub predicted_seconds: f64,
-    /// Seconds that the call took on the caller's thread. Work on GPUs may go on after it unless the kernel returned
+    /// Seconds that the call took on the caller's thread. Work on GPUs may continue after it, unless the kernel returned
     /// a value.
     pub seconds: f64,
-    /// Whether the plan was taken to find out how long it takes, not because it was taken to be the best.
+    /// Whether the planner took this plan to measure it, not because it is predicted to be the fastest.
     pub exploring: bool,
     /// Bytes that moved because of this call.
     pub moved: TransferBytes,
-    /// Parts of its passes that were computed again on another device and compared: see
+    /// The number of parts that were computed again on another device and compared: see
     /// [`Policy::verify`](crate::Policy::verify).
     pub verified: usize,
 }
 
 impl Report {
-    /// Seconds until the results were complete, without what a GPU had to finish before: those on the caller's thread,
-    /// or those of the slowest part if they are more. `None` until every part is known to be done, and if for one of
-    /// them it cannot be known.
+    /// Seconds until the results were complete, without the earlier work of a GPU: the time on the caller's thread, or that
+    /// of the slowest part if it is longer. `None` until every part is known to be done, and if the time of a part cannot
+    /// be known.
     pub fn actual_seconds(&self) -> Option<f64> {
         let mut parts = self.parts.iter();
         parts.try_fold(self.seconds, |most, part| {
@@ -54,7 +54,7 @@ impl Report {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PartReport {
-    /// Where it ran.
+    /// The device that ran it.
     pub device: DeviceId,
     /// Its items.
     pub range: Range<usize>,
@@ -66,11 +66,11 @@ pub struct PartReport {
 }
 
 impl PartReport {
-    /// Seconds that it took: on the CPU with what it waited for data, on a GPU from recording to completion without
-    /// what the GPU had to finish before.
+    /// Seconds that it took. On the CPU this includes the wait for data; on a GPU it is the time from recording to
+    /// completion, without the earlier work of the GPU.
     ///
-    /// Nobody waits to find that out: it is `None` while no later operation has seen that a GPU is done, as reading a
-    /// result does, and if it cannot be known, as when a pipeline was used for the first time.
+    /// This never waits. It is `None` until a later operation, such as reading a result, has seen that the GPU is done. It
+    /// stays `None` if the time cannot be known, as when a pipeline was used for the first time.
     pub fn actual_seconds(&self) -> Option<f64> {
         let seconds = self.timing.timing.seconds()?;
         Some(seconds + self.timing.waited_seconds)
@@ -82,22 +82,22 @@ impl PartReport {
 pub(crate) struct PartTiming {
     /// Its own work.
     pub(crate) timing: Timing,
-    /// Seconds that it waited before for other devices' data, and for these to be moved. Only on the CPU, where this is
-    /// no part of its own work; on a GPU it is.
+    /// Seconds before its own work in which the CPU waited for other devices' data to be computed and moved. 0 on a GPU,
+    /// whose own work includes this.
     pub(crate) waited_seconds: f64,
 }
 
-/// What is known of how long some work took.
+/// The time of some work, as far as it is known.
 #[derive(Clone, Debug)]
 pub(crate) enum Timing {
-    /// So many seconds.
+    /// A measured number of seconds.
     Seconds(f64),
-    /// What this clock shows, now or later.
+    /// The time on this clock, which may become known later.
     Clock(Arc<Clock>),
 }
 
 impl Timing {
-    /// How long it took, if that is known yet.
+    /// The seconds, if they are known yet.
     pub(crate) fn seconds(&self) -> Option<f64> {
         match self {
             Self::Seconds(seconds) => Some(*seconds),
@@ -105,7 +105,7 @@ impl Timing {
         }
     }
 
-    /// What is known of it: the seconds, that they cannot be known, or that they may be later.
+    /// The seconds, or whether they may become known later.
     pub(crate) fn reading(&self) -> Reading {
         match self {
             Self::Seconds(seconds) => Reading::Took {

@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The CPU with two threads and the first GPU; `None`, said aloud, if there is none.
+/// The CPU with two threads and the first GPU; `None`, with a message, if there is no GPU.
 fn devices() -> Option<Devices> {
     let Discovery { gpus, problems } = discover(&GpuOptions::default(), |_| true);
     let required = std::env::var_os("DIVVY_REQUIRE_GPU").is_some_and(|value| value == "1");
@@ -78,7 +78,7 @@ fn run<K: Kernel>(devices: &Devices, plan: &Plan, kernel: &K) -> SmallVec<[PartT
     executor.finish(identity(kernel))
 }
 
-/// Returns once the GPU says that it is ready for a kernel, for which nobody but a thread in the background cares.
+/// Waits until a background thread has compiled a kernel for the GPU.
 fn wait_until_ready(gpu: &Gpu, identity: u64) {
     while gpu.readiness(identity) != Readiness::Ready {
         std::thread::sleep(Duration::from_millis(1));
@@ -88,7 +88,7 @@ fn wait_until_ready(gpu: &Gpu, identity: u64) {
 const N: usize = 1 << 16;
 
 #[test]
-fn the_cpu_is_timed_without_its_waiting_for_data() {
+fn the_time_of_the_cpu_excludes_its_wait_for_data() {
     let Some(devices) = devices() else { return };
     let x = Array::filled(N, 1.0f32).expect("memory");
     let mut y = Array::filled(N, 1.0f32).expect("memory");
@@ -103,7 +103,7 @@ fn the_cpu_is_timed_without_its_waiting_for_data() {
 }
 
 #[test]
-fn both_parts_of_a_split_are_timed_and_nobody_waits_for_it() {
+fn both_parts_of_a_split_are_timed_without_waiting() {
     let Some(devices) = devices() else { return };
     let gpu = &devices.gpu(0).expect("it works");
     let x = Array::filled(N, 1.0f32).expect("memory");
@@ -172,7 +172,7 @@ fn a_kernel_is_compiled_without_touching_its_arrays_and_then_runs_without_compil
     assert_eq!(places(), before);
     assert_eq!(gpu.backlog_seconds(), 0.0);
     assert!(out.read().expect("out").iter().all(|value| *value == 7));
-    // What is ready is not compiled again.
+    // A kernel that is ready is not compiled again.
     warm_up(Arc::clone(&kernel), 0..N, gpu);
     run(&devices, &on_gpu, &*kernel);
     assert_eq!(out.read().expect("out")[N - 1], N as u32);
@@ -192,7 +192,7 @@ fn a_kernel_that_returns_a_value_is_compiled_ahead_too() {
     assert_eq!(gpu.compiled(), compiled);
 }
 
-/// A kernel that does to its array what a user might.
+/// A kernel that misuses its array as a user's might.
 struct Odd {
     name: &'static str,
     array: crate::array::Handle,
@@ -223,7 +223,7 @@ impl Odd {
 }
 
 #[test]
-fn kernels_that_cannot_be_compiled_ahead_do_no_harm() {
+fn kernels_that_cannot_be_compiled_ahead_change_nothing() {
     let Some(devices) = devices() else { return };
     let gpu = &devices.gpu(0).expect("it works");
     let mut array = Array::filled(N, 1.0f32).expect("memory");
@@ -253,11 +253,11 @@ fn kernels_that_cannot_be_compiled_ahead_do_no_harm() {
         drop(guard);
     }
     assert_eq!(array.read().expect("array")[0], 2.0);
-    array.handle().fetch().expect("no rehearsal on this thread");
+    array.handle().fetch().expect("no dry run on this thread");
 }
 
 #[test]
-fn devices_that_go_away_end_what_compiles_for_them() {
+fn dropping_devices_ends_their_compiling_threads() {
     let Some(devices) = devices() else { return };
     let x = Array::filled(N, 1u32).expect("memory");
     let kernel = Arc::new(sum(&x).kernel);
@@ -270,9 +270,9 @@ fn devices_that_go_away_end_what_compiles_for_them() {
     assert_eq!(Arc::strong_count(&kernel), 1, "its thread has ended");
 }
 
-/// A lost device, which takes megabytes, goes once nothing is left that only it held.
+/// A lost device takes megabytes. It is dropped once no elements are left that only it held.
 #[test]
-fn arrays_let_go_of_lost_gpus() {
+fn arrays_drop_lost_gpus() {
     let Some(devices) = devices() else { return };
     let x = Array::filled(1000, 1.0f32).expect("memory");
     let mut y = Array::filled(1000, 1.0f32).expect("memory");
@@ -286,10 +286,11 @@ fn arrays_let_go_of_lost_gpus() {
     };
     run(&mut y).expect("it works");
     let first = Arc::downgrade(&devices.gpu(0).expect("it works"));
-    let slot = devices.managed_gpu(0).expect("there is one");
-    slot.with_faults(|faults| faults.fail(crate::device::FaultPoint::Device, 0));
+    let gpu = devices.managed_gpu(0).expect("there is one");
+    gpu.with_faults(|faults| faults.fail(crate::device::FaultPoint::Device, 0));
     run(&mut y).expect_err("it is destroyed");
-    y.write_all(&[1.0; 1000]).expect("whatever was lost");
+    y.write_all(&[1.0; 1000])
+        .expect("no lost elements are needed");
     devices.open_now(0).expect("it can be opened again");
     assert!(first.upgrade().is_some(), "x was read there");
     run(&mut y).expect("it works again");

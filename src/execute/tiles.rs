@@ -1,23 +1,24 @@
-//! The pieces of a part, one after the other, as far as a GPU has room for them.
+//! The tiles of a part: pieces for which a GPU has room, in ascending order.
 
+use super::params::PARAMS;
 use crate::device::gpu::{Gpu, GpuLimits};
 use crate::error::{Error, Result};
 use crate::kernel::{Binding, LaunchSpec, Role};
 use crate::plan::tiling::{Capacity, Requirement, TiledPart, Tiling};
 use std::ops::Range;
 
-/// The pieces of a part, for each of which a GPU has room and every window fits a binding.
+/// The tiles of a part. A GPU has room for each of them, and every window fits a binding.
 pub(super) struct TileQueue<'a> {
     spec: &'a LaunchSpec,
     gpu: &'a Gpu,
-    /// How many items the part has.
+    /// The number of items of the part.
     part: usize,
-    /// The items that are left.
+    /// The remaining items.
     rest: Range<usize>,
     pub(super) cut: Tiling,
-    /// The cut that there should be room for.
+    /// The tiling for which there should be room.
     planned: Tiling,
-    /// Whether the arrays gave up what they held on the GPU, so that there is room for it.
+    /// Whether the pass's arrays were evicted from the GPU to make room.
     has_cleared: bool,
 }
 
@@ -51,19 +52,18 @@ impl<'a> TileQueue<'a> {
         })
     }
 
-    /// There was no room for a piece: it and what follows is cut smaller. That may be because the pass's own arrays hold
-    /// more than a piece needs, and stay. They leave if pieces would otherwise become very small.
+    /// Cuts a tile for which there was no room, and all after it, into smaller ones. The cause may be that the pass's own
+    /// arrays hold more on the GPU than a tile needs. They are evicted if tiles would otherwise become very small.
     ///
     /// # Errors
-    /// The error given, if nothing smaller can be cut.
+    /// The given error, if no smaller tile is possible.
     pub(super) fn did_not_fit(&mut self, piece: Range<usize>, error: Error) -> Result<()> {
-        const VERY_SMALL: usize = 8;
         let border = self.spec.border_grain();
         let windowed = self.spec.bindings.iter();
         let windowed = windowed.filter(|binding| binding.role == Role::WholeWindowed);
         let windowed = windowed.map(|binding| binding.array.bytes() as u64).max();
         let smaller = self.cut.smaller(piece.len(), border, windowed.unwrap_or(0));
-        let least = self.planned.items.min(self.part) / VERY_SMALL;
+        let least = self.planned.items.min(self.part) / PARAMS.smallest_tile_divisor;
         let enough = smaller.is_some_and(|cut| self.has_cleared || cut.items >= least);
         self.rest.start = piece.start;
         match smaller {
@@ -92,7 +92,7 @@ impl Iterator for TileQueue<'_> {
     }
 }
 
-/// What a pass needs of its arrays, each once unless several windows on it may be needed at a time.
+/// The requirements of a pass. An array counts once, unless the pass may need several windows of it at a time.
 pub(super) fn needs(spec: &LaunchSpec) -> impl Iterator<Item = Requirement> + Clone {
     let bindings = &spec.bindings;
     bindings.iter().enumerate().filter_map(|(at, binding)| {
@@ -104,6 +104,7 @@ pub(super) fn needs(spec: &LaunchSpec) -> impl Iterator<Item = Requirement> + Cl
     })
 }
 
+/// The requirement of a binding.
 pub(super) fn need(binding: &Binding) -> Requirement {
     Requirement {
         role: binding.role,
@@ -112,7 +113,7 @@ pub(super) fn need(binding: &Binding) -> Requirement {
     }
 }
 
-/// The most items that one piece of a part may have, so that every window fits a binding.
+/// The most items of one tile, so that every window fits a binding.
 fn piece_items(name: &str, spec: &LaunchSpec, limits: &GpuLimits) -> Result<usize> {
     let mut most = usize::MAX;
     let limit = limits.max_binding_bytes.min(limits.max_buffer_bytes);

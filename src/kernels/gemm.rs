@@ -179,10 +179,10 @@ impl Pass for Gemm {
             return Ok(());
         }
         let (a, b) = (part.read::<f32>(A), part.read::<f32>(B));
-        let ((a_rs, a_cs), (b_rs, b_cs)) = (self.a.strides(), self.b.strides());
+        let (a_strides, b_strides) = (self.a.strides(), self.b.strides());
         // A part has its own rows of A only, or all of A.
         let a = match role_of_a(&self.a) {
-            Role::WholeWindowed => &a[part.items().start * a_rs..],
+            Role::WholeWindowed => &a[part.items().start * a_strides.row..],
             _ => a,
         };
         let product = cpu::Product {
@@ -192,13 +192,13 @@ impl Pass for Gemm {
             alpha: self.alpha,
             a: cpu::Strided {
                 elements: a,
-                row_stride: a_rs,
-                column_stride: a_cs,
+                row_stride: a_strides.row,
+                column_stride: a_strides.column,
             },
             b: cpu::Strided {
                 elements: b,
-                row_stride: b_rs,
-                column_stride: b_cs,
+                row_stride: b_strides.row,
+                column_stride: b_strides.column,
             },
             beta: self.beta,
             c: part.write::<f32>(C),

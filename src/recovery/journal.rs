@@ -1,12 +1,12 @@
-//! What was run on GPUs and would have to be run again to bring back what they hold, should they be lost.
+//! The journal: the calls that recovery runs again if a GPU is lost.
 //!
-//! An entry is a call on a GPU, or the part of a call of one pass: the kernel, and in which versions it read and wrote
-//! which elements (its [`AccessSet`]). It is kept for as long as anything that only GPUs hold depends on it. Everything else that
-//! bringing back needs, host memory that has become stale and images of it, the arrays keep themselves.
+//! An entry is a call on a GPU, or one part of a call of a single pass. It holds the kernel and the elements that the call
+//! read and wrote, with their versions (its [`AccessSet`]). The journal keeps an entry as long as elements that only GPUs
+//! hold depend on it. The arrays keep the rest of what recovery needs: stale host memory, and images of it.
 //!
-//! `recover` runs entries again; `snapshot` sees to it that there are never more than can be run again in the time that
-//! the user allows.
+//! `recover` runs entries again. `snapshot` bounds how long that takes.
 
+use super::params::PARAMS;
 use super::snapshot::{self, Snapshots};
 use crate::array::{AccessSet, Handle, Version, VersionedRange, WeakHandle};
 use crate::device::{DeviceId, Devices};
@@ -21,89 +21,95 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// What becomes of results that exist only on a GPU when it is lost.
+/// What happens to results that exist only on a GPU when that GPU is lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// They are computed again from what the host has, which takes time: calls on GPUs are kept until what they
-    /// computed is safe.
+    /// They are computed again from what the host holds, which takes time. Each call on a GPU is kept until its results
+    /// are safe.
     #[default]
     Recoverable,
-    /// They are lost, and reading them is [`Error::DataLost`](crate::Error::DataLost), which says which elements of which
-    /// array they were. Saves the small cost of keeping calls.
+    /// They are lost. Reading them is [`Error::DataLost`](crate::Error::DataLost), which names the array and the elements.
+    /// Saves the small cost of keeping calls.
     Volatile,
 }
 
-/// What bounds a journal.
+/// The limits of a journal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JournalLimits {
-    /// How long it may take to run everything again, as it is predicted.
+    /// The most time that running all entries again is predicted to take.
     pub(crate) rerun: Duration,
-    /// Entries that it may have: however short calls are, each takes memory.
+    /// The most entries. A short call takes as much memory as a long one.
     pub(crate) entries: usize,
-    /// Bytes that may be kept for it besides: images, and arrays that the caller has dropped.
+    /// The most bytes of images, and of arrays that the caller has dropped.
     pub(crate) kept_bytes: usize,
 }
 
 impl Default for JournalLimits {
     fn default() -> Self {
         Self {
-            rerun: Duration::from_secs(1),
-            entries: 4096,
-            kept_bytes: 1 << 30,
+            rerun: PARAMS.rerun_limit,
+            entries: PARAMS.entries,
+            kept_bytes: PARAMS.kept_bytes,
         }
     }
 }
 
-/// Entries are looked through for those that nobody needs once there are so many, and then each time as many have come as
-/// were left.
-const FEW: usize = 64;
-
-/// The calls that may have to be run again.
+/// The calls that recovery may run again.
 pub(crate) struct Journal {
     this: Weak<Self>,
     pub(super) devices: Weak<Devices>,
     durability: Durability,
-    bounds: JournalLimits,
+    limits: JournalLimits,
     state: Mutex<State>,
     pub(super) snapshots: Snapshots,
 }
 
 struct State {
     entries: BTreeMap<Version, Arc<JournalEntry>>,
-    /// What all entries are predicted to take.
+    /// The predicted time of all entries.
     seconds: f64,
+    /// The number of entries at which the journal is pruned next.
     prune_at: usize,
-    /// Bytes of what entries wrote since entries were last looked through.
+    /// Bytes that calls wrote since the last pruning.
     written_bytes: usize,
 }
 
-/// A call, or a part of one, that may have to be run again.
+/// A call, or a part of one, that recovery may run again.
 pub(crate) struct JournalEntry {
     pub(super) accesses: Arc<AccessSet>,
     pub(super) kernel: Arc<dyn ErasedKernel>,
-    /// The items that it computed, if any of them can be computed without the others.
+    /// The items of the part; none for a whole call, whose items cannot be computed one without the other.
     pub(super) items: Option<Range<usize>>,
     /// The GPU that ran it.
     pub(super) gpu: usize,
+    /// Its predicted time.
     seconds: f64,
-    /// Whether it is still being run for the first time.
+    /// Whether its first run has not ended.
     is_open: AtomicBool,
 }
 
+/// Elements of an array in the version in which they are needed.
+#[derive(Clone)]
+pub(super) struct Needed {
+    pub(super) array: Handle,
+    pub(super) range: Range<usize>,
+    pub(super) version: Version,
+}
+
 impl JournalEntry {
-    /// The version of all that it wrote.
+    /// The version of everything it wrote.
     pub(super) fn version(&self) -> Version {
         self.accesses.version
     }
 
-    /// Whether it is still being run for the first time.
+    /// Whether its first run has not ended.
     pub(super) fn is_open(&self) -> bool {
         self.is_open.load(Ordering::Acquire)
     }
 }
 
-/// A kernel without its type, whose value nobody wants.
+/// A kernel without its type. Its value is discarded.
 pub(crate) trait ErasedKernel: Send + Sync {
     /// The kernel's name.
     fn name(&self) -> &str;
@@ -127,7 +133,7 @@ impl<K: Kernel> ErasedKernel for K {
     }
 }
 
-/// The record of a call under way.
+/// The record of a running call.
 pub(crate) struct Recording {
     /// One for the whole call, or one for each of its parts on a GPU.
     entries: SmallVec<[Arc<JournalEntry>; 1]>,
@@ -135,12 +141,12 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Where what the call reads and writes is recorded.
+    /// The access sets in which the executor records what the call reads and writes.
     pub(crate) fn accesses(&self) -> &PartAccess {
         &self.accesses
     }
 
-    /// What the call read so far, in the versions in which it read it.
+    /// The elements that the call has read so far, with their versions.
     pub(crate) fn reads(&self) -> Vec<VersionedRange> {
         let entries = self.entries.iter();
         entries.flat_map(|entry| entry.accesses.reads()).collect()
@@ -151,19 +157,19 @@ impl Journal {
     pub(crate) fn new(
         devices: &Arc<Devices>,
         durability: Durability,
-        bounds: JournalLimits,
+        limits: JournalLimits,
     ) -> Arc<Self> {
         let state = State {
             entries: BTreeMap::new(),
             seconds: 0.0,
-            prune_at: FEW,
+            prune_at: PARAMS.first_prune,
             written_bytes: 0,
         };
         Arc::new_cyclic(|this: &Weak<Self>| Self {
             this: Weak::clone(this),
             devices: Arc::downgrade(devices),
             durability,
-            bounds,
+            limits,
             state: Mutex::new(state),
             snapshots: Snapshots::default(),
         })
@@ -173,13 +179,13 @@ impl Journal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What becomes of results that exist only on a GPU when it is lost.
+    /// What happens to results that exist only on a lost GPU.
     pub(crate) fn durability(&self) -> Durability {
         self.durability
     }
 
-    /// Begins the record of a call that is planned on GPUs; none if nothing is to be recovered. The predictions for devices
-    /// that are not measured say nothing of what it takes.
+    /// Opens the entries of a call; none if the plan has no GPU or results are volatile. A prediction for a device that is
+    /// not measured is a guess, so it does not count towards the time limit.
     pub(crate) fn open<K: Kernel>(
         &self,
         kernel: &Arc<K>,
@@ -228,27 +234,27 @@ impl Journal {
         Some(Recording { entries, accesses })
     }
 
-    /// The call is done.
+    /// Closes the entries of a call that succeeded.
     pub(crate) fn close(&self, recording: Recording) {
         let mut state = self.state();
         for entry in &recording.entries {
             entry.is_open.store(false, Ordering::Release);
             match entry.accesses.written_bytes() {
-                // The recording still holds it, so that no kernel is dropped under the lock.
+                // The recording still holds the entry, so no kernel is dropped under the lock.
                 0 => drop(state.remove(entry.version())),
                 bytes => state.written_bytes += bytes,
             }
         }
         let is_long = state.entries.len() >= state.prune_at
-            || state.seconds > self.bounds.rerun.as_secs_f64()
-            || state.written_bytes > self.bounds.kept_bytes / 4;
+            || state.seconds > self.limits.rerun.as_secs_f64()
+            || state.written_bytes > self.limits.kept_bytes / PARAMS.prunes_per_kept_bytes;
         drop(state);
         if is_long {
             self.prune_if_long();
         }
     }
 
-    /// The call failed, and what it wrote is not to be had from it.
+    /// Removes the entries of a call that failed: running them again does not give what it wrote.
     pub(crate) fn abandon(&self, recording: Recording) {
         let mut state = self.state();
         for entry in recording.entries {
@@ -256,13 +262,13 @@ impl Journal {
         }
     }
 
-    /// Forgets what nobody needs, and has a snapshot taken if what is left is more than the bounds allow.
+    /// Prunes the journal, and begins a snapshot if the rest is near the limits.
     fn prune_if_long(&self) {
         if self.snapshots.is_under_way() {
-            if self.len() < 2 * self.bounds.entries {
+            if self.len() < PARAMS.stall_factor * self.limits.entries {
                 return;
             }
-            // Calls are made faster than what they compute is saved.
+            // The caller makes calls faster than snapshots save their results.
             self.snapshots.wait();
         }
         self.prune();
@@ -270,19 +276,20 @@ impl Journal {
             let state = self.state();
             (state.entries.len(), state.seconds)
         };
-        let exceeds = count > self.bounds.entries / 2
-            || seconds > self.bounds.rerun.as_secs_f64() / 2.0
-            || self.kept_bytes() > self.bounds.kept_bytes;
+        let share = PARAMS.snapshot_share;
+        let exceeds = count as f64 > self.limits.entries as f64 * share
+            || seconds > self.limits.rerun.as_secs_f64() * share
+            || self.kept_bytes() > self.limits.kept_bytes;
         if let Some(journal) = self.this.upgrade().filter(|_| exceeds) {
             snapshot::take(&journal);
         }
     }
 
-    /// Forgets the entries that nothing depends on which only GPUs hold.
+    /// Removes the entries on which no element depends that only GPUs hold.
     pub(crate) fn prune(&self) {
-        // Calls go on meanwhile. One that has not ended by now counts as needed, and so does one that begins until the
-        // arrays have been looked at. It notes what it reads before what it overwrites changes its version, so that what it
-        // depends on is seen in the arrays or in its reads.
+        // Other calls run meanwhile. An open entry counts as needed, and so does one that is added before all arrays have
+        // been inspected. A call records its reads before it changes the version of what it overwrites. So what it depends
+        // on is visible in the arrays or in its reads.
         let before = self.entries();
         let is_open = |entry: &&Arc<JournalEntry>| entry.is_open();
         let open: Vec<Version> = before
@@ -297,7 +304,11 @@ impl Journal {
             } else {
                 Vec::new()
             };
-            needed.extend(ranges.into_iter().map(|(r, v)| (array.clone(), r, v)));
+            needed.extend(ranges.into_iter().map(|segment| Needed {
+                array: array.clone(),
+                range: segment.range,
+                version: segment.version,
+            }));
         }
         let entries = self.entries();
         let new = entries
@@ -309,7 +320,7 @@ impl Journal {
         let dropped: Vec<Arc<JournalEntry>> = {
             let mut state = self.state();
             let dropped = dead.filter_map(|version| state.remove(*version)).collect();
-            state.prune_at = FEW.max(2 * state.entries.len());
+            state.prune_at = PARAMS.first_prune.max(2 * state.entries.len());
             state.written_bytes = 0;
             dropped
         };
@@ -320,7 +331,7 @@ impl Journal {
             .for_each(|array| array.real_residency().tidy());
     }
 
-    /// The entries at this moment, by version.
+    /// The current entries, by version.
     pub(super) fn entries(&self) -> BTreeMap<Version, Arc<JournalEntry>> {
         self.state().entries.clone()
     }
@@ -354,11 +365,11 @@ impl Journal {
             .collect()
     }
 
-    /// The entries on which elements in these versions depend that neither host memory nor an image
-    /// holds, besides the entries `also` and what these depend on.
+    /// The entries on which the needed elements depend, directly or through other entries. Elements that host memory or an
+    /// image holds depend on none. The entries `also` count as depended on.
     pub(super) fn depended_on(
         entries: &BTreeMap<Version, Arc<JournalEntry>>,
-        needed: Vec<(Handle, Range<usize>, Version)>,
+        needed: Vec<Needed>,
         also: Vec<Version>,
     ) -> BTreeMap<Version, Arc<JournalEntry>> {
         let mut found = BTreeMap::new();
@@ -371,18 +382,22 @@ impl Journal {
                 };
                 if found.insert(version, Arc::clone(entry)).is_none() {
                     let reads = entry.accesses.reads().into_iter();
-                    to_do.extend(
-                        reads.filter_map(|e| Some((e.array.upgrade()?, e.range, e.version))),
-                    );
+                    to_do.extend(reads.filter_map(|read| {
+                        Some(Needed {
+                            array: read.array.upgrade()?,
+                            range: read.range,
+                            version: read.version,
+                        })
+                    }));
                 }
             }
-            let Some((array, range, version)) = to_do.pop() else {
+            let Some(next) = to_do.pop() else {
                 return found;
             };
-            if array.real_residency().missing(range, version).is_empty() {
-                continue;
+            let residency = next.array.real_residency();
+            if !residency.missing(next.range, next.version).is_empty() {
+                selected.push(next.version);
             }
-            selected.push(version);
         }
     }
 
@@ -396,7 +411,7 @@ impl Journal {
         arrays.into_iter().map(kept).sum()
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub(crate) fn len(&self) -> usize {
         self.state().entries.len()
     }

@@ -1,11 +1,11 @@
-//! Bringing back what a lost GPU held: the calls on which it depends are run again, on what is left, and on the arrays
-//! as they were then.
+//! Recovery: runs the calls again on which the lost elements depend, on the remaining devices.
 //!
-//! What is run again is chosen backwards from what is lost; it is run in the order in which it ran, each call alone, unsplit,
-//! on stand-ins of its arrays (see `array::rerun`). Only then what was lost, and nothing else, is taken over.
+//! It selects calls backwards from the lost elements and runs them in their first order. Each runs unsplit, on one device,
+//! on the shadow residencies of its arrays (see `array::shadow`), which hold what the arrays held at the time of the call.
+//! At the end the arrays adopt the lost elements from their shadows, and nothing else.
 
-use super::journal::{Journal, JournalEntry};
-use crate::array::{Handle, Rescue, ShadowTurn, Version, VersionedRange};
+use super::journal::{Journal, JournalEntry, Needed};
+use crate::array::{Handle, Rescue, Segment, ShadowTurn, Version, VersionedRange};
 use crate::device::{DeviceId, DeviceKind, Devices};
 use crate::error::{Error, Result};
 use crate::execute::Executor;
@@ -16,14 +16,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Elements to bring back.
+/// Elements to restore.
 struct Goal {
-    array: Handle,
-    range: Range<usize>,
-    /// The version in which they are wanted.
-    version: Version,
-    /// Whether they are wanted in that version although they are in another one.
-    back: bool,
+    needed: Needed,
+    /// Whether they are restored to that version even if they now have another one.
+    rolls_back: bool,
 }
 
 impl Rescue for Journal {
@@ -33,25 +30,24 @@ impl Rescue for Journal {
 }
 
 impl Journal {
-    /// Brings back what only lost GPUs hold, of `asked` and of all arrays that entries wrote, and what a call that failed had
-    /// `read`, in the versions in which it read it.
+    /// Restores what only lost GPUs hold of `asked` and of all arrays that entries wrote. Also restores what a failed call
+    /// had `read`, in the versions in which it read it.
     ///
     /// # Errors
-    /// Why not all of it could be brought back. What could has been.
+    /// The first reason why something cannot be restored. Everything else is restored all the same.
     pub(crate) fn recover(&self, read: &[VersionedRange], asked: Option<&Handle>) -> Result<()> {
         let Some(devices) = self.devices.upgrade() else {
             return Ok(());
         };
         let turn = ShadowTurn::take();
         let mut entries = self.entries();
-        // A call under way sees to itself: what it has done so far cannot be had from it.
+        // A running call recovers by itself, and running it again does not give what it has written so far.
         entries.retain(|_, entry| !entry.is_open());
         let goals = goals(&entries, read, asked);
         if goals.is_empty() {
             return Ok(());
         }
-        let needed = goals.iter();
-        let needed = needed.map(|goal| (goal.array.clone(), goal.range.clone(), goal.version));
+        let needed = goals.iter().map(|goal| goal.needed.clone());
         let again = Self::depended_on(&entries, needed.collect(), Vec::new());
         tracing::warn!(
             calls = again.len(),
@@ -62,7 +58,7 @@ impl Journal {
     }
 }
 
-/// What only lost GPUs hold, as far as it can be had, and what was read and has changed or is lost.
+/// The elements that only lost GPUs hold and that can be restored, and those of `read` that have changed or are lost.
 fn goals(
     entries: &BTreeMap<Version, Arc<JournalEntry>>,
     read: &[VersionedRange],
@@ -78,27 +74,31 @@ fn goals(
         if let Some(array) = array.upgrade() {
             let changed = array.real_residency().changed(range, *version);
             goals.extend(changed.iter().map(|range| Goal {
-                array: array.clone(),
-                range,
-                version: *version,
-                back: true,
+                needed: Needed {
+                    array: array.clone(),
+                    range,
+                    version: *version,
+                },
+                rolls_back: true,
             }));
         }
     }
-    // What a snapshot saved may be of no entry any more.
+    // A snapshot may have saved elements whose entry is pruned by now.
     let mut arrays = Journal::written_by(entries.values());
     let asked = asked.filter(|asked| !arrays.iter().any(|array| array.same_array(asked)));
     arrays.extend(asked.cloned());
     for array in arrays {
         let residency = array.real_residency();
-        for (range, version) in residency.lost() {
+        for Segment { range, version } in residency.lost() {
             let saved = residency.missing(range.clone(), version).is_empty();
             if saved || entries.contains_key(&version) {
                 goals.push(Goal {
-                    array: array.clone(),
-                    range,
-                    version,
-                    back: false,
+                    needed: Needed {
+                        array: array.clone(),
+                        range,
+                        version,
+                    },
+                    rolls_back: false,
                 });
             }
         }
@@ -106,15 +106,15 @@ fn goals(
     goals
 }
 
-/// Where calls are run again first, if they can be.
+/// The kind of device on which recovery prefers to run calls.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Preference {
-    /// On a GPU that is no software adapter: nearest to what ran them before.
+    /// A GPU that is no software adapter: it is most like the device that ran them first.
     Gpu,
     Cpu,
 }
 
-/// Runs entries again and takes over what is wanted.
+/// Runs entries again and restores the goals.
 fn rerun(
     turn: &ShadowTurn,
     devices: &Devices,
@@ -123,7 +123,7 @@ fn rerun(
     preference: Preference,
 ) -> Result<()> {
     let mut outcome = Ok(());
-    let under_way = turn.begin();
+    let scope = turn.begin();
     for entry in entries.values() {
         if let Err(error) = run_again(devices, entry, preference) {
             tracing::warn!(kernel = entry.kernel.name(), %error, "cannot be run again");
@@ -132,18 +132,18 @@ fn rerun(
     }
     for goal in goals {
         if let Err(error) = adopt(goal) {
-            tracing::warn!(array = %goal.array, %error, "cannot be brought back");
+            tracing::warn!(array = %goal.needed.array, %error, "cannot be restored");
             outcome = outcome.and(Err(error));
         }
     }
-    drop(under_way);
+    drop(scope);
     let arrays = Journal::used_by(entries.values());
-    let goals = goals.iter().map(|goal| &goal.array);
+    let goals = goals.iter().map(|goal| &goal.needed.array);
     arrays.iter().chain(goals).for_each(Handle::clear_shadow);
     outcome
 }
 
-/// Runs an entry again, on what its arrays were.
+/// Runs an entry again, on the elements and versions that it read.
 fn run_again(devices: &Devices, entry: &JournalEntry, preference: Preference) -> Result<()> {
     for VersionedRange {
         array,
@@ -182,7 +182,7 @@ fn run_again(devices: &Devices, entry: &JournalEntry, preference: Preference) ->
     Ok(())
 }
 
-/// Where an entry is run again.
+/// The device on which an entry is run again.
 fn place(
     devices: &Devices,
     entry: &JournalEntry,
@@ -209,16 +209,20 @@ fn place(
     Ok(DeviceId::Gpu(entry.gpu))
 }
 
-/// Lets an array have what was computed again, or what it keeps itself of a version.
+/// Moves the elements of a goal from an array's shadow to the array.
 fn adopt(goal: &Goal) -> Result<()> {
-    let Goal { array, version, .. } = goal;
+    let Needed {
+        array,
+        range,
+        version,
+    } = &goal.needed;
     let mut shadow = array.residency();
     let mut real = array.real_residency();
-    // Others may have written there meanwhile, and what they wrote stays.
-    let wanted = if goal.back {
-        real.changed(&goal.range, *version)
+    // Another thread may have written there meanwhile; what it wrote stays.
+    let wanted = if goal.rolls_back {
+        real.changed(range, *version)
     } else {
-        real.lost_in_version(&goal.range, *version)
+        real.lost_in_version(range, *version)
     };
     for range in wanted.iter() {
         let missing = shadow.load(&real, range.clone(), *version)?;
@@ -236,6 +240,6 @@ fn not_recoverable(array: &Handle, ranges: Vec<Range<usize>>) -> Error {
         array: array.to_string(),
         ranges,
         device: "a GPU".into(),
-        reason: "what it was computed from is not known any more".into(),
+        reason: "what it was computed from is no longer known".into(),
     }
 }

@@ -1,18 +1,17 @@
-//! Snapshots: what only GPUs hold is brought to the host in the background, so that it need not be computed again from
-//! further back.
+//! Snapshots: elements that only GPUs hold are saved on the host in the background, so that recovery starts from there.
 //!
-//! It is first copied on the GPUs, in the order of their queues, so that all of it is of one moment and the calls that follow
-//! may change it; a thread then downloads the copies, and hands them to the arrays as images. Where a GPU has no room for
-//! copies, the elements themselves are brought to the host at once.
+//! The GPUs first copy the elements within their own memory, in the order of their queues. So the copies are of one moment,
+//! and later calls may change the elements. A thread then downloads the copies and adds them to the arrays as images. If a
+//! GPU has no room for a copy, the caller's thread downloads the elements themselves.
 
 use super::journal::Journal;
-use crate::array::{DeviceCopy, Version, WeakHandle};
+use crate::array::{DeviceCopy, Segment, Version, WeakHandle};
 use crate::error::Result;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// The snapshot that is being taken.
+/// The running snapshot, if there is one.
 #[derive(Default)]
 pub(super) struct Snapshots {
     is_under_way: AtomicBool,
@@ -20,7 +19,7 @@ pub(super) struct Snapshots {
 }
 
 impl Snapshots {
-    /// Whether one is being taken.
+    /// Whether a snapshot is running.
     pub(super) fn is_under_way(&self) -> bool {
         self.is_under_way.load(Ordering::Acquire)
     }
@@ -29,13 +28,13 @@ impl Snapshots {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the one that is being taken.
+    /// Waits for the running snapshot.
     pub(super) fn wait(&self) {
         let thread = self.thread().take();
-        // The last who knows the journal may be the thread itself.
+        // The snapshot's own thread may hold the last reference to the journal.
         let own = std::thread::current().id();
         if let Some(thread) = thread.filter(|thread| thread.thread().id() != own) {
-            // A panic would leave things as they were.
+            // A panic in it saves less, and changes nothing else.
             let _ = thread.join();
         }
     }
@@ -47,14 +46,14 @@ impl Drop for Snapshots {
     }
 }
 
-/// A copy of what an array was in a version.
+/// A copy of elements of an array in one version.
 struct Copy {
     array: WeakHandle,
     version: Version,
     elements: DeviceCopy,
 }
 
-/// Begins a snapshot, unless one is being taken.
+/// Begins a snapshot, unless one is running.
 pub(super) fn take(journal: &Arc<Journal>) {
     let snapshots = &journal.snapshots;
     if snapshots.is_under_way.swap(true, Ordering::AcqRel) {
@@ -86,7 +85,7 @@ pub(super) fn take(journal: &Arc<Journal>) {
     }
 }
 
-/// Copies of what only GPUs hold and no image saves. What there is no room for is brought to the host.
+/// Copies of the elements that only GPUs hold and no image saves. Elements without room for a copy go to the host.
 fn copies(journal: &Journal) -> Vec<Copy> {
     let mut copies = Vec::new();
     for array in Journal::written_by(journal.entries().values()) {
@@ -95,11 +94,13 @@ fn copies(journal: &Journal) -> Vec<Copy> {
         }
         let residency = array.real_residency();
         let unsaved = residency.only_on_gpus().into_iter();
-        let unsaved: Vec<_> = unsaved
-            .filter(|(range, version)| !residency.missing(range.clone(), *version).is_empty())
-            .collect();
+        let is_unsaved = |segment: &Segment| {
+            let missing = residency.missing(segment.range.clone(), segment.version);
+            !missing.is_empty()
+        };
+        let unsaved: Vec<_> = unsaved.filter(is_unsaved).collect();
         let mut full = Vec::new();
-        for (range, version) in unsaved {
+        for Segment { range, version } in unsaved {
             match residency.copies_on_devices(&range) {
                 Ok(made) => copies.extend(made.into_iter().map(|elements| Copy {
                     array: array.downgrade(),
@@ -112,7 +113,7 @@ fn copies(journal: &Journal) -> Vec<Copy> {
         drop(residency);
         for range in full {
             if let Err(error) = array.fetch_range(range) {
-                tracing::warn!(%error, "what only a GPU holds could not be saved");
+                tracing::warn!(%error, "elements that only a GPU holds could not be saved");
             }
         }
     }

@@ -1,6 +1,6 @@
-//! Choices for a runtime, from the caller and from the environment, and opening it.
+//! The settings of a runtime, from the caller and from the environment, and its opening.
 
-use super::{Runtime, check_machine};
+use super::{Defaults, Runtime, check_machine};
 use crate::cost::learned::Learner;
 use crate::cost::profile::Location;
 use crate::cost::{Calibrator, Machine};
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Choices for a [`Runtime`].
+/// The settings of a [`Runtime`].
 #[derive(Clone, Debug, Default)]
 pub struct RuntimeBuilder {
     threads: Option<usize>,
@@ -28,7 +28,7 @@ pub struct RuntimeBuilder {
     placement: Placement,
     policy: Policy,
     durability: Durability,
-    bounds: JournalLimits,
+    journal_limits: JournalLimits,
     gpu: GpuOptions,
 }
 
@@ -47,8 +47,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The CPU's loops use this vector instruction set and no wider one; otherwise `DIVVY_SIMD`, otherwise the widest that
-    /// the processor has. For comparing sets, and for results that do not change with the processor.
+    /// The CPU's loops use no wider vector instruction set than this; otherwise `DIVVY_SIMD`, otherwise the widest of the
+    /// processor. For comparing sets, and for results that do not change with the processor.
     pub fn simd(mut self, set: InstructionSet) -> Self {
         self.simd = Some(set);
         self
@@ -66,105 +66,104 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Only the adapters whose name contains `part`, without regard to case.
+    /// Only the adapters whose name contains `part`, in upper or lower case.
     pub fn adapters_named(mut self, part: impl Into<String>) -> Self {
         self.adapter = Some(part.into().to_lowercase());
         self
     }
 
-    /// Keeps what is measured of the machine, and what runs teach, in this file; otherwise `DIVVY_PROFILE`, otherwise the
-    /// user's data directory.
+    /// Keeps the measured speeds of the machine, and what is learned from runs, in this file. Otherwise `DIVVY_PROFILE`,
+    /// otherwise a file in the user's data directory.
     pub fn profile(mut self, path: impl Into<PathBuf>) -> Self {
         self.profile = Some(Location::Named(path.into()));
         self
     }
 
-    /// Keeps nothing of what is measured of the machine or learned, and reads nothing of it.
+    /// Reads and keeps no profile.
     pub fn no_profile(mut self) -> Self {
         self.profile = Some(Location::Off);
         self
     }
 
-    /// Takes these to be the speeds of the devices, instead of measuring them or reading them from the profile. Nothing
-    /// is placed on a device that it does not list, and no profile is read or kept.
+    /// Uses these speeds of the devices instead of measuring them or reading them from the profile. Nothing is placed on a
+    /// device that the machine does not list, and no profile is read or kept.
     pub fn machine(mut self, machine: Machine) -> Self {
         self.machine = Some(machine);
         self
     }
 
-    /// Where calls run that do not say it themselves; otherwise [`Placement::Auto`].
+    /// The placement of calls that have none of their own; otherwise [`Placement::Auto`].
     pub fn placement(mut self, placement: Placement) -> Self {
         self.placement = placement;
         self
     }
 
-    /// When the planner prefers what over what.
+    /// The preferences of the planner.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// What becomes of results that exist only on a GPU when it is lost; otherwise [`Durability::Recoverable`].
+    /// What happens to results that exist only on a GPU when that GPU is lost; otherwise [`Durability::Recoverable`].
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// How long it may take to compute again what a lost GPU held: once that is predicted to take longer, what only GPUs
-    /// hold is brought to the host in the background. One second, if this does not say otherwise.
+    /// The most time that recovery from a lost GPU is predicted to take. Before it would take longer, results that only GPUs
+    /// hold are saved on the host in the background. One second by default.
     pub fn recovery_limit(mut self, limit: Duration) -> Self {
-        self.bounds.rerun = limit;
+        self.journal_limits.rerun = limit;
         self
     }
 
-    /// Takes a GPU whose work is not done after this time for lost, unless that was predicted to take at least a hundredth of
-    /// it. Two minutes, if this does not say otherwise.
+    /// The time after which a GPU whose work is not done counts as lost, unless the work was predicted to take at least a
+    /// hundredth of this time. Two minutes by default.
     pub fn hang_limit(mut self, limit: Duration) -> Self {
         self.gpu.hang_limit = Some(limit);
         self
     }
 
-    /// Compiles built-in shaders with bounds checks, bounded loops and zeroed workgroup memory, as a user's shaders
-    /// always are. Slower; for finding out whether a wrong result comes from a shader.
+    /// Compiles built-in shaders with bounds checks, bounded loops and zeroed workgroup memory, like users' shaders.
+    /// Slower. For finding out whether a wrong result comes from a shader.
     pub fn checked_shaders(mut self) -> Self {
         self.gpu.checked_shaders = true;
         self
     }
 
-    /// Uses no larger windows of buffers than this on any GPU, although the adapter could bind more. For testing how
-    /// large arrays are cut without large arrays.
+    /// Binds no larger windows of buffers than this on any GPU, although the adapter allows more. For testing how large
+    /// arrays are split, without large arrays.
     pub fn max_binding_bytes(mut self, bytes: u64) -> Self {
         self.gpu.max_binding_bytes = Some(bytes);
         self
     }
 
-    /// Uses no larger buffers than this on any GPU, although the adapter could allocate more. For testing how arrays
-    /// are held that exceed a buffer.
+    /// Uses no larger buffers than this on any GPU, although the adapter allows larger ones. For testing arrays that exceed
+    /// a buffer.
     pub fn max_buffer_bytes(mut self, bytes: u64) -> Self {
         self.gpu.max_buffer_bytes = Some(bytes);
         self
     }
 
-    /// Binds no more arrays at once than this on any GPU, although the adapter could. For testing.
+    /// Binds no more arrays at once than this on any GPU, although the adapter allows more. For testing.
     pub fn max_arrays(mut self, arrays: u32) -> Self {
         self.gpu.max_arrays = Some(arrays);
         self
     }
 
-    /// Takes no more than so many bytes of each GPU's memory: for arrays, buffers that are kept for reuse, and transfers.
-    /// Otherwise `DIVVY_GPU_MEMORY`, otherwise what the driver tells, less a reserve; without any of these, as much as the
-    /// driver gives.
+    /// Uses no more than this many bytes of each GPU's memory: for arrays, buffers that are kept for reuse, and transfers.
+    /// Otherwise `DIVVY_GPU_MEMORY`, otherwise the size that the driver reports, less a reserve. Without any of these, as
+    /// much as the driver gives.
     ///
-    /// Calls on arrays that need more still run. What was not used for longest moves to the host, and a call whose own
-    /// arrays do not fit works through them piece by piece. Only what each piece reads whole, such as the bodies of
+    /// Calls on arrays that need more still run. The arrays that have been unused for longest move to the host, and a call
+    /// whose own arrays do not fit processes them piece by piece. Only what each piece reads whole, such as the bodies of
     /// `nbody_accelerations`, must fit.
     pub fn gpu_memory_budget(mut self, bytes: u64) -> Self {
         self.gpu.memory_budget = Some(bytes);
         self
     }
 
-    /// Lets allocations on each GPU fail as a driver with no more memory than this would, without Divvy's knowing how much
-    /// that is. For testing what becomes of that.
+    /// Makes allocations on each GPU fail as with a driver that has this much memory and does not report it. For tests.
     #[doc(hidden)]
     pub fn gpu_driver_memory(mut self, bytes: u64) -> Self {
         self.gpu.driver_bytes = Some(bytes);
@@ -173,15 +172,24 @@ impl RuntimeBuilder {
 
     /// Opens the devices.
     ///
-    /// What is not chosen here comes from the environment: `DIVVY_DEVICES` is `cpu`, `gpu` or `all`, `DIVVY_THREADS` a
-    /// number of threads, `DIVVY_SIMD` the name of an [`InstructionSet`], `DIVVY_GPU_MEMORY` a number of bytes as in `4 GiB`, `DIVVY_PROFILE` the path of the profile or
-    /// `off`, `DIVVY_VERIFY` the share of parts for [`Policy::verify`]. Without any GPU, or a Vulkan loader, everything
-    /// that has a CPU implementation works, and [`Runtime::gpu_problems`] says why.
+    /// Settings that are not made here come from the environment:
+    ///
+    /// | variable | value |
+    /// |---|---|
+    /// | `DIVVY_DEVICES` | `cpu`, `gpu` or `all` |
+    /// | `DIVVY_THREADS` | a number of threads |
+    /// | `DIVVY_SIMD` | the name of an [`InstructionSet`] |
+    /// | `DIVVY_GPU_MEMORY` | a number of bytes, as in `4 GiB` |
+    /// | `DIVVY_PROFILE` | the path of the profile, or `off` |
+    /// | `DIVVY_VERIFY` | the share of parts for [`Policy::verify`] |
+    ///
+    /// Without a GPU or a Vulkan loader, everything that has a CPU implementation works, and [`Runtime::gpu_problems`] says
+    /// why there is no GPU.
     ///
     /// # Errors
     /// [`Error::Setting`] if a value cannot be used, or if only GPUs are allowed and there is none;
     /// [`Error::Placement`] if the default placement cannot be used; [`Error::NoSuchDevice`] and [`Error::Setting`] if
-    /// the machine that was given is not of these devices.
+    /// the given machine has other devices.
     pub fn build(mut self) -> Result<Runtime> {
         let threads = match self.threads {
             Some(threads) => Some(threads),
@@ -256,10 +264,13 @@ impl RuntimeBuilder {
                 Calibrator::new(Arc::clone(&devices), location, Arc::clone(&learner))
             }
         };
-        let choices = (self.placement, self.policy);
-        let journal = Journal::new(&devices, self.durability, self.bounds);
+        let defaults = Defaults {
+            placement: self.placement,
+            policy: self.policy,
+        };
+        let journal = Journal::new(&devices, self.durability, self.journal_limits);
         Ok(Runtime::of(
-            devices, journal, problems, calibrator, learner, choices,
+            devices, journal, problems, calibrator, learner, defaults,
         ))
     }
 }
@@ -301,7 +312,7 @@ impl RuntimeBuilder {
     }
 }
 
-/// More threads than any machine has cores are a mistake.
+/// No machine has more cores; a larger number is a mistake.
 const MAX_THREADS: usize = 4096;
 const ALLOWED_THREADS: std::ops::RangeInclusive<usize> = 1..=MAX_THREADS;
 

@@ -1,14 +1,14 @@
-//! What the CPU is at: calls of other threads that a new one would have to share the cores with.
+//! The CPU's backlog: the running calls of other threads, with which a new call would share the cores.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The sum of what the calls under way are predicted to take on the CPU.
+/// The predicted time on the CPU of all running calls.
 #[derive(Debug, Default)]
 pub(crate) struct CpuBacklog {
     nanoseconds: AtomicU64,
 }
 
-/// A call under way; it counts until this is dropped.
+/// A running call. It counts until this is dropped.
 #[derive(Debug)]
 pub(crate) struct BacklogGuard<'a> {
     all: &'a CpuBacklog,
@@ -16,13 +16,13 @@ pub(crate) struct BacklogGuard<'a> {
 }
 
 impl CpuBacklog {
-    /// Counts a call in whose parts on the CPU are predicted to take so many seconds.
+    /// Adds a call whose parts on the CPU have these predicted seconds.
     pub(crate) fn begin(&self, parts: impl Iterator<Item = f64>) -> BacklogGuard<'_> {
-        /// A year: predictions are finite, but may be of a kernel that claims absurd work.
+        /// A year: a prediction is finite, but absurdly long if the kernel claims absurd work.
         const MOST: f64 = 3e16;
         let nanoseconds = parts.map(|seconds| (seconds * 1e9).clamp(0.0, MOST) as u64);
         let nanoseconds = nanoseconds.fold(0, u64::saturating_add).min(MOST as u64);
-        // The sum wraps around and back again rather than lose what will be taken off.
+        // The sum may wrap around. The subtraction of each call then wraps it back, so it stays exact.
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
         BacklogGuard {
             all: self,
@@ -30,7 +30,7 @@ impl CpuBacklog {
         }
     }
 
-    /// Seconds that the calls under way are predicted to take.
+    /// The predicted seconds of all running calls.
     pub(crate) fn seconds(&self) -> f64 {
         self.nanoseconds.load(Ordering::Relaxed) as f64 * 1e-9
     }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_in_is_counted_out_however_a_call_ends() {
+    fn a_call_leaves_the_backlog_however_it_ends() {
         let work = CpuBacklog::default();
         {
             let _one = work.begin([0.25, 0.5].into_iter());

@@ -1,4 +1,4 @@
-//! The runtime: owns the devices, what is known of their speed, and the policy; runs calls.
+//! The runtime owns the devices, the knowledge of their speed, and the policy, and runs calls.
 
 mod builder;
 mod cpu_backlog;
@@ -47,30 +47,36 @@ pub struct Runtime {
 }
 
 struct Inner {
-    /// What is known of the devices' speed. Declared first: its thread ends before they go.
+    /// The speeds of the devices. Declared first, so that its thread ends before they are dropped.
     calibrator: Calibrator,
     devices: Arc<Devices>,
-    /// What was run on GPUs and may have to be run again.
+    /// The calls on GPUs that recovery may run again.
     journal: Arc<Journal>,
     problems: Vec<String>,
     placement: Placement,
     policy: Policy,
-    /// Draws the parts that are verified, if any are.
+    /// Draws the parts to verify; none if the policy asks for none.
     sampler: Option<Sampler>,
     learner: Arc<Learner>,
     /// Calls whose times are not all known yet.
     pending: PendingSamples,
     /// Plans of short calls.
     plan_cache: PlanCache,
-    /// What the CPU is at.
-    work: CpuBacklog,
+    /// The running calls on the CPU.
+    cpu_backlog: CpuBacklog,
 }
 
-/// Devices that cannot be used, and why not.
+/// What applies to calls that do not choose for themselves.
+struct Defaults {
+    placement: Placement,
+    policy: Policy,
+}
+
+/// Devices that cannot be used, with the reasons.
 type Unusable = SmallVec<[(DeviceId, Arc<str>); 1]>;
 
 impl Inner {
-    /// Lets the learner have the times that GPUs' clocks show by now.
+    /// Gives the learner the times that the GPUs' clocks show by now.
     fn record_finished_calls(&self) {
         self.devices.working().for_each(|(_, gpu)| gpu.look());
         self.pending.record(&self.learner);
@@ -83,30 +89,33 @@ impl Runtime {
         Self::builder().build()
     }
 
-    /// A runtime with choices.
+    /// A builder, for a runtime with other than the default settings.
     pub fn builder() -> RuntimeBuilder {
         RuntimeBuilder::default()
     }
 
-    /// A runtime with the same devices that takes them to be as fast as `machine` says, has learned nothing, and keeps
-    /// nothing. Its calls use the same threads and GPUs as those of this one, so that what either does can be compared.
+    /// A runtime with the same devices, at the speeds that `machine` gives. It has learned nothing and keeps nothing. Its
+    /// calls use the same threads and GPUs as those of this one, so the two can be compared.
     ///
     /// # Errors
-    /// [`Error::NoSuchDevice`] and [`Error::Setting`] if `machine` has a device that this runtime has not, or of which
-    /// nothing is known.
+    /// [`Error::NoSuchDevice`] if `machine` has a device that this runtime lacks, [`Error::Setting`] if it has one without
+    /// engines.
     pub fn with_machine(&self, machine: Machine) -> Result<Self> {
         let inner = &*self.inner;
         check_machine(&machine, &inner.devices)?;
         let (devices, learner) = (Arc::clone(&inner.devices), Arc::new(Learner::new()));
         let calibrator = Calibrator::given(Arc::clone(&devices), machine, Arc::clone(&learner));
-        let choices = (inner.placement.clone(), inner.policy);
+        let defaults = Defaults {
+            placement: inner.placement.clone(),
+            policy: inner.policy,
+        };
         Ok(Self::of(
             devices,
             Arc::clone(&inner.journal),
             inner.problems.clone(),
             calibrator,
             learner,
-            choices,
+            defaults,
         ))
     }
 
@@ -116,8 +125,9 @@ impl Runtime {
         problems: Vec<String>,
         calibrator: Calibrator,
         learner: Arc<Learner>,
-        (placement, policy): (Placement, Policy),
+        defaults: Defaults,
     ) -> Self {
+        let Defaults { placement, policy } = defaults;
         let inner = Inner {
             calibrator,
             devices,
@@ -129,14 +139,15 @@ impl Runtime {
             learner,
             pending: PendingSamples::default(),
             plan_cache: PlanCache::default(),
-            work: CpuBacklog::default(),
+            cpu_backlog: CpuBacklog::default(),
         };
         Self {
             inner: Arc::new(inner),
         }
     }
 
-    /// All that the plan of a call depends on besides what was learned; `None` if that is more than can be told quickly.
+    /// The key of a call's plan: everything the plan depends on, except what was learned. `None` for a call whose plan is
+    /// not cached.
     fn plan_key<K: Kernel>(
         &self,
         call: &Call<'_, K>,
@@ -146,7 +157,7 @@ impl Runtime {
         let placement = match self.placement_of(call) {
             Placement::Auto => 0,
             Placement::Cpu => 1,
-            // What runs on GPUs takes longer than a plan.
+            // A call on a GPU takes longer than its planning.
             Placement::Gpu(_) | Placement::Split(_) => return None,
         };
         let work = spec.work();
@@ -170,8 +181,8 @@ impl Runtime {
         Some(plan_key)
     }
 
-    /// What running a call would do and why: every candidate's predicted time, what it is made of, and why others
-    /// are ruled out.
+    /// Explains what running a call would do: the predicted time of every candidate and its components, and why other
+    /// candidates are ruled out.
     ///
     /// # Errors
     /// As [`Runtime::run`], before anything runs.
@@ -189,7 +200,8 @@ impl Runtime {
         )
     }
 
-    /// What [`Runtime::run`] would do with a call, without doing it: which items on which device, and the predicted time.
+    /// The plan that [`Runtime::run`] would follow, without running it: which items go to which device, and the predicted
+    /// time.
     ///
     /// # Errors
     /// As [`Runtime::run`], before anything runs.
@@ -206,11 +218,11 @@ impl Runtime {
     /// # }
     /// ```
     pub fn plan<K: Kernel>(&self, call: &Call<'_, K>) -> Result<Plan> {
-        self.plan_outlined(call, &self.spec(call)?, &[])
+        self.plan_spec(call, &self.spec(call)?, &[])
     }
 
-    /// Plans a call without the devices that already failed to run it. If nothing else can, lost GPUs are opened again.
-    fn plan_outlined<K: Kernel>(
+    /// Plans a call without the devices that already failed to run it. Opens lost GPUs again if no other device can run it.
+    fn plan_spec<K: Kernel>(
         &self,
         call: &Call<'_, K>,
         spec: &LaunchSpec,
@@ -223,7 +235,7 @@ impl Runtime {
             let placement = self.placement_of(call).without(&input.unusable);
             if let Cow::Owned(left) = &placement {
                 let asked = self.placement_of(call);
-                tracing::warn!(%asked, %left, "a GPU that was asked for cannot be used");
+                tracing::warn!(%asked, %left, "a GPU of the placement cannot be used");
             }
             plan(&request, &machine, &input, &placement, &self.inner.policy)
         };
@@ -258,7 +270,8 @@ impl Runtime {
         )
     }
 
-    /// What is known beyond the rates of the machine: what was learned of the kernel, and what the devices are doing.
+    /// The planner's input beyond the rates of the machine: the performance model of the kernel, and the state of the
+    /// devices.
     fn input<K: Kernel>(
         &self,
         call: &Call<'_, K>,
@@ -293,7 +306,7 @@ impl Runtime {
                 input.backlog.push((device, seconds));
             }
         }
-        let seconds = inner.work.seconds();
+        let seconds = inner.cpu_backlog.seconds();
         if seconds > 0.0 {
             input.backlog.push((DeviceId::Cpu, seconds));
         }
@@ -304,8 +317,8 @@ impl Runtime {
         call.placement.as_ref().unwrap_or(&self.inner.placement)
     }
 
-    /// Makes all of an array present on a device ahead of the calls that will need it there: the host for
-    /// [`DeviceId::Cpu`]. To a GPU the copy is queued like its other work.
+    /// Makes all of an array valid on a device before the calls that need it there. [`DeviceId::Cpu`] means the host. A copy
+    /// to a GPU is queued like other work.
     ///
     /// # Errors
     /// [`Error::NoSuchDevice`], or [`Error::DeviceMemory`] if the device has no room for the whole array.
@@ -313,7 +326,7 @@ impl Runtime {
         self.prefetch_handle(array.handle(), device)
     }
 
-    /// [`Runtime::prefetch`] for an array of whichever type.
+    /// [`Runtime::prefetch`] for a handle.
     pub fn prefetch_handle(&self, array: &Handle, device: DeviceId) -> Result<()> {
         match device {
             DeviceId::Cpu => array.fetch(),
@@ -324,14 +337,14 @@ impl Runtime {
         }
     }
 
-    /// Submits all recorded GPU work, without waiting for it. Reading an array does this by itself; call it to let a
-    /// GPU begin while the host does something else.
+    /// Submits all recorded GPU work, without waiting for it. Reading an array also does this. Call it to let a GPU begin
+    /// while the host does something else.
     pub fn flush(&self) -> Result<()> {
         let mut working = self.inner.devices.working();
         working.try_for_each(|(_, gpu)| gpu.flush())
     }
 
-    /// Waits until all work is done on every device.
+    /// Waits until all work on every device is done.
     pub fn synchronize(&self) -> Result<()> {
         let mut working = self.inner.devices.working();
         working.try_for_each(|(_, gpu)| gpu.wait_for_all())?;
@@ -349,22 +362,22 @@ impl Runtime {
         Array::filled(len, value)
     }
 
-    /// An array for results, of unspecified values: see [`Array::uninit`].
+    /// An array of unspecified values, for results: see [`Array::uninit`].
     pub fn uninit<T: Element>(&self, len: usize) -> Result<Array<T>> {
         Array::uninit(len)
     }
 
-    /// The processor's name, as far as the system tells it.
+    /// The processor's name, as the system reports it.
     pub fn cpu_name(&self) -> &str {
         self.inner.devices.cpu.name()
     }
 
-    /// Whether calls may be placed on the CPU; not if only GPUs are allowed.
+    /// Whether calls may be placed on the CPU: false if only GPUs are allowed.
     pub fn uses_cpu(&self) -> bool {
         self.inner.devices.place_on_cpu
     }
 
-    /// How many threads the CPU's pool has.
+    /// The number of threads of the CPU's pool.
     pub fn threads(&self) -> usize {
         self.inner.devices.cpu.threads()
     }
@@ -379,35 +392,41 @@ impl Runtime {
         self.inner.devices.gpus.iter().map(ManagedGpu::info)
     }
 
-    /// The GPUs that are lost for now. They are opened again after a while; everything runs elsewhere meanwhile.
+    /// The GPUs that are lost for now. They are opened again after a pause; until then everything runs elsewhere.
     pub fn lost_gpus(&self) -> Vec<UnusableGpu> {
         self.inner.devices.lost().collect()
     }
 
-    /// The GPUs on which nothing is placed any more, because three verifications in a row spoke against each of them: see
+    /// The GPUs on which nothing is placed any more, since three verifications in a row failed on them: see
     /// [`Policy::verify`].
     pub fn gpus_set_aside(&self) -> Vec<UnusableGpu> {
         self.inner.devices.set_aside().collect()
     }
 
-    /// What becomes of results that exist only on a GPU when it is lost.
+    /// What happens to results that exist only on a GPU when that GPU is lost.
     pub fn durability(&self) -> Durability {
         self.inner.journal.durability()
     }
 
-    /// The calls that are kept to be run again should a GPU be lost, and the bytes that are kept for them.
+    /// The number of calls in the journal, for tests.
     #[doc(hidden)]
-    pub fn journal(&self) -> (usize, usize) {
-        (self.inner.journal.len(), self.inner.journal.kept_bytes())
+    pub fn journal_len(&self) -> usize {
+        self.inner.journal.len()
     }
 
-    /// Opens lost GPUs again at once, whether or not their time has come; whether one of them works then, for tests.
+    /// The bytes that are kept for the journal, for tests.
+    #[doc(hidden)]
+    pub fn journal_bytes(&self) -> usize {
+        self.inner.journal.kept_bytes()
+    }
+
+    /// Opens lost GPUs again at once, without their pause, for tests. Returns whether one of them works then.
     #[doc(hidden)]
     pub fn reopen_gpus(&self) -> bool {
         self.inner.devices.open_all_now()
     }
 
-    /// Has faults happen on a GPU, for tests.
+    /// Gives access to the faults to inject on a GPU, for tests.
     ///
     /// # Errors
     /// [`Error::NoSuchDevice`].
@@ -416,20 +435,20 @@ impl Runtime {
         Ok(self.inner.devices.managed_gpu(gpu)?.with_faults(see))
     }
 
-    /// How much memory of each GPU is taken, in the order of their numbers.
+    /// The memory use of each GPU, in the order of their numbers.
     pub fn gpu_memory(&self) -> impl ExactSizeIterator<Item = GpuMemory> {
-        let slots = self.inner.devices.gpus.iter();
-        slots.map(|slot| slot.latest().memory())
+        let gpus = self.inner.devices.gpus.iter();
+        gpus.map(|gpu| gpu.latest().memory())
     }
 
-    /// Why there are no more GPUs than [`Runtime::gpus`] lists: one line for each that cannot be used.
+    /// Why other GPUs are missing from [`Runtime::gpus`]: one line for each that cannot be used.
     pub fn gpu_problems(&self) -> &[String] {
         &self.inner.problems
     }
 
-    /// What is known of this machine's speed: read from the profile, else measured at the first need and kept there.
-    /// That takes up to 0.3 s; devices for which this is too short are measured while the program goes on, and
-    /// [`Runtime::is_measured`] tells whose figures are guesses until then.
+    /// The speeds of this machine, read from the profile, or else measured at the first need and kept there. Measuring
+    /// takes up to 0.3 s. Devices that need longer are measured while the program goes on; until then
+    /// [`Runtime::is_measured`] says that their figures are guesses.
     ///
     /// # Errors
     /// [`Error::Io`] if a profile was named that cannot be read.
@@ -437,7 +456,7 @@ impl Runtime {
         self.inner.calibrator.machine()
     }
 
-    /// What is known of this machine's speed, like [`Runtime::machine`], once every device is measured that can be.
+    /// The speeds of this machine, like [`Runtime::machine`], after every device is measured that can be.
     ///
     /// # Errors
     /// As [`Runtime::machine`].
@@ -445,17 +464,17 @@ impl Runtime {
         self.inner.calibrator.complete_machine()
     }
 
-    /// Whether the figures of a device were measured. While they are a guess, it is only used where it is asked for.
+    /// Whether the figures of a device are measured. While they are a guess, only calls whose placement names it use it.
     pub fn is_measured(&self, device: DeviceId) -> bool {
         self.inner.calibrator.is_measured(device)
     }
 
-    /// Measures every device anew, and how much they slow each other down, and keeps that in the profile. `watch` hears
-    /// of each step before it begins. Nothing else should run meanwhile.
+    /// Measures every device anew, and how much they slow each other down, and keeps the results in the profile. `watch`
+    /// gets each step before it begins. Nothing else should run meanwhile.
     ///
     /// # Errors
-    /// [`Error::Io`] if a profile was named that cannot be read. What could not be measured or kept is in the
-    /// [`Calibration`].
+    /// [`Error::Io`] if a profile was named that cannot be read. The [`Calibration`] lists what could not be measured or
+    /// kept.
     ///
     /// ```no_run
     /// # fn main() -> divvy::Result<()> {
@@ -475,15 +494,15 @@ impl Runtime {
         self.inner.calibrator.calibrate(thoroughness, &mut watch)
     }
 
-    /// The file in which what is measured and learned is kept, if it is.
+    /// The file with the profile, if one is kept.
     pub fn profile_path(&self) -> Option<&Path> {
         self.inner.calibrator.location().path()
     }
 
-    /// Keeps what was learned in the profile now, as happens every minute and when the runtime goes.
+    /// Writes what was learned to the profile now. The runtime also does so every minute and when it is dropped.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::Profile`] if that cannot be done.
+    /// [`Error::Io`] or [`Error::Profile`] if the profile cannot be written.
     pub fn save_profile(&self) -> Result<()> {
         self.inner.record_finished_calls();
         self.inner.calibrator.keep()
@@ -505,7 +524,7 @@ impl Runtime {
 }
 
 impl Drop for Inner {
-    /// What GPUs took is known now if it ever will be; what was learned is kept after this, by the survey.
+    /// Records the GPU times that are known now; no others will be. The calibrator keeps what was learned afterwards.
     fn drop(&mut self) {
         self.record_finished_calls();
     }
@@ -517,7 +536,7 @@ impl std::fmt::Debug for Runtime {
     }
 }
 
-/// Refuses a machine with devices that are not there, or of which nothing is known.
+/// Refuses a machine with devices that do not exist here, or that have no engines.
 fn check_machine(machine: &Machine, devices: &Devices) -> Result<()> {
     for model in &machine.devices {
         if let DeviceId::Gpu(index) = model.id {
@@ -545,7 +564,7 @@ mod tests {
     }
 
     #[test]
-    fn whether_results_are_read_back_is_part_of_the_situation() {
+    fn read_back_is_part_of_the_plan_key() {
         let rt = on_cpu();
         let [x, mut y] = [1.0f32; 2].map(|value| rt.filled(10, value).expect("a small array"));
         let mut plan_key = |read_back: Option<bool>| {
@@ -559,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_call_that_waits_for_the_survey_teaches_nothing() {
+    fn a_first_call_that_waits_for_calibration_teaches_nothing() {
         let rt = on_cpu();
         let [x, mut y] = [1.0f32; 2].map(|value| rt.filled(10, value).expect("a small array"));
         rt.run(axpy(2.0, &x, &mut y)).expect("it runs");
@@ -571,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kernel_s_own_passes_read_is_not_taken_for_unread() {
+    fn results_that_a_kernel_s_own_passes_read_do_not_count_as_unread() {
         let rt = on_cpu();
         let [mut bodies, mut velocities, mut accelerations] =
             [(); 3].map(|()| rt.filled(256, 1.0f32).expect("a small array"));

@@ -1,4 +1,4 @@
-//! A call from its plan to what became of it, on other devices if those of the plan fail.
+//! A call, from its plan to its report; on other devices if those of the plan fail.
 
 use super::{Runtime, Unusable};
 use crate::array::TransferBytes;
@@ -17,13 +17,13 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How often a call is tried. Each time but the last, another device was lost or full.
+/// The most attempts at a call. Each one but the last fails since another device is lost or full.
 const MOST_ATTEMPTS: usize = 8;
 
 /// The GPUs of a plan.
 type GpusOfPlan = SmallVec<[(DeviceId, Arc<Gpu>); 1]>;
 
-/// The GPU of a plan that an error comes from, if the call may well succeed without it.
+/// The GPU of a plan that caused an error, if the call may succeed without it.
 fn culprit(gpus: &GpusOfPlan, error: &Error) -> Option<DeviceId> {
     let full = match error {
         Error::DeviceMemory { device, .. } => Some(device),
@@ -38,7 +38,7 @@ fn culprit(gpus: &GpusOfPlan, error: &Error) -> Option<DeviceId> {
         }
     };
     let found = gpus.iter().find(|(_, gpu)| is_at_fault(gpu));
-    // One that was opened again since the call was planned may be lost by now too.
+    // A GPU that was opened again since the call was planned may be lost by now too.
     let any = || {
         gpus.first()
             .filter(|_| matches!(error, Error::DeviceLost { .. }))
@@ -46,43 +46,43 @@ fn culprit(gpus: &GpusOfPlan, error: &Error) -> Option<DeviceId> {
     found.or_else(any).map(|(device, _)| *device)
 }
 
-/// How a call is to run.
+/// A planned call.
 struct Planned {
     plan: Plan,
-    /// Whether what it takes will say something.
+    /// Whether the learner gets its times.
     is_recorded: bool,
 }
 
-/// What became of a call.
+/// The outcome of a successful execution.
 struct Done<T> {
     value: T,
     moved: TransferBytes,
-    /// Parts that were computed again elsewhere, and compared.
+    /// The number of parts that were verified.
     verified: usize,
     timings: SmallVec<[PartTiming; 2]>,
 }
 
-/// Why nothing became of a call.
+/// The outcome of a failed execution.
 struct Failed {
     error: Error,
-    /// Whether some of it had been computed or queued.
+    /// Whether anything was computed or queued.
     has_begun: bool,
 }
 
 impl Runtime {
-    /// Runs a kernel, where the call, else this runtime's default placement, says.
+    /// Runs a kernel, at the call's placement or else at this runtime's default placement.
     ///
-    /// Work on a GPU is queued, and this returns before it is done unless the kernel returns a value; reading an array
-    /// waits for what it needs, [`Runtime::synchronize`] for everything. What the call took is learned, on a GPU when a later
-    /// operation finds that it is done. It teaches nothing while the speed of its devices is a guess
-    /// ([`Runtime::is_measured`]), or if a very short call used the plan of an earlier one again.
+    /// Work on a GPU is queued, and this returns before it is done, unless the kernel returns a value. Reading an array
+    /// waits for what it needs; [`Runtime::synchronize`] waits for everything. The runtime learns from the call's time; for
+    /// a GPU, when a later operation finds that it is done. It learns nothing while the speed of a device is a guess
+    /// ([`Runtime::is_measured`]), or if a very short call reuses the plan of an earlier one.
     ///
-    /// While a GPU that would be chosen compiles a kernel's pipelines, the call runs on the best device that need not. If a
-    /// GPU is lost or full, the call runs elsewhere, from the state before it, even if that GPU was asked for.
+    /// While the best GPU compiles a kernel's pipelines, the call runs on the best device that needs no compiling. If a
+    /// GPU is lost or full, the call runs elsewhere, from the state before it, even if its placement named that GPU.
     ///
     /// # Errors
-    /// If the arguments do not fit together, the placement cannot be used, no device can run the kernel, or one fails.
-    /// Arrays that the call writes then hold unspecified values.
+    /// If the arguments do not fit together, the placement cannot be used, no device can run the kernel, or a device fails.
+    /// Arrays that the call writes then have unspecified values.
     pub fn run<K: Kernel>(&self, call: Call<'_, K>) -> Result<Run<K::Output>> {
         let started = Instant::now();
         self.inner.devices.reopen_due_gpus();
@@ -95,7 +95,7 @@ impl Runtime {
             let done = done.map_err(|failed| failed.error)?;
             return Ok(self.conclude(&call.kernel, &spec, planned, done, started));
         }
-        // The kernel may be needed after the call: to compile it in the background, and to run it again.
+        // The kernel may be needed after the call: for background compilation, and for recovery.
         let call = Call {
             kernel: SharedKernel(Arc::new(call.kernel)),
             placement: call.placement,
@@ -107,7 +107,7 @@ impl Runtime {
         Ok(self.conclude(&call.kernel, &spec, planned, done, started))
     }
 
-    /// The plan of a call: a new one, or that of an earlier call in the same situation.
+    /// The plan of a call: a new one, or a cached one with the same key.
     fn decide<K: Kernel>(
         &self,
         call: &Call<'_, K>,
@@ -115,25 +115,25 @@ impl Runtime {
         plan_key: Option<PlanKey>,
     ) -> Result<Planned> {
         let inner = &*self.inner;
-        let recalled = plan_key.and_then(|here| inner.plan_cache.find(here, spec.items));
-        if let Some(plan) = recalled.filter(|plan| plan.is_on_cpu() || inner.devices.all_usable()) {
+        let cached = plan_key.and_then(|key| inner.plan_cache.find(key, spec.items));
+        if let Some(plan) = cached.filter(|plan| plan.is_on_cpu() || inner.devices.all_usable()) {
             return Ok(Planned {
                 plan,
                 is_recorded: false,
             });
         }
-        // The first call may have to wait until the machine is measured, and times over guesses teach nothing.
+        // Read before planning: the first call may wait there until the machine is measured, and its time teaches nothing.
         let guesses = inner.calibrator.guesses();
-        let plan = self.plan_outlined(call, spec, &[])?;
+        let plan = self.plan_spec(call, spec, &[])?;
         let guessed = |guesses: DeviceSet| plan.parts.iter().any(|p| guesses.contains(p.device));
         let is_recorded = guesses.is_some_and(|guesses| !guessed(guesses));
-        if let Some(here) = plan_key {
-            inner.plan_cache.keep(here, &plan);
+        if let Some(key) = plan_key {
+            inner.plan_cache.keep(key, &plan);
         }
         Ok(Planned { plan, is_recorded })
     }
 
-    /// Runs a kernel as planned; `recording` keeps a record of it.
+    /// Runs a kernel as planned, with `recording` as its record.
     fn execute<K: Kernel>(
         &self,
         kernel: &K,
@@ -143,7 +143,8 @@ impl Runtime {
     ) -> Result<Done<K::Output>, Failed> {
         let on_cpu = |part: &&PlannedPart| part.device == DeviceId::Cpu;
         let parts = plan.parts.iter().filter(on_cpu);
-        let _busy = self.inner.work.begin(parts.map(|p| p.predicted.compute));
+        let compute_seconds = parts.map(|part| part.predicted.compute);
+        let _backlog = self.inner.cpu_backlog.begin(compute_seconds);
         let sampler = self.inner.sampler.as_ref();
         let mut executor = Executor::new(&self.inner.devices, plan)
             .recorded(recording.map(Recording::accesses))
@@ -164,8 +165,8 @@ impl Runtime {
         }
     }
 
-    /// Runs a call as planned and, if a GPU is lost or full meanwhile, as it is then planned without that one, from the
-    /// state before the call.
+    /// Runs a call as planned. If a GPU is lost or full, restores the state before the call, and plans and runs it again
+    /// without that GPU.
     fn execute_with_recovery<K: Kernel>(
         &self,
         call: &Call<'_, SharedKernel<K>>,
@@ -190,22 +191,22 @@ impl Runtime {
                 Err(fault) => fault,
             };
             attempts += 1;
-            // Without a record, what was changed halfway stays so.
-            let can_go_on = recording.is_some() || !fault.has_begun;
+            // Without a record, half-done changes cannot be undone.
+            let can_retry = recording.is_some() || !fault.has_begun;
             let culprit = culprit(&gpus, &fault.error);
             let is_loss = matches!(
                 fault.error,
                 Error::DeviceLost { .. } | Error::DataLost { .. }
             );
-            let goes_on = can_go_on && attempts < MOST_ATTEMPTS && (culprit.is_some() || is_loss);
+            let retries = can_retry && attempts < MOST_ATTEMPTS && (culprit.is_some() || is_loss);
             let restored = match &recording {
-                Some(recording) if goes_on => journal.recover(&recording.reads(), None),
+                Some(recording) if retries => journal.recover(&recording.reads(), None),
                 _ => Ok(()),
             };
             recording
                 .into_iter()
                 .for_each(|recording| journal.abandon(recording));
-            if !goes_on {
+            if !retries {
                 return Err(fault.error);
             }
             restored?;
@@ -214,24 +215,24 @@ impl Runtime {
             tracing::warn!(kernel = kernel.name(), error = %fault.error, "running the call again");
             failed.extend(culprit.map(|device| (device, fault.error.to_string().into())));
             planned = Planned {
-                plan: self.plan_outlined(call, spec, &failed)?,
+                plan: self.plan_spec(call, spec, &failed)?,
                 is_recorded: false,
             };
         }
     }
 
-    /// The GPUs that have a part in a plan, and work.
+    /// The GPUs of a plan's parts, as they are open now.
     fn gpus_of(&self, plan: &Plan) -> GpusOfPlan {
         let parts = plan.parts.iter();
         parts
             .filter_map(|part| {
-                let slot = self.inner.devices.managed_gpu(part.device.gpu()?).ok()?;
-                Some((part.device, slot.latest()))
+                let gpu = self.inner.devices.managed_gpu(part.device.gpu()?).ok()?;
+                Some((part.device, gpu.latest()))
             })
             .collect()
     }
 
-    /// Teaches what a call took, and reports it.
+    /// Records the times of a call, and reports it.
     fn conclude<K: Kernel>(
         &self,
         kernel: &K,
@@ -242,7 +243,7 @@ impl Runtime {
     ) -> Run<K::Output> {
         let seconds = started.elapsed().as_secs_f64();
         let name = kernel.name().to_owned();
-        // The call took longer than it would without.
+        // Verification prolonged the call.
         if is_recorded && done.verified == 0 {
             let key = KernelKey {
                 name: &name,
@@ -274,7 +275,7 @@ impl Runtime {
         }
     }
 
-    /// Hands what a call took to the learner, now or when its GPUs are done.
+    /// Gives the times of a call to the learner, now or when its GPUs are done.
     fn record(
         &self,
         key: &KernelKey<'_>,
@@ -291,7 +292,7 @@ impl Runtime {
         }
     }
 
-    /// Has the pipelines of a kernel compiled in the background for those GPUs.
+    /// Compiles the pipelines of a kernel in the background for these GPUs.
     fn compile_ahead<K: Kernel>(&self, kernel: &Arc<K>, items: usize, gpus: DeviceSet) {
         for device in gpus.iter() {
             if let DeviceId::Gpu(index) = device

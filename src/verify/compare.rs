@@ -1,10 +1,10 @@
-//! Comparing the results of two devices under a tolerance.
+//! Comparison of the results of two devices under a tolerance.
 
 use crate::element::{Element, ElementType};
 use crate::error::Difference;
 use crate::kernel::{ErrorBound, Exact, Fold, Precision, Tolerance};
 
-/// Elements of whichever type.
+/// Elements of any type.
 #[derive(Clone, Copy)]
 pub(super) struct Values<'a> {
     ty: ElementType,
@@ -34,14 +34,14 @@ impl<'a> Values<'a> {
         finite.fold(0.0, f32::max).into()
     }
 
-    /// The bytes of the elements, of which all but the first `used` of every `stride` are zeros.
+    /// The bytes of the elements, with zeros for all but the first `used` of every `stride`.
     fn without_padding(&self, used: usize, stride: usize) -> Vec<u8> {
         let words = self.words().enumerate();
         let words = words.map(|(at, word)| if at % stride < used { word } else { [0; 4] });
         words.flatten().collect()
     }
 
-    /// The bytes of one row of `stride` elements, to which all are folded.
+    /// The bytes of one row of `stride` elements: the reduction of all rows.
     fn folded(&self, stride: usize, fold: Fold) -> Vec<u8> {
         match self.ty {
             ElementType::F32 => self.folded_as::<f32>(stride, fold, |a, b| a + b),
@@ -69,11 +69,11 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Two results of the same items, and what a tolerance may refer to.
+/// Two results of the same items, and the magnitudes that a tolerance may refer to.
 pub(super) struct Compared<'a> {
     pub(super) ours: Values<'a>,
     pub(super) theirs: Values<'a>,
-    /// What the pass of [`Tolerance::Roundings`] computed.
+    /// The results of the pass in [`Tolerance::Roundings`].
     pub(super) magnitudes: Option<Values<'a>>,
     /// The largest magnitude that the part read.
     pub(super) largest_read: f64,
@@ -100,7 +100,7 @@ impl Compared<'_> {
         }
     }
 
-    /// The largest difference of what `part` makes of each.
+    /// The largest difference after `part` is applied to both results.
     fn worst_of(
         &self,
         tolerance: &Tolerance,
@@ -158,21 +158,29 @@ impl Compared<'_> {
             let larger = ours.abs().max(theirs.abs());
             let exact = Exact {
                 terms: terms.into(),
-                // An infinite magnitude allows for no finite one.
+                // An infinite magnitude allows no difference.
                 ..Exact::of(if larger.is_finite() {
                     larger.into()
                 } else {
                     0.0
                 })
             };
-            // Both sides may be off.
+            // Both results may have the error.
             let allowed = 2.0 * bound.allowed(Precision::F32, exact, largest_magnitude);
-            difference(at, (ours.into(), theirs.into()), None, allowed)
+            let (ours, theirs) = (ours.into(), theirs.into());
+            let size = size_of_difference(ours, theirs);
+            checked(Difference {
+                at,
+                ours,
+                theirs,
+                size,
+                allowed,
+            })
         }))
     }
 
     fn worst_vector(&self, width: usize, relative: f64) -> Option<Difference> {
-        /// Roundings of the largest vector in the part.
+        /// Every vector may also be off by this many roundings of the largest vector in the part.
         const ROUNDINGS: f64 = 4.0;
         let [ours, theirs] = [&self.ours, &self.theirs].map(|values| {
             let floats: Vec<f64> = values.floats().map(f64::from).collect();
@@ -188,33 +196,30 @@ impl Compared<'_> {
                 return None;
             }
             let apart: Vec<f64> = ours.iter().zip(theirs).map(|(a, b)| a - b).collect();
-            let norms = (norm(ours), norm(theirs));
-            let larger = norms.0.max(norms.1);
+            let (ours, theirs) = (norm(ours), norm(theirs));
+            let larger = ours.max(theirs);
             let share = if larger.is_finite() {
                 relative * larger
             } else {
                 0.0
             };
-            difference(at * width, norms, Some(norm(&apart)), share + floor)
+            checked(Difference {
+                at: at * width,
+                ours,
+                theirs,
+                size: norm(&apart),
+                allowed: share + floor,
+            })
         }))
     }
 }
 
-/// How two values differ, unless that is allowed. What is below the least normal number is.
-fn difference(
-    at: usize,
-    (ours, theirs): (f64, f64),
-    size: Option<f64>,
-    allowed: f64,
-) -> Option<Difference> {
-    let size = size.unwrap_or_else(|| size_of_difference(ours, theirs));
-    let allowed = allowed.max(Precision::F32.least_normal);
-    (size > allowed).then_some(Difference {
-        at,
-        ours,
-        theirs,
-        size,
+/// The difference, unless it is allowed. One below the least normal number always is.
+fn checked(difference: Difference) -> Option<Difference> {
+    let allowed = difference.allowed.max(Precision::F32.least_normal);
+    (difference.size > allowed).then_some(Difference {
         allowed,
+        ..difference
     })
 }
 
@@ -224,7 +229,7 @@ fn size_of_difference(ours: f64, theirs: f64) -> f64 {
     if size.is_nan() { f64::INFINITY } else { size }
 }
 
-/// The largest of them, the first of equals.
+/// The largest difference; the first of equal ones.
 fn largest(differences: impl Iterator<Item = Difference>) -> Option<Difference> {
     differences.reduce(|most, next| if next.size > most.size { next } else { most })
 }
@@ -251,7 +256,7 @@ mod tests {
         compared.worst(tolerance)
     }
 
-    /// Whether a tolerance allows 1 and that to stand beside the others of the part.
+    /// Whether a tolerance allows a difference between 1 and `second`, in a part with these other values.
     fn allows(tolerance: &Tolerance, second: f32, others: &[f32]) -> bool {
         let with = |first: f32| [&[first], others].concat();
         worst(tolerance, &with(1.0), &with(second)).is_none()
@@ -304,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_of_several_is_told() {
+    fn the_largest_of_several_differences_is_reported() {
         let found = worst(
             &Tolerance::Bitwise,
             &[1.0, 2.0, 3.0, 4.0],
@@ -337,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_implementation_need_not_compute_may_be_missing() {
+    fn a_value_that_need_not_be_computed_may_be_absent() {
         let tolerance = Tolerance::BitwiseUnless(u32::MAX);
         let worst = |ours: u32, theirs: u32| {
             let (ours, theirs) = (ours.to_ne_bytes(), theirs.to_ne_bytes());
@@ -363,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn partial_results_are_compared_once_they_are_folded() {
+    fn partial_results_are_compared_after_their_reduction() {
         let folded = |fold| Tolerance::Folded {
             stride: 2,
             fold,
@@ -389,7 +394,7 @@ mod tests {
             width: 4,
             relative: 1e-3,
         };
-        // An axis of which little is left may be off by a share of the others.
+        // A small axis may be off by a share of the whole vector.
         let ours = [3.0, 4.0, 1e-6, 0.0, 0.0, 0.0, 0.0, 0.0];
         let mut theirs = ours;
         theirs[2] = 4e-3;
@@ -400,7 +405,7 @@ mod tests {
             found.at == 0 && (found.ours - 5.0).abs() < 1e-9,
             "{found:?}"
         );
-        // Vectors that cancel have a few roundings of the largest one.
+        // Vectors that cancel may be off by a few roundings of the largest one.
         theirs = ours;
         theirs[5] = 1e-6;
         assert_eq!(worst(&tolerance, &ours, &theirs), None);
@@ -412,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_may_be_off_by_roundings_of_their_terms() {
+    fn sums_may_differ_by_roundings_of_their_terms() {
         let none = || crate::array::Array::<f32>::uninit(0).expect("no memory");
         let (x, mut y) = (none(), none());
         let tolerance = Tolerance::roundings(2.0, crate::kernels::axpy(1.0, &x, &mut y).kernel);
@@ -426,12 +431,12 @@ mod tests {
             };
             compared.worst(&tolerance)
         };
-        // Two roundings on each side: 4u of the terms, however little of them is left.
+        // Two roundings on each side: 4u of the terms, however small their sum is.
         assert_eq!(worst(4.0 * U as f32 * 1000.0, 1000.0), None);
         let found = worst(5.0 * U as f32 * 1000.0, 1000.0).expect("a rounding too much");
         assert_eq!(found.allowed, 4.0 * U * 1000.0);
         assert!(worst(f32::NAN, 1.0).is_some());
-        // Terms that overflow in one order of adding them need not in another.
+        // Terms may overflow in one order of addition and not in another.
         assert!(worst(f32::INFINITY, f32::INFINITY).is_none());
     }
 }

@@ -1,8 +1,8 @@
-//! Verification: a sample of parts is computed a second time, on another device, and the results are compared.
+//! A part that is computed a second time on another device.
 //!
-//! What a part reads is copied before it runs. Afterwards another device computes the same items from the copy, on
-//! stand-ins of the arrays (see `array::shadow`), so that nobody sees its results but the comparison. How far the two may
-//! be apart is the pass's own [`Tolerance`](crate::kernel::Tolerance).
+//! What the part reads is copied before it runs. Afterwards the other device computes the same items from the copy, on the
+//! shadow residencies of the arrays (see `array::shadow`). So only the comparison sees the second results. The allowed
+//! difference is the pass's own [`Tolerance`](crate::kernel::Tolerance).
 
 use super::compare::{Compared, Values};
 use crate::array::{Handle, ShadowTurn};
@@ -17,13 +17,19 @@ use std::ops::Range;
 
 /// A part that is computed twice.
 pub(super) struct Recomputation {
-    /// Where it is computed first.
-    device: DeviceId,
+    devices: Pair,
     items: Range<usize>,
-    /// Where it is computed again.
-    other: DeviceId,
-    /// What it reads.
+    /// The elements that it reads.
     inputs: SmallVec<[Copied; 4]>,
+}
+
+/// The two devices that compute a part.
+#[derive(Clone, Copy)]
+pub(super) struct Pair {
+    /// The device of the plan.
+    pub(super) device: DeviceId,
+    /// The device that computes the part again.
+    pub(super) other: DeviceId,
 }
 
 /// A copy of elements.
@@ -51,8 +57,8 @@ impl Copied {
 }
 
 impl Recomputation {
-    /// A device that can compute what another one has: the CPU before GPUs, and real ones before software adapters.
-    pub(super) fn device_beside(
+    /// The device that computes again what `first` computes: preferably the CPU, then a GPU, then a software adapter.
+    pub(super) fn other_device(
         spec: &LaunchSpec,
         first: DeviceId,
         devices: &Devices,
@@ -71,38 +77,36 @@ impl Recomputation {
         best.map(|(index, _)| DeviceId::Gpu(index))
     }
 
-    /// Copies what items read before `device` computes them, so that `other` can compute them too; `None` if they cannot
-    /// be copied.
-    pub(super) fn of(
+    /// Copies what the items read, before they are computed; `None` if they cannot be copied.
+    pub(super) fn new(
         kernel: &str,
         spec: &LaunchSpec,
-        (device, items): (DeviceId, &Range<usize>),
-        other: DeviceId,
+        devices: Pair,
+        items: &Range<usize>,
     ) -> Option<Self> {
         let read = spec.bindings.iter().filter(|b| b.access.reads());
         let inputs = read.map(|binding| Copied::of(binding, spec, items));
         match inputs.collect() {
             Ok(inputs) => Some(Self {
-                device,
+                devices,
                 items: items.clone(),
-                other,
                 inputs,
             }),
             Err(error) => {
-                cannot_verify(kernel, &error);
+                warn_unverified(kernel, &error);
                 None
             }
         }
     }
 
-    /// The GPU that a mismatch speaks against: that which computed the part, unless the CPU did.
+    /// The GPU that a mismatch counts against: the one that computed the part, or the other one if the CPU did.
     fn suspect(&self) -> usize {
-        let devices = [self.device, self.other];
+        let devices = [self.devices.device, self.devices.other];
         let gpus = devices.iter().find_map(DeviceId::gpu);
         gpus.expect("two different devices are compared")
     }
 
-    /// The largest difference that is not allowed, if there is any, and in which array.
+    /// The largest difference that is not allowed, and its array.
     fn worst_difference(
         &self,
         pass: &dyn Pass,
@@ -121,7 +125,7 @@ impl Recomputation {
             }
             let tolerance = pass.tolerance(binding);
             let magnitudes = match tolerance.terms() {
-                Some(pass) => Some(self.of_magnitudes().compute_again(pass, spec, devices)?),
+                Some(pass) => Some(self.with_magnitudes().compute_again(pass, spec, devices)?),
                 None => None,
             };
             let largest_read = self.inputs.iter().map(|input| input.values().largest());
@@ -141,17 +145,17 @@ impl Recomputation {
         Ok(worst)
     }
 
-    /// What the other device makes of the inputs.
+    /// The outputs that the other device computes from the inputs.
     fn compute_again(
         &self,
         pass: &dyn Pass,
         spec: &LaunchSpec,
         devices: &Devices,
     ) -> Result<Vec<Copied>> {
-        let threads = devices.threads_of(self.other);
-        let plan = Plan::alone(self.other, self.items.clone(), threads);
+        let other = self.devices.other;
+        let plan = Plan::alone(other, self.items.clone(), devices.threads_of(other));
         let turn = ShadowTurn::take();
-        let under_way = turn.begin();
+        let scope = turn.begin();
         let compute = || {
             let mut inputs = self.inputs.iter();
             inputs.try_for_each(|input| input.array.copy_in(&input.range, &input.bytes))?;
@@ -159,30 +163,29 @@ impl Recomputation {
             self.outputs(spec)
         };
         let outputs = compute();
-        drop(under_way);
+        drop(scope);
         let arrays = spec.bindings.iter().map(|binding| &binding.array);
         arrays.for_each(Handle::clear_shadow);
         outputs
     }
 
-    /// What the part wrote, as this thread sees it.
+    /// The outputs of the part; in a shadow scope, those of the shadows.
     fn outputs(&self, spec: &LaunchSpec) -> Result<Vec<Copied>> {
         let written = spec.bindings.iter().filter(|b| b.access.writes());
         let outputs = written.map(|binding| Copied::of(binding, spec, &self.items));
         outputs.collect()
     }
 
-    /// The same with the magnitudes of the inputs.
-    fn of_magnitudes(&self) -> Self {
+    /// The same part with the magnitudes of its inputs.
+    fn with_magnitudes(&self) -> Self {
         let inputs = self.inputs.iter().map(|input| Copied {
             array: input.array.clone(),
             range: input.range.clone(),
             bytes: input.values().magnitudes(),
         });
         Self {
-            device: self.device,
+            devices: self.devices,
             items: self.items.clone(),
-            other: self.other,
             inputs: inputs.collect(),
         }
     }
@@ -197,7 +200,7 @@ impl Recheck for Recomputation {
         let worst = match self.worst_difference(pass, spec, devices) {
             Ok(worst) => worst,
             Err(error) => {
-                cannot_verify(pass.name(), &error);
+                warn_unverified(pass.name(), &error);
                 return Ok(false);
             }
         };
@@ -209,8 +212,8 @@ impl Recheck for Recomputation {
         let mismatch = Mismatch {
             kernel: pass.name().into(),
             range: self.items.clone(),
-            device: described(self.device, devices),
-            other: described(self.other, devices),
+            device: described(self.devices.device, devices),
+            other: described(self.devices.other, devices),
             array: array.to_string(),
             difference,
         };
@@ -219,17 +222,17 @@ impl Recheck for Recomputation {
     }
 }
 
-fn cannot_verify(kernel: &str, error: &Error) {
+fn warn_unverified(kernel: &str, error: &Error) {
     tracing::warn!(kernel, %error, "a part could not be verified");
 }
 
-/// A device for messages.
+/// The name of a device in messages.
 fn described(device: DeviceId, devices: &Devices) -> String {
     let name = device
         .gpu()
         .and_then(|index| devices.managed_gpu(index).ok());
     match name {
-        Some(slot) => format!("{device} ({})", slot.info().name),
+        Some(gpu) => format!("{device} ({})", gpu.info().name),
         None => device.to_string(),
     }
 }

@@ -1,6 +1,6 @@
-//! Which parts are verified.
+//! The sample of parts that are verified.
 
-use super::recomputation::Recomputation;
+use super::recomputation::{Pair, Recomputation};
 use crate::device::{DeviceId, Devices};
 use crate::execute::{Recheck, Verify};
 use crate::hash::mixed;
@@ -8,7 +8,8 @@ use crate::kernel::{LaunchSpec, Pass};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Draws the parts that are verified: a fixed share of them in the long run, in no pattern that a program could have too.
+/// Draws the parts that are verified: a fixed share in the long run, pseudo-randomly, so that the pattern never matches a
+/// regular program.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     share: f64,
@@ -16,7 +17,7 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    /// Of all parts that share, from 0 to 1; nothing draws none.
+    /// A sampler for this share of all parts, from 0 to 1; none for 0.
     pub(crate) fn new(share: f64) -> Option<Self> {
         let drawn = AtomicU64::new(0);
         (share > 0.0).then_some(Self { share, drawn })
@@ -36,12 +37,13 @@ impl Verify for Sampler {
         &self,
         pass: &dyn Pass,
         spec: &LaunchSpec,
-        part: (DeviceId, &Range<usize>),
+        device: DeviceId,
+        items: &Range<usize>,
         devices: &Devices,
     ) -> Option<Box<dyn Recheck>> {
-        let other = Recomputation::device_beside(spec, part.0, devices);
+        let other = Recomputation::other_device(spec, device, devices);
         let other = other.filter(|_| self.next())?;
-        let picked = Recomputation::of(pass.name(), spec, part, other)?;
+        let picked = Recomputation::new(pass.name(), spec, Pair { device, other }, items)?;
         Some(Box::new(picked))
     }
 }
@@ -51,7 +53,7 @@ mod tests {
     use super::Sampler;
 
     #[test]
-    fn so_many_are_drawn_as_were_asked_for() {
+    fn the_requested_share_of_parts_is_drawn() {
         for share in [0.01, 0.1, 0.5, 0.9] {
             let sampler = Sampler::new(share).expect("some");
             let drawn = (0..10_000).filter(|_| sampler.next()).count() as f64 / 1e4;
@@ -63,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn no_regular_program_has_only_some_of_its_parts_drawn() {
+    fn every_part_of_a_regular_program_is_drawn_equally_often() {
         for period in 2..12 {
             let sampler = Sampler::new(0.1).expect("some");
             let mut drawn = vec![0; period];

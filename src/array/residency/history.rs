@@ -1,14 +1,14 @@
-//! What must be known of an array to bring back what a lost GPU held of it: which version each element has, which
-//! version host memory still holds although it is stale, and which versions the calls need that would be run again.
+//! The history of an array, for recovery: the version of each element, the version that host memory holds even where it is
+//! stale, and the versions that recorded calls read.
 //!
-//! A call on a GPU leaves what it read and wrote, and in which versions, in its [`AccessSet`]. As long as these live, what
-//! host memory holds of a version that they read is not overwritten without being kept as an *image*. So whatever is
-//! lost can be computed again: from host memory, from images, and from calls that wrote what these read.
+//! A call on a GPU leaves the elements that it read and wrote, with their versions, in its [`AccessSet`]. While the set
+//! lives, host memory that holds a version from it is not overwritten before it is kept as an *image*. So lost elements can
+//! be computed again: from host memory, from images, and by the calls that wrote what these calls read.
 //!
-//! Arrays that no such call ever touched have no history, and pay nothing.
+//! An array that no recorded call has touched has no history, and costs nothing.
 
-use super::versions::{ORIGINAL, UNKNOWN, Version, Versions, tick};
-use super::{EXCLUSIVE, HostBuffer, RangeSet, Residency};
+use super::versions::{ORIGINAL, Segment, UNKNOWN, Version, Versions, tick};
+use super::{EXCLUSIVE, HostBuffer, RangeSet, Residency, Usage};
 use crate::array::{Handle, WeakHandle};
 use crate::device::gpu::{DeviceBuffer, Gpu};
 use crate::error::Result;
@@ -18,25 +18,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Recovers what only a lost GPU held.
 pub(crate) trait Rescue: Send + Sync {
-    /// Makes valid on the host what was valid on lost GPUs alone, of `asked` and of every other array of which a record
-    /// is kept.
+    /// Makes valid on the host what only lost GPUs hold, of `asked` and of every other recorded array.
     ///
     /// # Errors
-    /// Why that is not possible for some of it.
+    /// Why some of it cannot be restored.
     fn rescue(&self, asked: &Handle) -> Result<()>;
 }
 
-/// What a call on a GPU read and wrote.
+/// The elements that a call on a GPU read and wrote.
 #[derive(Debug)]
 pub(crate) struct AccessSet {
-    /// The version of all that it wrote. Arrays that are no older are its own temporaries.
+    /// The version of everything it writes. Arrays that are no older are its own temporaries.
     pub(crate) version: Version,
-    /// Keeps the record of the call. Extents that the call writes remember it.
+    /// The journal that holds the call. Extents that the call writes remember it.
     rescuer: Weak<dyn Rescue>,
     lists: Mutex<Lists>,
 }
 
-/// Elements of an array in one version.
+/// Elements of an array that have one version.
 #[derive(Clone, Debug)]
 pub(crate) struct VersionedRange {
     pub(crate) array: WeakHandle,
@@ -52,7 +51,7 @@ struct Lists {
 }
 
 impl AccessSet {
-    /// A call that has used nothing yet, of which `rescuer` keeps the record.
+    /// An empty set for a call that `rescuer` records.
     pub(crate) fn new(rescuer: Weak<dyn Rescue>) -> Self {
         Self {
             version: tick(),
@@ -65,30 +64,30 @@ impl AccessSet {
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Recovers what it wrote.
+    /// The journal that recovers what the call wrote.
     pub(crate) fn rescuer(&self) -> &Weak<dyn Rescue> {
         &self.rescuer
     }
 
-    /// What it read that it had not written itself.
+    /// The elements that it read and had not written itself.
     pub(crate) fn reads(&self) -> SmallVec<[VersionedRange; 3]> {
         self.lists().reads.clone()
     }
 
-    /// What it wrote.
+    /// The elements that it wrote.
     pub(crate) fn writes(&self) -> SmallVec<[VersionedRange; 2]> {
         self.lists().writes.clone()
     }
 
-    /// Bytes that it wrote, counted again for each of its passes.
+    /// Bytes that it wrote, summed over its passes.
     pub(crate) fn written_bytes(&self) -> usize {
         self.lists().written_bytes
     }
 }
 
-/// Adds elements to a list in which whole arrays often appear again and ranges follow on each other. Returns whether
-/// they were not there.
-fn note<const N: usize>(
+/// Adds elements to a list and returns whether they are new. The common cases are kept short: the same range again, and a
+/// range that continues the last one.
+fn insert<const N: usize>(
     list: &mut SmallVec<[VersionedRange; N]>,
     array: &Handle,
     range: Range<usize>,
@@ -118,25 +117,25 @@ fn note<const N: usize>(
 /// The versions of an array's elements.
 pub(super) struct History {
     current: Versions,
-    /// What host memory holds, valid or stale.
+    /// The versions in host memory, valid or stale.
     host: Versions,
     images: Vec<Image>,
     readers: Vec<Reader>,
-    /// Readers are looked through for those that are gone once there are so many.
+    /// The number of readers at which those of dropped access sets are removed.
     tidy_at: usize,
 }
 
-/// Elements in a version that some calls would need to be run again, taken out of host memory before it changed.
+/// Elements in a version that recorded calls read, saved from host memory before it changed or by a snapshot.
 struct Image {
     range: Range<usize>,
     version: Version,
-    /// The element at the start of the bytes.
+    /// The array's element at the start of the bytes.
     first: usize,
-    /// Zeros if there are none.
+    /// None if all elements are zero.
     bytes: Option<Arc<HostBuffer>>,
 }
 
-/// A call that reads elements in a version.
+/// A recorded call that reads elements in a version.
 struct Reader {
     range: Range<usize>,
     version: Version,
@@ -152,17 +151,18 @@ pub(crate) struct DeviceCopy {
 }
 
 impl DeviceCopy {
-    /// Brings it to the host, and waits for that.
+    /// Downloads the copy and waits until it has arrived.
     pub(crate) fn download(&self) -> Result<HostBuffer> {
         let host = HostBuffer::zeroed(self.bytes)?;
-        // SAFETY: the new memory has exactly these bytes, initialised, and nobody else knows of it.
+        // SAFETY: the new memory has exactly these bytes, initialised, and nothing else refers to it.
         let target = unsafe { std::slice::from_raw_parts_mut(host.as_ptr(), self.bytes) };
         self.gpu.download(&self.buffer, 0, target)?;
         Ok(host)
     }
 }
 
-const FEW_READERS: usize = 16;
+/// Dropped readers are first removed at this number, and later whenever the list has doubled.
+const FIRST_TIDY: usize = 16;
 
 fn overlap(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
     a.start.max(b.start)..a.end.min(b.end)
@@ -177,11 +177,11 @@ impl History {
             host,
             images: Vec::new(),
             readers: Vec::new(),
-            tidy_at: FEW_READERS,
+            tidy_at: FIRST_TIDY,
         }
     }
 
-    /// Whether a call that may be run again reads some of these elements.
+    /// Whether a recorded call reads some of these elements in this version.
     fn is_wanted(&self, range: &Range<usize>, version: Version) -> bool {
         self.readers.iter().any(|reader| {
             reader.version == version
@@ -194,7 +194,7 @@ impl History {
         if self.readers.len() >= self.tidy_at {
             self.readers
                 .retain(|reader| reader.accesses.strong_count() > 0);
-            self.tidy_at = FEW_READERS.max(2 * self.readers.len());
+            self.tidy_at = FIRST_TIDY.max(2 * self.readers.len());
         }
         self.readers.push(Reader {
             range,
@@ -203,22 +203,21 @@ impl History {
         });
     }
 
-    /// The elements of a range whose state in a version neither host memory nor an image holds.
+    /// The elements of a range that neither host memory nor an image holds in that version.
     fn missing(&self, range: Range<usize>, version: Version) -> RangeSet {
         let mut missing = RangeSet::from(range.clone());
-        let on_host = self.host.of(range).filter(|(_, of)| *of == version);
-        on_host.for_each(|(r, _)| missing.remove(r));
+        let on_host = self.host.of(range).filter(|s| s.version == version);
+        on_host.for_each(|s| missing.remove(s.range));
         let images = self.images.iter().filter(|image| image.version == version);
         images.for_each(|image| missing.remove(image.range.clone()));
         missing
     }
 
-    /// The images that nobody needs any more.
+    /// Removes and returns the images that recovery no longer needs.
     fn take_useless_images(&mut self, on_host: &RangeSet) -> Vec<Image> {
         let images = std::mem::take(&mut self.images);
         let useful = |image: &Image| {
-            let saves =
-                |(r, of): (Range<usize>, Version)| of == image.version && !on_host.contains(&r);
+            let saves = |s: Segment| s.version == image.version && !on_host.contains(&s.range);
             self.current.of(image.range.clone()).any(saves)
                 || self.is_wanted(&image.range, image.version)
         };
@@ -235,47 +234,47 @@ impl Residency {
             .get_or_insert_with(|| Box::new(History::new(len, on_host)))
     }
 
-    /// From now on it is known which version is where.
+    /// Begins to track the versions of elements.
     pub(crate) fn begin_history(&mut self) {
         self.history();
     }
 
-    /// Takes note that a call on a GPU, or a part of one, reads or writes a range, or both.
+    /// Records that a call on a GPU, or a part of one, uses a range.
     pub(crate) fn record(
         &mut self,
         array: &Handle,
         range: &Range<usize>,
-        (reads, writes): (bool, bool),
+        usage: Usage,
         accesses: &Arc<AccessSet>,
     ) {
         let size = self.ty.size();
         let history = self.history();
         let mut lists = accesses.lists();
-        if reads {
+        if usage.reads {
             let read: SmallVec<[_; 2]> = history.current.of(range.clone()).collect();
-            for (range, version) in read {
+            for Segment { range, version } in read {
                 if version != accesses.version
-                    && note(&mut lists.reads, array, range.clone(), version)
+                    && insert(&mut lists.reads, array, range.clone(), version)
                 {
                     history.add_reader(range, version, accesses);
                 }
             }
         }
-        if writes {
-            note(&mut lists.writes, array, range.clone(), accesses.version);
+        if usage.writes {
+            insert(&mut lists.writes, array, range.clone(), accesses.version);
             lists.written_bytes += range.len() * size;
             history.current.set(range.clone(), accesses.version);
         }
     }
 
-    /// Takes note that somebody who keeps no record wrote a range on a device.
+    /// Records that a call without an access set writes a range on a device.
     pub(crate) fn written_without_record(&mut self, range: &Range<usize>) {
         if let Some(history) = &mut self.history {
             history.current.set(range.clone(), tick());
         }
     }
 
-    /// Takes note that host memory is about to change in a range, to which the host then writes.
+    /// Records that the host is about to write a range.
     pub(super) fn written_by_host(&mut self, range: &Range<usize>) -> Result<()> {
         self.keep_host_memory(range)?;
         if let Some(history) = &mut self.history {
@@ -289,17 +288,17 @@ impl Residency {
         Ok(())
     }
 
-    /// Takes note that host memory now holds the current elements of a range.
+    /// Records that host memory now holds the current elements of a range.
     pub(in crate::array) fn arrived_on_host(&mut self, range: &Range<usize>) {
         if let Some(history) = &mut self.history {
             let arrived: SmallVec<[_; 2]> = history.current.of(range.clone()).collect();
-            for (range, version) in arrived {
+            for Segment { range, version } in arrived {
                 history.host.set(range, version);
             }
         }
     }
 
-    /// [`Residency::keep_host_memory`] of what is not valid in a range, and about to arrive.
+    /// [`Residency::keep_host_memory`] for the stale elements of a range, which are about to arrive.
     pub(super) fn keep_stale_host_memory(&mut self, range: &Range<usize>) -> Result<()> {
         if self.history.is_none() {
             return Ok(());
@@ -308,21 +307,21 @@ impl Residency {
         stale.iter().try_for_each(|r| self.keep_host_memory(r))
     }
 
-    /// Keeps what host memory holds of a range, as far as calls that may be run again read it, before it changes.
+    /// Saves what host memory holds of a range as images before it changes, where recorded calls read it.
     pub(super) fn keep_host_memory(&mut self, range: &Range<usize>) -> Result<()> {
         let Some(history) = &self.history else {
             return Ok(());
         };
-        let wanted: SmallVec<[(Range<usize>, Version); 2]> = history
+        let wanted: SmallVec<[Segment; 2]> = history
             .host
             .of(range.clone())
-            .filter(|(r, version)| history.is_wanted(r, *version))
+            .filter(|s| history.is_wanted(&s.range, s.version))
             .collect();
         let unseen = self.host_valid.is_empty() && self.borrows == 0;
         if unseen && !wanted.is_empty() && *range == (0..self.len) {
-            // All of it changes and nobody looks at it: the memory itself becomes the image.
+            // All of it changes and nothing is borrowed: the memory itself becomes the image.
             let bytes = self.host.take().map(Arc::new);
-            let image = |(range, version)| Image {
+            let image = |Segment { range, version }| Image {
                 range,
                 version,
                 first: 0,
@@ -330,7 +329,7 @@ impl Residency {
             };
             self.history().images.extend(wanted.into_iter().map(image));
         } else {
-            for (range, version) in wanted {
+            for Segment { range, version } in wanted {
                 let first = range.start;
                 let bytes = self.copy_of_host(&range)?.map(Arc::new);
                 self.history().images.push(Image {
@@ -345,15 +344,15 @@ impl Residency {
         Ok(())
     }
 
-    /// A copy of what host memory holds of a range; none if that is zeros.
+    /// A copy of what host memory holds of a range; none if all elements are zero.
     fn copy_of_host(&self, range: &Range<usize>) -> Result<Option<HostBuffer>> {
         let Some(host) = &self.host else {
             return Ok(None);
         };
         let size = self.ty.size();
         let copy = HostBuffer::zeroed(range.len() * size)?;
-        // SAFETY: the range lies within the array's host memory, the copy is as long as it, and the two are apart. Who
-        // may write host memory meanwhile holds an exclusive borrow, and writes only versions that no call reads.
+        // SAFETY: the range lies within the array's host memory, the copy is as long as it, and the two are apart. Another
+        // thread that writes host memory meanwhile holds an exclusive borrow, and writes only versions that no call reads.
         unsafe {
             let source = host.as_ptr().add(range.start * size);
             std::ptr::copy_nonoverlapping(source, copy.as_ptr(), range.len() * size);
@@ -361,8 +360,8 @@ impl Residency {
         Ok(Some(copy))
     }
 
-    /// The ranges that no place holds but lost GPUs, with their versions, as far as these are known.
-    pub(crate) fn lost(&self) -> Vec<(Range<usize>, Version)> {
+    /// The elements that only lost GPUs hold. Without a history, their version is unknown.
+    pub(crate) fn lost(&self) -> Vec<Segment> {
         let mut lost = RangeSet::from(0..self.len);
         self.host_valid.iter().for_each(|r| lost.remove(r));
         for extent in self.extents.iter().filter(|e| !e.gpu.is_lost()) {
@@ -371,31 +370,35 @@ impl Residency {
         self.versions_of(&lost)
     }
 
-    /// What of a range is in that version, and held by no place but lost GPUs.
+    /// The elements of a range that have that version and that only lost GPUs hold.
     pub(crate) fn lost_in_version(&self, range: &Range<usize>, version: Version) -> RangeSet {
         let lost: RangeSet = self
             .lost()
             .into_iter()
-            .filter_map(|(r, of)| (of == version).then_some(r))
+            .filter_map(|s| (s.version == version).then_some(s.range))
             .collect();
         lost.overlap(range.clone()).collect()
     }
 
-    /// The ranges that only GPUs hold, with their versions.
-    pub(crate) fn only_on_gpus(&self) -> Vec<(Range<usize>, Version)> {
+    /// The elements that only GPUs hold.
+    pub(crate) fn only_on_gpus(&self) -> Vec<Segment> {
         let mut ranges = RangeSet::from(0..self.len);
         self.host_valid.iter().for_each(|r| ranges.remove(r));
         self.versions_of(&ranges)
     }
 
-    fn versions_of(&self, ranges: &RangeSet) -> Vec<(Range<usize>, Version)> {
+    fn versions_of(&self, ranges: &RangeSet) -> Vec<Segment> {
+        let unknown = |range| Segment {
+            range,
+            version: UNKNOWN,
+        };
         match &self.history {
             Some(history) => ranges.iter().flat_map(|r| history.current.of(r)).collect(),
-            None => ranges.iter().map(|r| (r, UNKNOWN)).collect(),
+            None => ranges.iter().map(unknown).collect(),
         }
     }
 
-    /// The elements of a range whose state in a version neither host memory nor an image holds.
+    /// The elements of a range that neither host memory nor an image holds in that version.
     pub(crate) fn missing(&self, range: Range<usize>, version: Version) -> RangeSet {
         match &self.history {
             Some(history) => history.missing(range, version),
@@ -403,18 +406,19 @@ impl Residency {
         }
     }
 
-    /// What of a range is not, or can no longer be had, as it was in that version.
+    /// The elements of a range that have another version, or that are lost.
     pub(crate) fn changed(&self, range: &Range<usize>, version: Version) -> RangeSet {
         let mut changed: RangeSet = self.lost_within(range).into_iter().collect();
         if let Some(history) = &self.history {
             let others = history.current.of(range.clone());
-            let others = others.filter(|(_, of)| *of != version);
-            others.for_each(|(r, _)| changed.insert(r));
+            let others = others.filter(|s| s.version != version);
+            others.for_each(|s| changed.insert(s.range));
         }
         changed
     }
 
-    /// Copies of what only GPUs hold of a range, on these GPUs and in the order of their queues.
+    /// Copies, within the memory of each GPU, of the elements of a range that only GPUs hold. The copies are made in the
+    /// order of the queues.
     pub(crate) fn copies_on_devices(&self, range: &Range<usize>) -> Result<Vec<DeviceCopy>> {
         let size = self.ty.size();
         let mut missing = RangeSet::from(range.clone());
@@ -444,7 +448,7 @@ impl Residency {
         Ok(copies)
     }
 
-    /// Lets go of what is kept for calls that will not be run again.
+    /// Drops readers and images that are kept for calls that the journal has removed.
     pub(crate) fn tidy(&mut self) {
         let Some(history) = &mut self.history else {
             return;
@@ -463,7 +467,7 @@ impl Residency {
         bytes.map(|image| image.range.len() * size).sum()
     }
 
-    /// Takes elements in as a state that calls may be run again from, if anybody could still want it.
+    /// Adds an image, unless recovery can no longer need it.
     pub(crate) fn add_image(&mut self, range: Range<usize>, version: Version, bytes: HostBuffer) {
         let image = Image {
             first: range.start,
@@ -475,7 +479,7 @@ impl Residency {
         self.tidy();
     }
 
-    /// A residency of nothing, in which calls are run again apart from what goes on: see `replay`.
+    /// An empty residency of the same array: see [`shadow`](crate::array::shadow).
     pub(crate) fn shadow(&self) -> Self {
         let mut shadow = Self::on_host(self.owner.clone(), self.len, self.ty, None);
         shadow.host_valid = RangeSet::new();
@@ -485,8 +489,8 @@ impl Residency {
         shadow
     }
 
-    /// Makes a range of a stand-in what it was in that version, from what `source`, the array itself, holds of it.
-    /// Returns what it holds nothing of.
+    /// Loads a range of a shadow in that version from `source`, the residency of the array itself. Returns the elements that
+    /// neither its host memory nor its images hold.
     pub(crate) fn load(
         &mut self,
         source: &Self,
@@ -497,7 +501,7 @@ impl Residency {
             Some(history) => history
                 .current
                 .of(range)
-                .filter_map(|(r, of)| (of != version).then_some(r))
+                .filter_map(|s| (s.version != version).then_some(s.range))
                 .collect(),
             None => SmallVec::from_iter([range]),
         };
@@ -515,7 +519,8 @@ impl Residency {
         Ok(missing)
     }
 
-    /// Copies a range in that version, which must be held, to where host memory of the whole array begins.
+    /// Copies a range in that version to the same place in `target`, the start of host memory for the whole array. Host
+    /// memory and images must hold all of it.
     fn copy_version(&self, range: &Range<usize>, version: Version, target: *mut u8) {
         let Some(history) = &self.history else {
             return;
@@ -523,7 +528,7 @@ impl Residency {
         let size = self.ty.size();
         let copy = |part: Range<usize>, bytes: Option<&HostBuffer>, first: usize| {
             // SAFETY: the part lies within the bytes, which begin with element `first` of the array, and within the
-            // target, which nobody else uses. Without bytes it is zeros.
+            // target, which nothing else uses. Without bytes it is zeros.
             unsafe {
                 let target = target.add(part.start * size);
                 match bytes {
@@ -542,21 +547,18 @@ impl Residency {
             }
         }
         let host = self.host.as_ref();
-        for (part, _) in history
-            .host
-            .of(range.clone())
-            .filter(|(_, of)| *of == version)
-        {
-            copy(part, host, 0);
+        let on_host = history.host.of(range.clone());
+        for segment in on_host.filter(|s| s.version == version) {
+            copy(segment.range, host, 0);
         }
     }
 
-    /// All of a range is in that version from now on.
+    /// Gives all elements of a range that version.
     pub(crate) fn set_version(&mut self, range: Range<usize>, version: Version) {
         self.history().current.set(range, version);
     }
 
-    /// Takes over from a stand-in what is on its host in that version, as what the elements of a range are.
+    /// Restores a range in that version from a shadow: afterwards its elements are valid on the host only.
     pub(crate) fn restore(
         &mut self,
         shadow: &mut Self,
@@ -572,8 +574,8 @@ impl Residency {
         self.keep_host_memory(&range)?;
         let size = self.ty.size();
         let (source, target) = (shadow.host_start()?, self.host_start()?);
-        // SAFETY: both are the starts of host memory of the whole array. Nobody looks at the range here: it is not valid
-        // on the host, or nothing of the array is borrowed.
+        // SAFETY: both are the starts of host memory of the whole array. Nothing else reads the range: it is not valid on
+        // the host, or nothing of the array is borrowed.
         unsafe {
             let offset = range.start * size;
             std::ptr::copy_nonoverlapping(
@@ -589,18 +591,18 @@ impl Residency {
         Ok(())
     }
 
-    /// No device holds the elements of a range any more.
+    /// Marks a range invalid on every device.
     fn forget_on_devices(&mut self, range: &Range<usize>) {
         let extents = self.extents.iter_mut();
         extents.for_each(|extent| extent.valid.remove(range.clone()));
     }
 
-    /// Lets go of lost GPUs, but for those that held what no other place holds.
+    /// Drops the extents on lost GPUs, except those with elements that no other place holds.
     pub(crate) fn drop_lost_extents(&mut self) {
         if !self.extents.iter().any(|extent| extent.gpu.is_lost()) {
             return;
         }
-        let lost: RangeSet = self.lost().into_iter().map(|(range, _)| range).collect();
+        let lost: RangeSet = self.lost().into_iter().map(|s| s.range).collect();
         let held = |range| lost.overlap(range).next().is_some();
         self.extents
             .retain(|extent| !extent.gpu.is_lost() || extent.valid.iter().any(held));

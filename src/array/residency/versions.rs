@@ -1,16 +1,23 @@
-//! Which state of an array is where: numbers of states, by range.
+//! Versions: a number for each state of an element, kept by range.
 
 use smallvec::{SmallVec, smallvec};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The state of an element, named by the moment it was written; unique in the process.
+/// The state of an element: the moment at which it was written. Unique in the process.
 pub(crate) type Version = u64;
 
-/// As it was before anybody took notes.
+/// The state when the history of an array begins.
 pub(super) const ORIGINAL: Version = 0;
-/// None that anybody could ask for.
+/// A state that no access set names.
 pub(super) const UNKNOWN: Version = u64::MAX;
+
+/// A range of elements that have one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) range: Range<usize>,
+    pub(crate) version: Version,
+}
 
 static CLOCK: AtomicU64 = AtomicU64::new(1);
 
@@ -27,48 +34,54 @@ pub(crate) fn tick() -> Version {
 /// The version of every element. Nearly always one range with one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Versions {
-    /// Ascending, without gaps, and no two neighbours alike.
-    segments: SmallVec<[(Range<usize>, Version); 1]>,
+    /// Ascending, without gaps. Neighbours have different versions.
+    segments: SmallVec<[Segment; 1]>,
 }
 
 impl Versions {
     pub(super) fn all(len: usize, version: Version) -> Self {
+        let range = 0..len;
         Self {
-            segments: smallvec![(0..len, version)],
+            segments: smallvec![Segment { range, version }],
         }
     }
 
-    /// The versions of a range, piece by piece.
-    pub(super) fn of(
-        &self,
-        range: Range<usize>,
-    ) -> impl Iterator<Item = (Range<usize>, Version)> + '_ {
-        let first = self.segments.partition_point(|(r, _)| r.end <= range.start);
+    /// The segments of a range.
+    pub(super) fn of(&self, range: Range<usize>) -> impl Iterator<Item = Segment> + '_ {
+        let first = self
+            .segments
+            .partition_point(|s| s.range.end <= range.start);
         self.segments[first..]
             .iter()
-            .map(move |(r, version)| (r.start.max(range.start)..r.end.min(range.end), *version))
-            .take_while(|(r, _)| !r.is_empty())
+            .map(move |s| Segment {
+                range: s.range.start.max(range.start)..s.range.end.min(range.end),
+                version: s.version,
+            })
+            .take_while(|s| !s.range.is_empty())
     }
 
-    /// All of a range is of this version from now on.
+    /// Gives all elements of a range this version.
     pub(super) fn set(&mut self, range: Range<usize>, version: Version) {
         if range.is_empty() {
             return;
         }
-        if let [(only, of)] = self.segments.as_mut_slice()
-            && (*of == version || *only == range)
+        if let [only] = self.segments.as_mut_slice()
+            && (only.version == version || only.range == range)
         {
-            *of = version;
+            only.version = version;
             return;
         }
-        let end = self.segments.last().map_or(0, |(r, _)| r.end);
+        let end = self.segments.last().map_or(0, |s| s.range.end);
         let before: SmallVec<[_; 4]> = self.of(0..range.start).collect();
         let after: SmallVec<[_; 4]> = self.of(range.end..end).collect();
         self.segments.clear();
-        for (range, version) in before.into_iter().chain([(range, version)]).chain(after) {
+        let new = Segment { range, version };
+        for segment in before.into_iter().chain([new]).chain(after) {
             match self.segments.last_mut() {
-                Some((last, of)) if *of == version => last.end = range.end,
-                _ => self.segments.push((range, version)),
+                Some(last) if last.version == segment.version => {
+                    last.range.end = segment.range.end;
+                }
+                _ => self.segments.push(segment),
             }
         }
     }
@@ -91,9 +104,10 @@ mod tests {
                 versions.set(range.clone(), version);
                 plain[range.clone()].fill(version);
                 let all: Vec<_> = versions.of(0..50).collect();
-                prop_assert!(all.windows(2).all(|w| w[0].0.end == w[1].0.start && w[0].1 != w[1].1));
-                prop_assert_eq!(all.iter().map(|(r, _)| r.len()).sum::<usize>(), 50);
-                for (range, version) in versions.of(range).chain(all) {
+                let meet = |w: &[Segment]| w[0].range.end == w[1].range.start && w[0].version != w[1].version;
+                prop_assert!(all.windows(2).all(meet));
+                prop_assert_eq!(all.iter().map(|s| s.range.len()).sum::<usize>(), 50);
+                for Segment { range, version } in versions.of(range).chain(all) {
                     prop_assert!(plain[range].iter().all(|v| *v == version));
                 }
             }
