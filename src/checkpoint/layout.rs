@@ -66,7 +66,7 @@ impl Header {
         if json.len() > MOST_HEADER_BYTES {
             return Err(format!(
                 "the value and the names of the arrays take {} bytes as JSON, at most {MOST_HEADER_BYTES} were expected; \
-                 put what is large into arrays",
+                 put large data into arrays",
                 json.len()
             ));
         }
@@ -163,9 +163,7 @@ fn check_length(header: &Header, elements_start: u64, file_bytes: u64) -> Result
         Some(expected) => Err(damaged(&format!(
             "it has {file_bytes} bytes, expected {expected}"
         ))),
-        None => Err(damaged(
-            "its header tells of more elements than there can be",
-        )),
+        None => Err(damaged("its header has more elements than memory can hold")),
     }
 }
 

@@ -196,7 +196,7 @@ fn check(source: &mut (impl Read + Seek)) -> Result<Layout, ReadProblem> {
     let mut written = [0; CHECKSUM_BYTES as usize];
     source.read_exact(&mut written)?;
     if computed != u64::from_le_bytes(written) {
-        return Err(damaged("its checksum does not fit what is in it").into());
+        return Err(damaged("its checksum does not match its contents").into());
     }
     layout.elements_start += start;
     Ok(layout)

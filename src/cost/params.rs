@@ -113,7 +113,7 @@ pub(super) struct ClassParams {
     pub(super) largest_shift: f32,
 }
 
-/// How sizes tell of each other.
+/// How sizes inform each other.
 pub(super) struct ProcessParams {
     /// Octaves over which sizes forget each other.
     pub(super) range: f64,
@@ -127,7 +127,7 @@ pub(super) struct ProcessParams {
     pub(super) suspect_variance: f64,
 }
 
-/// What a plan believes of a kernel.
+/// How a plan estimates the time of a kernel.
 pub(super) struct ModelParams {
     /// The variance of an unmeasured log factor: most kernels are within a factor of two of the roofline.
     pub(super) unknown_variance: f64,
@@ -135,7 +135,7 @@ pub(super) struct ModelParams {
     pub(super) sibling_variance: f64,
     /// The variance that is added when a resident run and one that only moves data are judged by each other.
     pub(super) moved_variance: f64,
-    /// Octaves within which a run beside other devices tells of one alone.
+    /// Octaves within which a run beside other devices informs about one alone.
     pub(super) beside_octaves: f64,
     /// Recent measurements that such a run needs.
     pub(super) beside_samples: u8,
@@ -151,7 +151,7 @@ pub(super) struct ModelParams {
     pub(super) clearly_faster: f64,
 }
 
-/// How measurements are taken in, and what exploring may cost.
+/// How measurements are recorded, and how much exploring may cost.
 pub(super) struct LearnerParams {
     /// The share of time that exploring may take.
     pub(super) exploring_share: f64,
@@ -161,7 +161,7 @@ pub(super) struct LearnerParams {
     pub(super) kept_of_stale: usize,
     /// Octaves over which a change at one size says less and less about another size.
     pub(super) doubt_range: f32,
-    /// The most kernels that are remembered: a program may write new ones for ever.
+    /// The most kernels that are remembered: a program may generate new ones without end.
     pub(super) most_kernels: usize,
 }
 
@@ -203,7 +203,7 @@ pub(super) struct CalibrationParams {
     pub(super) most_corun_units: usize,
 }
 
-/// What the profile holds, and how long others are waited for.
+/// The limits of the profile, and of the wait for its lock.
 pub(super) struct ProfileParams {
     /// How long the figures of a busy machine hold before they are worth another try.
     pub(super) busy_holds: Duration,

@@ -137,7 +137,8 @@ impl<'a> CpuBench<'a> {
         let asleep = self.pool_launch(gain, fall_asleep)?;
         Ok(PoolLaunch {
             awake,
-            // A plan cannot know which it will be. The geometric mean is wrong by the same factor either way.
+            // A plan cannot know whether the threads will be awake. The geometric mean is wrong by the same factor
+            // either way.
             seconds: (awake * asleep.max(awake)).sqrt(),
         })
     }

@@ -88,7 +88,7 @@ impl Learner {
         Self::default()
     }
 
-    /// A snapshot of what is known about a kernel.
+    /// A snapshot of a kernel's measurements.
     pub fn perf_model(&self, key: &KernelKey<'_>) -> PerfModel {
         let kernel = self.find(key);
         PerfModel::of(kernel.map(|kernel| Arc::clone(&lock(&kernel).summary)))
