@@ -1,7 +1,7 @@
-//! Checkpoints: the state of a long run in a file, from which another process can go on.
+//! Checkpoints: the state of a long run in a file, from which another process can resume.
 //!
-//! A [`Checkpoint`] is any set of arrays, each under a name, and a small value of whichever type serde can turn into
-//! JSON: the step a simulation is at, and the arguments it was started with.
+//! A [`Checkpoint`] holds any set of arrays, each under a name, and a small value of any type that serde can write as
+//! JSON, such as the step of a simulation and its arguments.
 //!
 //! ```
 //! # fn main() -> divvy::Result<()> {
@@ -20,36 +20,36 @@
 //! let mut y = rt.filled(3, 0.0f32)?;
 //! rt.run(axpy(2.0, &x, &mut y))?;
 //!
-//! // The file at `path` is replaced in one step: whenever the process is killed, it is whole.
+//! // The file at `path` is replaced in one step: it is whole even if the process is killed.
 //! let state = State { step: 1, seed: 7 };
 //! Checkpoint::new(&state).array("x", &x).array("y", &y).save(&path)?;
 //!
 //! let saved = Checkpoint::open(&path)?;
 //! let state: State = saved.value()?;
 //! assert_eq!((state.step, state.seed), (1, 7));
-//! saved.restore("y", &mut y)?; // into an array that is there
+//! saved.restore("y", &mut y)?; // into an existing array
 //! let x: Array<f32> = saved.array("x")?; // or as a new one
 //! assert_eq!((x.to_vec()?, y.to_vec()?), (vec![1.0, 2.0, 3.0], vec![2.0, 4.0, 6.0]));
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Whether a run that goes on ends with the same bits depends on what it saves, which must be all that its further steps
-//! depend on, and on where it runs: kernels that do not promise the same bits on every device must be placed as before.
+//! A resumed run ends with the same bits under two conditions. It must save everything that its further steps depend on.
+//! And kernels that do not promise the same bits on every device must be placed as before.
 //!
 //! # The file
 //!
-//! | bytes | what |
+//! | bytes | contents |
 //! |---|---|
 //! | 8 | the magic number `89 44 49 56 56 59 0d 0a` |
 //! | 4 | the version of this layout, 1 |
 //! | 4 | the length of the header |
-//! | as many | the header in JSON: `{"arrays":[{"name":"x","type":"f32","len":3}],"divvy":"0.1.0","value":{}}` |
+//! | that length | the header in JSON: `{"arrays":[{"name":"x","type":"f32","len":3}],"divvy":"0.1.0","value":{}}` |
 //! | 4 for each element | the elements of the arrays, in the order of the header |
 //! | 8 | the XXH3 (64 bits, no seed) of everything before it |
 //!
-//! All numbers are little-endian. The checksum finds what a disk or a copy damaged, not what somebody forged: a forged
-//! file can hold any values, but it cannot make reading it panic, or take more memory than the file is long.
+//! All numbers are little-endian. The checksum detects damage by a disk or a copy, not forgery. A forged file can hold
+//! any values, but reading it neither panics nor takes more memory than the file is long.
 
 mod layout;
 mod saved;
@@ -66,18 +66,24 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 use xxhash_rust::xxh3::Xxh3;
 
-/// What is to be saved: a value, and arrays by name. See the [module](self).
+/// A value and arrays by name, to be saved. See the [module](self).
 #[derive(Debug)]
 #[must_use = "nothing is saved before `save` is called"]
 pub struct Checkpoint<'a> {
-    /// As JSON, or why it cannot be that.
+    /// As JSON, or why it cannot be written as JSON.
     value: serde_json::Result<Value>,
-    arrays: Vec<(String, &'a Handle)>,
+    arrays: Vec<NamedArray<'a>>,
+}
+
+#[derive(Debug)]
+struct NamedArray<'a> {
+    name: String,
+    handle: &'a Handle,
 }
 
 impl<'a> Checkpoint<'a> {
-    /// A checkpoint of `value`, which JSON must be able to hold: numbers that are not finite come back as `null`, and
-    /// maps must have keys that are texts or whole numbers. It is for what is small; what is large belongs into arrays.
+    /// A checkpoint of `value`, which must fit into JSON: numbers that are not finite come back as `null`, and keys of
+    /// maps must be texts or whole numbers. Large data belongs into arrays.
     pub fn new(value: &impl Serialize) -> Self {
         Self {
             value: serde_json::to_value(value),
@@ -85,26 +91,29 @@ impl<'a> Checkpoint<'a> {
         }
     }
 
-    /// Adds an array under a name of its own.
+    /// Adds an array under a unique name.
     pub fn array<T: Element>(mut self, name: impl Into<String>, array: &'a Array<T>) -> Self {
-        self.arrays.push((name.into(), array.handle()));
+        self.arrays.push(NamedArray {
+            name: name.into(),
+            handle: array.handle(),
+        });
         self
     }
 
-    /// Writes the checkpoint to a file, in the place of what was there. It is written beside it, brought to the disk and
-    /// then renamed, so that the path leads to the old checkpoint or to the new one, but never to a part of one. Waits for
-    /// the work that produces the arrays and moves them to the host, where they also stay valid where they are.
+    /// Writes the checkpoint to a file, and replaces a file that is there. Writes a temporary file beside it, syncs it to
+    /// the disk and then renames it: the path always names a whole checkpoint, the old one or the new one. Waits for the
+    /// work that produces the arrays and copies them to the host; the copies on devices stay valid.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written, [`Error::Checkpoint`] if two arrays have the same name or the value
-    /// cannot be saved; the old file is untouched then. Whatever a device reports.
+    /// cannot be saved, and errors of devices. The old file is untouched then.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let header = self.header(path)?;
         replace(path, |file| self.write(&header, file, path))
     }
 
-    /// Writes the checkpoint to a stream; in messages it has the name `name`.
+    /// Writes the checkpoint to a stream, which messages call `name`.
     ///
     /// # Errors
     /// As [`Checkpoint::save`].
@@ -116,8 +125,8 @@ impl<'a> Checkpoint<'a> {
     /// Opens a checkpoint and checks all of it.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read, [`Error::Checkpoint`] if it is no checkpoint of this version, incomplete
-    /// or damaged.
+    /// [`Error::Io`] if the file cannot be read, [`Error::Checkpoint`] if it is not a checkpoint of this version, or is
+    /// incomplete or damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<SavedCheckpoint> {
         SavedCheckpoint::open(path.as_ref())
     }
@@ -132,7 +141,7 @@ impl<'a> Checkpoint<'a> {
                 "the value cannot be written as JSON: {e}; save another one"
             ))
         })?;
-        let entry = |(name, handle): &(String, &Handle)| ArrayEntry {
+        let entry = |NamedArray { name, handle }: &NamedArray<'_>| ArrayEntry {
             name: name.clone(),
             ty: handle.element_type(),
             len: handle.len() as u64,
@@ -155,7 +164,7 @@ impl<'a> Checkpoint<'a> {
                 .map_err(|source| io_error(path, source))
         };
         put(header)?;
-        for (_, handle) in &self.arrays {
+        for NamedArray { handle, .. } in &self.arrays {
             let size = handle.element_type().size();
             handle.take_windows(|bytes| {
                 if cfg!(target_endian = "little") {

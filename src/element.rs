@@ -1,4 +1,4 @@
-//! What an array can hold.
+//! The types of array elements.
 
 use bytemuck::Pod;
 

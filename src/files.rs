@@ -1,8 +1,8 @@
-//! Files that others may have put there, and files that are replaced as a whole.
+//! Reads files that other programs may have placed, and replaces files as a whole.
 //!
-//! Whoever reads opens regular files only, since opening a pipe waits for somebody at its other end. Whoever writes
-//! writes a temporary file in the same folder and renames it, so that nobody ever sees half a file, and neither a crash nor
-//! a loss of power leaves one. Links that lie in the way are replaced or refused, never followed.
+//! Only regular files are opened for reading, since opening a pipe waits for its other end. A write goes to a temporary
+//! file in the same folder, which is then renamed: no reader ever sees half a file, and neither a crash nor a loss of
+//! power leaves one. Links at the path are replaced or refused, never followed.
 
 use crate::error::{Error, Result};
 use std::ffi::OsStr;
@@ -11,10 +11,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What the names of temporary files end with.
+/// The suffix of temporary files.
 const TEMPORARY: &str = ".tmp";
 
-/// That the operating system refused something with a file.
+/// The error for a refusal of the operating system.
 pub(crate) fn io_error(path: &Path, source: io::Error) -> Error {
     Error::Io {
         path: path.into(),
@@ -25,7 +25,7 @@ pub(crate) fn io_error(path: &Path, source: io::Error) -> Error {
 /// Opens a file for reading.
 ///
 /// # Errors
-/// What the system says, and that it is no regular file.
+/// The system's error, or that it is not a regular file.
 pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(
@@ -43,7 +43,7 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Opens a file to lock it, and makes an empty one if there is none. A link or a pipe in its place is refused.
+/// Opens a file to lock it, and creates an empty one if there is none. A link or a pipe in its place is refused.
 pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.create(true).truncate(false).write(true);
@@ -55,8 +55,8 @@ pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Puts a file in the place of another, or of none, in one step: after a crash there is either the old one or the new
-/// one. What processes left behind that died while they replaced the same file is removed.
+/// Creates or replaces a file in one step: after a crash, either the old file or the new one is there. Removes the
+/// temporary files of processes that died while they replaced the same file.
 ///
 /// # Errors
 /// Those of `write`, and [`Error::Io`]. The old file is untouched then.
@@ -76,28 +76,28 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) 
             .map_err(|source| io_error(path, source))
     });
     if replaced.is_err() {
-        // Best effort: what matters is reported already.
+        // Best effort: the error itself is reported.
         let _ = fs::remove_file(&temporary);
     }
     replaced
 }
 
-/// A new file at `temporary`, written to the disk, and locked for as long as it is held.
+/// A new file at `temporary`, synced to the disk. It is locked until it is dropped.
 fn written(
     path: &Path,
     temporary: &Path,
     write: impl FnOnce(&mut File) -> Result<()>,
 ) -> Result<File> {
-    // Never one that is there, be it a link to elsewhere.
+    // Never opens an existing file, which may be a link to elsewhere.
     let mut file = File::create_new(temporary).map_err(|source| io_error(path, source))?;
-    // It tells others that this is not a leftover. Where files cannot be locked, leftovers cannot be told and stay.
+    // The lock marks a file in use. Where files cannot be locked, leftovers are not recognized and stay.
     let _ = file.try_lock();
     write(&mut file)?;
     file.sync_all().map_err(|source| io_error(path, source))?;
     Ok(file)
 }
 
-/// The folder that a path is in: the current one for a bare name.
+/// The folder of a path: the current one for a bare name.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -105,20 +105,20 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Writes to the disk that a file in the folder was renamed.
+/// Syncs the renaming of a file in the folder to the disk.
 #[cfg(unix)]
 fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder_of(path))?.sync_all()
 }
 
-/// Elsewhere folders cannot be opened, and the system orders renames itself.
+/// On other systems folders cannot be opened, and the system orders renames itself.
 #[cfg(not(unix))]
 fn sync_folder(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the temporary files of processes that died while they replaced the file at `path`: those that nobody has
-/// locked. Best effort.
+/// Removes the temporary files of processes that died while they replaced the file at `path`: those without a lock. Best
+/// effort.
 fn remove_leftovers(path: &Path) {
     let (Some(name), Ok(entries)) = (path.file_name(), fs::read_dir(folder_of(path))) else {
         return;
@@ -137,7 +137,7 @@ fn remove_leftovers(path: &Path) {
     }
 }
 
-/// Whether `candidate` is a name that [`replace`] gives to temporary files beside the file called `name`.
+/// Whether `candidate` is the name of a temporary file of [`replace`] for the file `name`.
 fn is_temporary(candidate: &OsStr, name: &OsStr) -> bool {
     let numbers = candidate
         .as_encoded_bytes()
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_of_the_dead_go_and_nothing_else_does() {
+    fn only_leftovers_of_dead_processes_are_removed() {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         let kept = [
@@ -189,7 +189,7 @@ mod tests {
         }
         let busy = at("a.4000000000.1.tmp");
         let writer = File::create_new(&busy).expect("writable");
-        writer.try_lock().expect("nobody else has it");
+        writer.try_lock().expect("no other lock");
         fs::write(at("a.4000000000.0.tmp"), "half").expect("writable");
         put(&at("a"), "whole").expect("writable");
         let mut expected: Vec<_> = kept.map(String::from).to_vec();

@@ -1,6 +1,6 @@
-//! Hashes that are the same on every platform and in every run: what is kept on disk is told apart by them.
+//! Hashes that are the same on every platform and in every run: they identify entries on disk.
 
-/// The hash of Fowler, Noll and Vo, FNV-1a with 64 bits: quick for short texts.
+/// The hash of Fowler, Noll and Vo, FNV-1a with 64 bits: fast for short texts.
 pub(crate) fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
     let add = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, add)
@@ -8,7 +8,7 @@ pub(crate) fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
 
 /// A hash of two hashes, in this order.
 pub(crate) fn mixed(a: u64, b: u64) -> u64 {
-    // Multiplication by an odd number loses nothing, and the rotation brings what it mixed into reach of the next.
+    // Multiplication by an odd number loses nothing, and the rotation exposes its high bits to the next one.
     (a.rotate_left(29) ^ b).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
@@ -17,7 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_values_come_out() {
+    fn test_vectors_are_reproduced() {
         // From the authors' list of test vectors.
         assert_eq!(fnv1a([]), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv1a(*b"a"), 0xaf63_dc4c_8601_ec8c);

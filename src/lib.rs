@@ -1,5 +1,5 @@
-//! Divvy runs data-parallel kernels on arrays on the best device at hand: the CPU (rayon), a GPU (WGSL through
-//! wgpu), or several at once, chosen per call by a cost model that learns from every run and can explain itself.
+//! Divvy runs data-parallel kernels on arrays on the best available device: the CPU (rayon), a GPU (WGSL through
+//! wgpu), or several at once. A cost model chooses per call, learns from every run, and can explain its choice.
 //!
 //! ```
 //! # fn main() -> divvy::Result<()> {
@@ -10,7 +10,7 @@
 //! let mut y = rt.array_from(&[0.5f32, 0.5, 0.5])?;
 //! rt.run(axpy(2.0, &x, &mut y))?; // placed by the cost model
 //! assert_eq!(*y.read()?, [2.5, 4.5, 6.5]);
-//! println!("{}", rt.explain(&sum(&y))?); // every way to run it, its predicted time, and why which is chosen
+//! println!("{}", rt.explain(&sum(&y))?); // every way to run it, its predicted time, and why one is chosen
 //! # Ok(())
 //! # }
 //! ```
@@ -18,17 +18,17 @@
 //! | to | see |
 //! |---|---|
 //! | open devices and run calls | [`Runtime`], [`RuntimeBuilder`] |
-//! | hold data where they are used | [`Array`], [`array`](mod@array) |
+//! | hold data on the host and on devices | [`Array`], [`array`](mod@array) |
 //! | find a kernel, or write one | [`kernels`], [`kernel::WgslKernel`] |
 //! | say where a call runs | [`Placement`], [`kernel::Call::on`] |
 //! | know why it runs there | [`Runtime::explain`], [`plan`](mod@plan) |
-//! | know what ran where and for how long | [`Report`] |
+//! | see what ran where and for how long | [`Report`] |
 //! | choose the vector instructions, or use them | [`simd`], [`RuntimeBuilder::simd`] |
-//! | know what is measured, learned and kept | [`cost`], [`cost::learned`], [`cost::profile`], [`Runtime::calibrate`] |
-//! | let a long run survive being killed | [`Checkpoint`] |
-//! | print numbers as people read them | [`units`] |
-//! | try placement on machines that are not here | [`sim`] |
-// Whether an array may be sent to another thread depends on all that wgpu is made of.
+//! | know what is measured, learned and saved | [`cost`], [`cost::learned`], [`cost::profile`], [`Runtime::calibrate`] |
+//! | resume a long run after it was killed | [`Checkpoint`] |
+//! | print readable numbers | [`units`] |
+//! | try placement on simulated machines | [`sim`] |
+// The compiler checks whether an array is `Send` through all of wgpu's types, which nest deeply.
 #![recursion_limit = "256"]
 
 pub mod array;
@@ -62,7 +62,7 @@ pub use plan::Policy;
 pub use recovery::Durability;
 pub use runtime::{Runtime, RuntimeBuilder};
 
-/// What most programs use.
+/// The items that most programs use.
 pub mod prelude {
     pub use crate::array::Array;
     pub use crate::checkpoint::Checkpoint;

@@ -1,4 +1,4 @@
-//! Keeping what others' code panics with from being ours.
+//! Contains panics of user code.
 
 use crate::error::{Error, Result};
 use std::any::Any;
@@ -20,10 +20,10 @@ pub(crate) fn catch_panic(kernel: &str, task: impl FnOnce() -> Result<()>) -> Re
     })
 }
 
-/// Drops what somebody panicked with, which may itself panic when it is dropped.
+/// Drops a panic's payload, which may itself panic when it is dropped.
 pub(crate) fn discard(panic: Box<dyn Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        // It may go on like that.
+        // Its payload may panic again, and so on: leaks it.
         std::mem::forget(again);
     }
 }

@@ -1,6 +1,6 @@
 //! Numbers as people read them: three digits and an SI prefix, digits in groups.
 //!
-//! Explanations, messages and the command `divvy` write them in this one way.
+//! Explanations, messages and the command `divvy` share this format.
 //!
 //! ```
 //! use divvy::units::{bytes, count, quantity, seconds};
@@ -44,7 +44,7 @@ pub fn quantity(value: f64, unit: &str) -> String {
     format!("{scaled:.decimals$} {prefix}{unit}")
 }
 
-/// A number of bytes that is meant exactly, as limits are, with a binary prefix if it is a whole number of those: `128 MiB`.
+/// An exact number of bytes, such as a limit, with a binary prefix if it is a whole multiple: `128 MiB`.
 pub fn bytes(value: u64) -> String {
     const PREFIXES: [(&str, u32); 4] = [("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
     let whole = |(_, shift): &&(&str, u32)| value >= 1 << shift && value.is_multiple_of(1 << shift);
@@ -54,8 +54,8 @@ pub fn bytes(value: u64) -> String {
     }
 }
 
-/// A number of bytes as people write it: digits, perhaps with a binary or decimal prefix and a B, as in `64 MiB`, `64Mi` or
-/// `2G`. `None` if it is none, or too large.
+/// Reads a number of bytes: digits, an optional binary or decimal prefix and an optional B, as in `64 MiB`, `64Mi` or
+/// `2G`. `None` if the text is not such a number, or if it is too large.
 pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     const PREFIXES: [(&str, u64); 6] = [
         ("Ki", 1 << 10),

@@ -40,7 +40,7 @@ pub struct Job {
     seed: u64,
 }
 
-/// Where the arrays of a kernel are before it runs, and its results are wanted.
+/// Where the arrays of a kernel are before it runs, and where its results are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StartLocation {
@@ -72,7 +72,7 @@ impl Job {
         self.dtype.unwrap_or(self.kernel.default_type())
     }
 
-    /// A runtime with the threads asked for.
+    /// A runtime with the given number of threads.
     pub fn runtime(&self) -> Result<Runtime, Error> {
         runtime(self.threads)
     }
@@ -83,7 +83,7 @@ impl Job {
     }
 }
 
-/// A runtime as the environment says, with another number of threads if one is given.
+/// A runtime with the settings of the environment, and with `threads` CPU threads if given.
 pub fn runtime(threads: Option<usize>) -> Result<Runtime, Error> {
     match threads {
         Some(threads) => Runtime::builder().threads(threads).build(),
@@ -91,7 +91,7 @@ pub fn runtime(threads: Option<usize>) -> Result<Runtime, Error> {
     }
 }
 
-/// Whether a device only seems to be a GPU: a driver that computes on the CPU's cores. Its times are no GPU's.
+/// Whether a device is a software adapter: a driver that computes on the CPU's cores. Its times are not those of a GPU.
 pub fn is_software(rt: &Runtime, device: DeviceId) -> bool {
     device
         .gpu()
@@ -99,13 +99,13 @@ pub fn is_software(rt: &Runtime, device: DeviceId) -> bool {
         .is_some_and(|gpu| gpu.kind == DeviceKind::Software)
 }
 
-/// A size at which a kernel takes a moment: the middle one of those that benchmarks use.
+/// The size without an argument: the middle one of the benchmarks' sizes.
 fn default_size(kernel: &Entry) -> usize {
     let sizes = kernel.bench_sizes;
     sizes.get(sizes.len() / 2).copied().unwrap_or(1024)
 }
 
-/// Takes the name of a kernel of the catalog.
+/// Parses the name of a kernel of the catalog.
 pub fn kernel() -> impl TypedValueParser<Value = &'static Entry> {
     let names = CATALOG
         .iter()
@@ -114,7 +114,7 @@ pub fn kernel() -> impl TypedValueParser<Value = &'static Entry> {
         .map(|name| catalog::find(&name).expect("only names of the catalog are accepted"))
 }
 
-/// Takes the name of an element type that some kernel has.
+/// Parses the name of an element type of any kernel.
 fn dtype() -> impl TypedValueParser<Value = ElementType> {
     let mut types: Vec<ElementType> = Vec::new();
     for dtype in CATALOG.iter().flat_map(Entry::element_types) {
@@ -131,7 +131,7 @@ fn dtype() -> impl TypedValueParser<Value = ElementType> {
     })
 }
 
-/// What `n` counts, in words.
+/// The unit of `n`, in words.
 pub fn unit(size: Size) -> &'static str {
     match size {
         Size::Items => "items",
@@ -140,7 +140,7 @@ pub fn unit(size: Size) -> &'static str {
     }
 }
 
-/// Reads a size: digits, perhaps with a suffix, or a power.
+/// Parses a size: digits with an optional suffix, or a power.
 pub fn size(text: &str) -> Result<usize, String> {
     const SUFFIXES: [(&str, usize); 6] = [
         ("Ki", 1 << 10),
@@ -155,7 +155,7 @@ pub fn size(text: &str) -> Result<usize, String> {
         if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err("expected a number such as 65536, 64Ki, 1M or 2^20".to_owned());
         }
-        // Only digits, so that nothing but the size can be wrong.
+        // Only digits are left, so the only possible error is that the number is too large.
         digits.parse::<usize>().map_err(|_| too_large())
     };
     if let Some((base, exponent)) = text.split_once('^') {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_told_from_what_is_too_large() {
+    fn invalid_sizes_and_too_large_ones_have_different_errors() {
         for text in [
             "", "-1", "+1", "1.5", "1e6", "Ki", "1KiB", "2^", "^2", "2^2^2", " 1", "0x10",
         ] {

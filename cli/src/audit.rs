@@ -1,10 +1,9 @@
-//! `divvy audit`: how close `Placement::Auto` comes to trying everything.
+//! `divvy audit`: how close `Placement::Auto` comes to the best of all variants.
 //!
-//! Every way to run a kernel is forced and timed in turns ([`arms`]); those that may be the best and Auto then take turns
-//! ([`duel`]). Auto's runtime learns from its own calls alone: the forced ways run on others. What came out is a table, a JSON
-//! document and a page ([`page`]).
+//! Every variant of a kernel is forced and timed in turns ([`variants`]). Those that may be the best and Auto then take
+//! turns ([`duel`]). Auto's runtime learns only from its own calls: the forced variants run on other runtimes. The result
+//! is a table, a JSON document and a page ([`page`]).
 
-mod arms;
 mod duel;
 mod page;
 mod plot;
@@ -13,12 +12,12 @@ mod statistics;
 mod subject;
 mod summary;
 mod task;
+mod variants;
 
 use super::args::{StartLocation, kernel, runtime, size};
 use super::failure::Failure;
 use super::output::{self, Reader, aligned};
 use super::progress::Progress;
-use arms::Forced;
 use divvy::Error;
 use divvy::catalog::{CATALOG, Entry};
 use divvy::cost::Thoroughness;
@@ -31,15 +30,15 @@ use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use summary::{Meta, Summary, Totals};
 use task::AuditTask;
+use variants::Forced;
 
 /// Compares automatic placement with the best of all placements, found by trying.
 ///
 /// For each kernel, size and residency, one CPU thread, all threads, each GPU and splits between devices are timed in
-/// turns, and ways that are hopeless are soon given up. Those that come close to the best and automatic placement, in a
-/// runtime that knows the devices' speeds but has not run anything yet, then take turns: 20 calls while it is cold, and
-/// more when it is warm. Half of the turns tell which way is the best (the oracle), the other half what it takes. Without
-/// arguments this takes some minutes, in which nothing else should run. The profile is read, but what is learned here is
-/// not kept.
+/// turns; hopeless variants are soon given up. Those close to the best then take turns with automatic placement, in a
+/// runtime that knows the devices' speeds but has not run anything yet: 20 calls while it is cold, and more when it is
+/// warm. Half of the turns choose the best variant (the oracle), the other half give its time. Without arguments this
+/// takes some minutes, in which nothing else should run. The profile is read, but what is learned here is not saved.
 ///
 /// T is the time of a call that was placed automatically, O that of the oracle. Regret is the sum of T - O over all rows,
 /// divided by the sum of O, both of mean times. T/O is the ratio of their medians.
@@ -59,9 +58,9 @@ With --json one object is printed:
    \"failures\": [{\"kernel\", \"n\", \"residency\", \"error\"}]}
 `within_5pct` is the share of rows with T/O of at most 1.05, `prediction_error_median` the median of
 |predicted - actual| / actual, `exploration_share` the share of automatic placement's time that went into trying other
-ways, `decision_ns` what a decision takes. Times of rows are medians in seconds: `cpu` is the better of one thread and
-all, `gpu` the best GPU alone, `split` the best split and `split_fraction` the share of GPUs in it; each is null where
-there is none. `date` is in seconds since 1970.")]
+variants, `decision_ns` the nanoseconds of a decision. Times of rows are medians in seconds: `cpu` is the better of one
+thread and all, `gpu` the best GPU alone, `split` the best split and `split_fraction` the share of GPUs in it; each is
+null where there is none. `date` is in seconds since 1970.")]
 pub struct Args {
     /// Only these kernels, separated by commas
     #[arg(long, value_delimiter = ',', value_parser = kernel(), value_name = "KERNELS")]
@@ -92,7 +91,7 @@ pub struct Args {
     seed: u64,
 }
 
-/// Which residencies are audited.
+/// The residencies to audit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum Residencies {
     /// Inputs start on the host and outputs are wanted there: all transfers count
@@ -114,16 +113,16 @@ impl Residencies {
     }
 }
 
-/// What an audit found.
+/// The result of an audit.
 #[derive(Debug, Serialize)]
 pub struct Audit {
     /// The figures over all rows.
     pub summary: Summary,
     /// One for each kernel, residency and size.
     pub rows: Vec<Row>,
-    /// On what and when.
+    /// The machine and the time.
     pub meta: Meta,
-    /// What could not be measured.
+    /// The rows that could not be measured.
     pub failures: Vec<Failed>,
 }
 
@@ -140,22 +139,22 @@ pub struct Failed {
     pub error: String,
 }
 
-/// Measures row by row, prints each as it comes, and writes what was asked for in the end.
+/// Measures row by row, prints each row, and writes the files at the end.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
     let on_stdout = args.json.as_ref().is_some_and(|path| path == "-");
     let json = args.json.as_ref().filter(|_| !on_stdout).map(PathBuf::from);
-    // After minutes of measuring is no time to find out that a file cannot be written.
+    // Opens the files before minutes of measuring: one may not be writable.
     json.iter().chain(&args.html).try_for_each(|path| {
         let opened = OpenOptions::new().create(true).append(true).open(path);
         opened.map(drop).map_err(|source| file_error(path, source))
     })?;
 
     let devices = runtime(args.threads)?;
-    // With care, since all that is predicted of what was never run rests on it.
+    // Measures carefully: the predictions for kernels that never ran depend on these figures.
     devices.calibrate(Thoroughness::Quick, |_| ())?;
     let machine = (*devices.measured_machine()?).clone();
-    // All of the same devices: the threads of one pool would be in the way of another's.
+    // All runtimes share the same devices: the threads of two pools would compete.
     let forced = Forced::new(&devices, &machine)?;
     let auto = devices.with_machine(machine)?;
 
@@ -166,7 +165,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         if table.reader == Reader::Gone {
             return Ok(());
         }
-        table.doing(&task);
+        table.announce(&task);
         match row::measure(&task, &forced, &auto) {
             Ok(row) => {
                 table.add(&row)?;
@@ -248,7 +247,7 @@ fn tasks(args: &Args) -> Vec<AuditTask> {
     tasks
 }
 
-/// Rows as they come.
+/// A table that prints each row at once.
 struct Table {
     /// Whether anything is printed.
     shown: bool,
@@ -256,7 +255,7 @@ struct Table {
     progress: Progress,
 }
 
-/// Wide enough for what comes, since the rows are not known when the first is printed.
+/// Wide enough for every row: the later ones are unknown when the first is printed.
 const WIDTHS: [usize; 9] = [14, 9, 6, 7, 7, 14, 21, 7, 6];
 
 impl Table {
@@ -278,7 +277,7 @@ impl Table {
         })
     }
 
-    fn doing(&self, task: &AuditTask) {
+    fn announce(&self, task: &AuditTask) {
         let what = format!("{} {}", task.entry.name, count(task.n));
         self.progress.doing(what);
     }
@@ -299,7 +298,7 @@ impl Table {
             time(row.cpu),
             time(row.gpu),
             split,
-            row.oracle_arm.clone(),
+            row.oracle_variant.clone(),
             seconds(row.chosen),
             format!("{:.3}", row.ratio),
         ];
@@ -330,7 +329,7 @@ impl Table {
 mod tests {
     use super::*;
 
-    /// An audit that found these rows.
+    /// An audit with these rows.
     pub fn audit(rows: Vec<Row>) -> Audit {
         Audit {
             summary: Summary::of(&rows),

@@ -1,4 +1,4 @@
-//! `divvy bench`: every kernel on every device, against what the device could do at the best.
+//! `divvy bench`: every kernel on every device, compared with the device's roofline.
 
 use super::args::{StartLocation, is_software, kernel, runtime, size};
 use super::failure::Failure;
@@ -13,7 +13,7 @@ use divvy::units::{count, quantity, seconds};
 use divvy::{DeviceId, Error, Placement, Runtime};
 use serde::Serialize;
 
-/// Times kernels on each device and prints how close they come to what the device could do at the best.
+/// Times kernels on each device and prints how close they come to the device's roofline.
 ///
 /// Arrays are already on the device, as with `divvy run --residency device`. The roofline is the time that the arithmetic
 /// or the memory traffic takes at the device's measured rates, whichever is longer; `roofline` is the share of it that
@@ -55,7 +55,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Prints a row for each kernel, size and device as it is measured.
+/// Prints a row for each kernel, size and device as soon as it is measured.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let rt = runtime(args.threads)?;
     let devices: Vec<DeviceId> = {
@@ -110,7 +110,10 @@ fn bench_size(
             .progress
             .doing(format!("{} {} on {device}", entry.name, count(n)));
         match measure_on(args, rt, device, &mut *case) {
-            Ok((timing, roofline_seconds)) => {
+            Ok(Measured {
+                timing,
+                roofline_seconds,
+            }) => {
                 let work = case.spec().work();
                 table.add(&Row {
                     kernel: entry.name,
@@ -142,12 +145,18 @@ fn chosen_devices(rt: &Runtime, case: &mut dyn Case) -> Result<Vec<DeviceId>, Er
     Ok(parts.iter().map(|part| part.device).collect())
 }
 
+/// The times of a kernel on a device, and its roofline there.
+struct Measured {
+    timing: measure::Timing,
+    roofline_seconds: f64,
+}
+
 fn measure_on(
     args: &Args,
     rt: &Runtime,
     device: DeviceId,
     case: &mut dyn Case,
-) -> Result<(measure::Timing, f64), Error> {
+) -> Result<Measured, Error> {
     let setup = Setup {
         rt,
         placement: &Placement::from(device),
@@ -157,10 +166,11 @@ fn measure_on(
             .map_or(Repeats::Enough, |repeat| Repeats::Exactly(repeat as usize)),
     };
     let timing = measure::time(&setup, case, &Progress::none())?;
-    Ok((
+    let spec = case.spec();
+    Ok(Measured {
         timing,
-        roofline(rt, device, case.spec().work(), case.spec().footprint())?,
-    ))
+        roofline_seconds: roofline(rt, device, spec.work(), spec.footprint())?,
+    })
 }
 
 /// The least seconds that a device needs for `work`, by its measured rates. The CPU may use one thread or all.
@@ -196,7 +206,7 @@ struct Row {
     chosen: bool,
 }
 
-/// Rows as they come, as text or as one JSON array.
+/// A table that prints each row at once, as text or as one JSON array.
 struct Table {
     json: bool,
     rows: usize,
@@ -205,7 +215,7 @@ struct Table {
     progress: Progress,
 }
 
-/// Wide enough for what comes, since the rows are not known when the first is printed.
+/// Wide enough for every row: the later ones are unknown when the first is printed.
 const WIDTHS: [usize; 7] = [16, 11, 15, 8, 12, 12, 8];
 
 impl Table {

@@ -1,4 +1,4 @@
-//! `divvy calibrate`: measures the machine, and keeps that.
+//! `divvy calibrate`: measures the machine, and saves its figures.
 
 use super::failure::Failure;
 use super::progress::Progress;
@@ -10,11 +10,11 @@ use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Measures how fast each device is, and how much any two slow each other down, and keeps that in the profile.
+/// Measures how fast each device is and how much any two slow each other down, and saves that in the profile.
 ///
-/// Programs that use Divvy measure what they need at their first call, in a fraction of a second. This takes longer and
-/// measures better; nothing else should run meanwhile. What was learned of a kernel stays, unless the figures of the device
-/// have changed so much that it cannot hold any more.
+/// Programs that use Divvy measure what they need at their first call, in a fraction of a second. This command takes
+/// longer and measures better; nothing else should run meanwhile. What was learned of a kernel stays, unless the figures
+/// of the device changed too much.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -28,8 +28,8 @@ With --json one object is printed:
        \"flops_per_second\", \"bandwidth\": [[bytes, bytes_per_second]]}], \"queued_seconds\",
        \"upload\": [[bytes, seconds]], \"download\": [[bytes, seconds]], \"limits\"}],
      \"corun\": [{\"devices\", \"compute\": [factor, factor], \"memory\": [factor, factor]}]}}
-`busy` says whether other processes held the cores meanwhile, `profile` is the file in which it is kept (null if none),
-`corun` by how many times longer each of two devices takes while the other works too. The exit status is 1 if a device
+`busy` says whether other processes used the cores meanwhile. `profile` is the file of the saved figures (null if none).
+`corun` says how many times longer each of two devices takes while the other works too. The exit status is 1 if a device
 could not be measured.")]
 pub struct Args {
     /// Take less than three seconds instead of less than a minute
@@ -41,7 +41,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Measures, and prints what was found.
+/// Measures, and prints the figures.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let rt = Runtime::new()?;
     let thoroughness = if args.quick {
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         bar.doing(&*step.doing);
     })?;
     drop(progress);
-    let (found, failure) = Found::of(calibration, thoroughness);
+    let (found, failure) = Measured::of(calibration, thoroughness);
     if args.json {
         output::finish(output::json(&found)?)?;
     } else {
@@ -71,14 +71,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// What is printed: as it stands with `--json`, else as text.
+/// The output: a JSON object with `--json`, else text.
 #[derive(Serialize)]
-struct Found {
+struct Measured {
     thoroughness: Thoroughness,
     seconds: f64,
-    /// Other processes held the cores meanwhile.
+    /// Other processes used the cores meanwhile.
     busy: bool,
-    /// Where it is kept, if it is.
+    /// Where the figures are saved, if they are.
     profile: Option<PathBuf>,
     problems: Vec<Problem>,
     machine: Machine,
@@ -90,8 +90,8 @@ struct Problem {
     problem: String,
 }
 
-impl Found {
-    /// What was found, and why it is not kept, if that failed.
+impl Measured {
+    /// The figures, and the error if they could not be saved.
     fn of(calibration: Calibration, thoroughness: Thoroughness) -> (Self, Option<divvy::Error>) {
         let (profile, failure) = match calibration.kept {
             Ok(path) => (path, None),
@@ -112,7 +112,7 @@ impl Found {
     }
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for model in &self.machine.devices {
             let problem = self
@@ -136,13 +136,13 @@ impl fmt::Display for Found {
         if self.busy {
             writeln!(
                 f,
-                "other processes held the cores meanwhile: these figures may be too low"
+                "other processes used the cores meanwhile: these figures may be too low"
             )?;
         }
         write!(f, "measured in {}, ", seconds(self.seconds))?;
         match &self.profile {
-            Some(path) => write!(f, "kept in {}", path.display()),
-            None => write!(f, "not kept"),
+            Some(path) => write!(f, "saved in {}", path.display()),
+            None => write!(f, "not saved"),
         }
     }
 }

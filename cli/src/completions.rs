@@ -1,11 +1,11 @@
-//! `divvy completions`: scripts that let a shell complete arguments and kernel names.
+//! `divvy completions`: scripts for shells that complete arguments and kernel names.
 
 use super::failure::Failure;
 use super::{Cli, output};
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-/// Prints a script with which a shell completes divvy's arguments.
+/// Prints a script that makes a shell complete divvy's arguments.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:

@@ -1,4 +1,4 @@
-//! `divvy devices`: what kernels can run on, and why not on more.
+//! `divvy devices`: the devices that kernels can run on, and why others cannot be used.
 
 use super::failure::Failure;
 use super::output;
@@ -9,7 +9,7 @@ use divvy::units::{bytes, count};
 use serde::Serialize;
 use std::fmt;
 
-/// Lists the devices that kernels can run on, and why there are no more.
+/// Lists the devices that kernels can run on, and why others cannot be used.
 ///
 /// Software adapters are graphics drivers that compute on the CPU's cores: useful for tests, not for speed.
 #[derive(clap::Args)]
@@ -35,12 +35,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// What is printed: as it stands with `--json`, else as text.
+/// The output: a JSON object with `--json`, else text.
 #[derive(Serialize)]
 struct Devices {
     cpu: Cpu,
     gpus: Vec<Gpu>,
-    /// Why there are no more GPUs.
+    /// Why other GPUs cannot be used.
     problems: Vec<String>,
 }
 
@@ -49,7 +49,7 @@ struct Cpu {
     device: String,
     name: String,
     threads: usize,
-    /// The vector instructions that loops use.
+    /// The vector instructions of its loops.
     simd: InstructionSet,
     /// Whether kernels may run on it.
     used: bool,
@@ -65,7 +65,7 @@ struct Gpu {
     /// Whether it computes on the CPU's cores.
     software: bool,
     limits: Limits,
-    /// Why it is lost, if it is.
+    /// The reason if the GPU is lost.
     lost: Option<String>,
 }
 
@@ -76,7 +76,7 @@ struct Limits {
     max_groups: u32,
     max_workgroup_bytes: u32,
     memory_bytes: Option<u64>,
-    /// The most that is taken of it.
+    /// The most of it that arrays may use.
     budget_bytes: Option<u64>,
 }
 
@@ -97,7 +97,9 @@ impl Devices {
 
     fn gpus(rt: &Runtime) -> Vec<Gpu> {
         let all = rt.gpus().zip(rt.gpu_memory()).enumerate();
-        let mut gpus: Vec<Gpu> = all.map(Gpu::from).collect();
+        let mut gpus: Vec<Gpu> = all
+            .map(|(index, (info, memory))| Gpu::new(index, info, memory))
+            .collect();
         for lost in rt.lost_gpus() {
             if let Some(gpu) = gpus.get_mut(lost.index) {
                 gpu.lost = Some(lost.reason);
@@ -107,8 +109,8 @@ impl Devices {
     }
 }
 
-impl From<(usize, (&GpuInfo, GpuMemory))> for Gpu {
-    fn from((index, (info, memory)): (usize, (&GpuInfo, GpuMemory))) -> Self {
+impl Gpu {
+    fn new(index: usize, info: &GpuInfo, memory: GpuMemory) -> Self {
         Self {
             device: divvy::DeviceId::Gpu(index).to_string(),
             name: info.name.clone(),

@@ -1,4 +1,4 @@
-//! `divvy explain`: what running a kernel would do, and why.
+//! `divvy explain`: where a kernel would run, and why.
 
 use super::args::{Job, StartLocation};
 use super::failure::Failure;
@@ -6,12 +6,12 @@ use super::output;
 use divvy::plan::Explanation;
 use divvy::{Error, Runtime};
 
-/// Prints how a kernel would be run, and why: every way to run it with its predicted time and what that is made of.
+/// Prints where a kernel would run, and why: every way to run it, its predicted time, and the components of that time.
 ///
-/// `*` marks what is chosen, `-` what may not be. With `--residency host` all arrays are on the host, and the call is the
-/// first of its process: where a GPU would have to compile the kernel first, another device is chosen meanwhile. With
-/// `--residency device` the kernel is run once before, at the same placement, so that its arrays are where that left
-/// them. What earlier runs taught counts, as far as the profile has it.
+/// `*` marks the chosen way, `-` those that are ruled out. With `--residency host` all arrays are on the host, and the call
+/// is the first of its process: where a GPU would have to compile the kernel first, another device is chosen meanwhile.
+/// With `--residency device` the kernel first runs once at the same placement, and its arrays stay where that run left
+/// them. Measurements of earlier runs count if they are in the profile.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -25,10 +25,10 @@ With --json one object is printed:
      \"parts\": [{\"device\", \"threads\", \"range\": [lo, hi], \"samples\", \"uncertainty\", \"extrapolated\",
        \"predicted\": {\"wait\", \"launch\", \"upload\", \"compute\", \"download\"}}]}],
    \"choice\", \"reason\", \"advantage\", \"ruled_out\": [{\"device\", \"name\", \"reason\"}]}
-Times are in seconds. `choice` is the index of the candidate that is chosen, `advantage` how many times as long the best of
-the others would take (null if there is none). `uncertainty` is the standard deviation of a time's natural logarithm: 0.1
-means about 10 %. `samples` are the measurements behind a time, at the nearest size that was measured, the fewest of any
-part; without any, a time is predicted from the rates of the device alone.")]
+Times are in seconds. `choice` is the index of the chosen candidate, `advantage` the ratio of the best other candidate's
+time to its time (null if there is none). `uncertainty` is the standard deviation of a time's natural logarithm: 0.1 means
+about 10 %. `samples` is the number of measurements behind a time, at the nearest measured size, the fewest of any part;
+without any, a time is predicted from the rates of the device alone.")]
 pub struct Args {
     #[command(flatten)]
     job: Job,

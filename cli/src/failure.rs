@@ -1,4 +1,4 @@
-//! Why a command fails, what it says then, and its exit status.
+//! The failures of a command: their messages and exit statuses.
 
 use divvy::{Error, Runtime};
 use std::fmt;
@@ -8,23 +8,23 @@ use std::process::ExitCode;
 /// Why a command did not succeed.
 #[derive(Debug)]
 pub enum Failure {
-    /// The library refused or could not finish something; the notes say what else may help.
+    /// An error of the library, with notes that may help.
     Library {
-        /// What it said.
+        /// The error.
         error: Error,
         /// Further lines.
         notes: Vec<String>,
     },
     /// A result is wrong.
     Check(String),
-    /// Some of several things failed, each of which was reported at the time.
+    /// Some of several tasks failed. Each was reported when it failed.
     Some(String),
     /// Standard output cannot be written.
     Output(io::Error),
 }
 
 impl Failure {
-    /// An error of the library, with why there is no GPU if that was the matter.
+    /// An error of the library. If a GPU is missing, the notes say why.
     pub fn with_gpus(error: Error, rt: &Runtime) -> Self {
         let notes = match &error {
             Error::NoSuchDevice { .. } if rt.gpus().len() == 0 => {
@@ -36,13 +36,13 @@ impl Failure {
         Self::Library { error, notes }
     }
 
-    /// Tells the user on standard error, and returns the exit status.
+    /// Prints the failure on standard error, and returns the exit status.
     pub fn report(&self) -> ExitCode {
         eprintln!("error: {self}");
         ExitCode::from(self.status())
     }
 
-    /// 2 if other arguments or settings are needed, else 1.
+    /// 2 if the user must change arguments or settings, else 1.
     fn status(&self) -> u8 {
         match self {
             Self::Library { error, .. } if is_usage(error) => 2,
@@ -64,7 +64,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Whether the error lies in what the user asked for, not in carrying it out.
+/// Whether the error lies in the request, not in its execution.
 fn is_usage(error: &Error) -> bool {
     matches!(
         error,
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_user_must_change_is_told_from_what_went_wrong() {
+    fn usage_errors_and_other_failures_have_different_statuses() {
         let placement = Error::Placement {
             problem: "is none".into(),
         };

@@ -1,10 +1,10 @@
-//! What is known of devices, as people read it.
+//! The figures of devices as text.
 
 use divvy::cost::{DeviceModel, Link};
 use divvy::units::{bytes, quantity, seconds};
 use std::fmt::{self, Write};
 
-/// The figures of a device, a line each, indented.
+/// The figures of a device, one per line, indented.
 pub fn device(model: &DeviceModel) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.

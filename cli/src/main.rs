@@ -1,7 +1,8 @@
-//! The command `divvy`: one file per subcommand, and what they share.
+//! The command `divvy`: one file per subcommand, and their shared modules.
 //!
-//! It uses the library's public interface only, and the catalog tells which kernels there are: none is named here. Arguments are turned into
-//! validated values before anything runs. It never prints but through `output`, so that a closed pipe ends it quietly.
+//! The command uses only the library's public interface, and takes the kernels from the catalog: none is named here.
+//! Arguments become validated values before anything runs. All output goes through `output`, so that a closed pipe ends
+//! the command quietly.
 
 mod args;
 mod audit;
@@ -14,6 +15,7 @@ mod failure;
 mod figures;
 mod measure;
 mod output;
+mod params;
 mod profile;
 mod progress;
 mod run;
@@ -22,7 +24,7 @@ mod simulate;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Runs data-parallel kernels on the best device at hand: the CPU, a GPU, or several at once.
+/// Runs data-parallel kernels on the best available device: the CPU, a GPU, or several at once.
 #[derive(Parser)]
 #[command(name = "divvy", version, after_long_help = AFTER_HELP)]
 struct Cli {
@@ -46,8 +48,8 @@ Environment:
   DIVVY_DEVICES     cpu, gpu or all: which devices may be used
   DIVVY_THREADS     how many threads the CPU's pool has
   DIVVY_SIMD        baseline, avx2, avx512 or neon: the widest vector instructions that the CPU's loops use
-  DIVVY_PROFILE     the file in which what is measured of this machine and learned of kernels is kept, or `off`
-  DIVVY_GPU_MEMORY  bytes of each GPU's memory that may be taken, as in `4 GiB`
+  DIVVY_PROFILE     the file of this machine's figures and of what was learned of kernels, or `off`
+  DIVVY_GPU_MEMORY  bytes of each GPU's memory that may be used, as in `4 GiB`
   DIVVY_VERIFY      the share of parts, from 0 to 1, that are computed again on another device and compared
 
 Exit status:
@@ -66,7 +68,7 @@ enum Command {
     Completions(completions::Args),
 }
 
-/// Parses the process's arguments, does what they say, and returns the exit status.
+/// Parses the process's arguments, runs the subcommand, and returns the exit status.
 fn main() -> ExitCode {
     quiet_mesa();
     show_warnings();
@@ -87,8 +89,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Mesa's layer that sorts adapters asks the desktop session for its favourite and complains on standard error if there
-/// is no session, as on servers. Every adapter is listed here, so the layer is not needed then.
+/// Disables Mesa's layer that sorts adapters where there is no desktop session, as on servers. The layer asks the session
+/// for its preferred adapter, and writes to standard error without one. Divvy lists every adapter, and does not need it.
 fn quiet_mesa() {
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // SAFETY: this is the first thing the process does; there are no other threads.
@@ -96,7 +98,7 @@ fn quiet_mesa() {
     }
 }
 
-/// Lets the library's warnings, such as that of an unreadable profile, reach the user.
+/// Prints the library's warnings, such as that about an unreadable profile.
 fn show_warnings() {
     tracing_subscriber::fmt()
         .with_max_level(tracing::Level::WARN)

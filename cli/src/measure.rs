@@ -1,9 +1,10 @@
 //! Times a kernel of the catalog on its random arguments.
 //!
-//! What is timed is the call until its results are where they are wanted. Everything else, such as putting arrays back to
-//! where and what they were, happens between the timings.
+//! A timing covers the call until its results are where they are wanted. Everything else, such as restoring arrays and
+//! their residency, happens between the timings.
 
 use super::args::StartLocation;
+use super::params::{PARAMS, TimingParams};
 use super::progress::Progress;
 use divvy::array::Handle;
 use divvy::catalog::Case;
@@ -11,43 +12,32 @@ use divvy::{DeviceId, Error, Placement, Report, Runtime};
 use serde::Serialize;
 use std::time::Instant;
 
-/// A kernel that updates an array in place drifts from its input: it is put back to that after so many runs, long before
-/// values leave the range of f32.
-const RUNS_BETWEEN_RESETS: usize = 16;
+const TIMING: TimingParams = PARAMS.timing;
 
 /// How often a kernel is timed.
 #[derive(Clone, Copy, Debug)]
 pub enum Repeats {
-    /// So often.
+    /// A fixed number of times.
     Exactly(usize),
-    /// As benchmarks need it: until the median can be trusted, but not for ever.
+    /// For benchmarks: until the median can be trusted, within a time limit.
     Enough,
 }
 
 impl Repeats {
-    /// Kernels are timed for this long in sum, in seconds,
-    const LONG: f64 = 0.3;
-    /// at least so often
-    const LEAST: usize = 3;
-    /// unless that takes longer than this, in seconds,
-    const TOO_LONG: f64 = 2.0;
-    /// and at most so often.
-    const MOST: usize = 1000;
-
     fn are_done(self, done: &[f64]) -> bool {
         match self {
             Self::Exactly(repeats) => done.len() >= repeats,
             Self::Enough => {
                 let spent: f64 = done.iter().sum();
-                done.len() >= Self::MOST
-                    || spent >= Self::TOO_LONG
-                    || spent >= Self::LONG && done.len() >= Self::LEAST
+                done.len() >= TIMING.most_repeats
+                    || spent >= TIMING.most_seconds
+                    || spent >= TIMING.enough_seconds && done.len() >= TIMING.least_repeats
             }
         }
     }
 }
 
-/// What to time.
+/// How a kernel is run and timed.
 pub struct Setup<'a> {
     /// The devices.
     pub rt: &'a Runtime,
@@ -59,18 +49,26 @@ pub struct Setup<'a> {
     pub repeats: Repeats,
 }
 
-/// How long a kernel took.
+/// One timed run.
+pub struct TimedRun {
+    /// Seconds until the results were where they are wanted.
+    pub seconds: f64,
+    /// What ran where.
+    pub report: Report,
+}
+
+/// The times of a kernel.
 #[derive(Debug)]
 pub struct Timing {
     /// Seconds of each run, ascending. At least one.
     seconds: Vec<f64>,
-    /// What the last run did.
+    /// The report of the last run.
     pub report: Report,
     /// Seconds predicted for the last run, until its results are where they are wanted.
     pub predicted_seconds: f64,
 }
 
-/// The least, the middle and the largest of several times, in seconds.
+/// The least, the median and the largest of several times, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
     /// The least.
@@ -82,12 +80,12 @@ pub struct Spread {
 }
 
 impl Timing {
-    /// How often the kernel was timed.
+    /// The number of timed runs.
     pub fn repeats(&self) -> usize {
         self.seconds.len()
     }
 
-    /// The times in short.
+    /// The spread of the times.
     pub fn spread(&self) -> Spread {
         Spread::of(&self.seconds)
     }
@@ -99,7 +97,7 @@ impl Timing {
 }
 
 impl Spread {
-    /// The spread of times in ascending order, of which there is at least one.
+    /// The spread of at least one time, in ascending order.
     fn of(sorted: &[f64]) -> Self {
         let n = sorted.len();
         Self {
@@ -118,7 +116,7 @@ impl Spread {
     }
 }
 
-/// Times the kernel after one run to warm up, which also compiles its shaders and leaves its arrays where it runs.
+/// Times the kernel after one warm-up run, which also compiles its shaders and moves its arrays to where it runs.
 pub fn time(setup: &Setup<'_>, case: &mut dyn Case, progress: &Progress) -> Result<Timing, Error> {
     let spec = case.spec();
     let (all, in_place) = (spec.arrays(), spec.is_in_place());
@@ -132,33 +130,33 @@ pub fn time(setup: &Setup<'_>, case: &mut dyn Case, progress: &Progress) -> Resu
     progress.doing("timing");
     let mut seconds = Vec::new();
     loop {
-        if in_place && seconds.len() % RUNS_BETWEEN_RESETS == RUNS_BETWEEN_RESETS - 1 {
+        if in_place && (seconds.len() + 1).is_multiple_of(TIMING.runs_between_resets) {
             case.reset()?;
             run_once(setup, case, &written)?;
         }
         if setup.residency == StartLocation::Host {
             all.iter().try_for_each(Handle::move_to_host)?;
         }
-        let (elapsed, report) = run_once(setup, case, &written)?;
-        seconds.push(elapsed);
+        let run = run_once(setup, case, &written)?;
+        seconds.push(run.seconds);
         progress.step();
         if setup.repeats.are_done(&seconds) {
             seconds.sort_by(f64::total_cmp);
             return Ok(Timing {
                 seconds,
-                predicted_seconds: predicted_seconds(setup, &report, &written)?,
-                report,
+                predicted_seconds: predicted_seconds(setup, &run.report, &written)?,
+                report: run.report,
             });
         }
     }
 }
 
-/// Runs the kernel until its results are where they are wanted, and returns the seconds that took.
+/// Runs the kernel until its results are where they are wanted.
 pub fn run_once(
     setup: &Setup<'_>,
     case: &mut dyn Case,
     written: &[Handle],
-) -> Result<(f64, Report), Error> {
+) -> Result<TimedRun, Error> {
     let placement = setup.placement.clone();
     let started = Instant::now();
     let report = case.run(setup.rt, placement)?;
@@ -168,10 +166,13 @@ pub fn run_once(
         StartLocation::Device if report.parts.iter().all(|p| p.device == DeviceId::Cpu) => {}
         StartLocation::Device => setup.rt.synchronize()?,
     }
-    Ok((started.elapsed().as_secs_f64(), report))
+    Ok(TimedRun {
+        seconds: started.elapsed().as_secs_f64(),
+        report,
+    })
 }
 
-/// What was predicted for the call and, if its outputs are wanted on the host, for fetching them, which is no part of
+/// The predicted seconds of the call and, if its outputs are wanted on the host, of fetching them, which is not part of
 /// the call.
 pub fn predicted_seconds(
     setup: &Setup<'_>,
@@ -202,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_spread_is_least_middle_and_largest() {
+    fn the_spread_is_least_median_and_largest() {
         let spread = |seconds: &[f64]| {
             let Spread { min, median, max } = Spread::of(seconds);
             [min, median, max]
@@ -228,9 +229,9 @@ mod tests {
             }
             done.len()
         };
-        assert_eq!(count(1e-6), Repeats::MOST);
+        assert_eq!(count(1e-6), TIMING.most_repeats);
         assert_eq!(count(0.01), 30);
-        assert_eq!(count(0.2), Repeats::LEAST);
+        assert_eq!(count(0.2), TIMING.least_repeats);
         assert_eq!(count(10.0), 1);
     }
 }

@@ -1,15 +1,15 @@
-//! Standard output, which may be closed by whoever reads it at any time: that is not an error.
+//! Standard output. Its reader may close the pipe at any time, which is not an error.
 
 use super::failure::Failure;
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 
-/// Whether somebody still reads what is printed.
+/// The reader of standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a command should stop when nobody reads its output"]
+#[must_use = "a command should stop when its output has no reader"]
 pub enum Reader {
-    /// As far as is known.
+    /// The pipe was open at the last write.
     Listening,
     /// The pipe is closed.
     Gone,
@@ -24,7 +24,7 @@ pub fn print(text: impl Display) -> Result<Reader, Failure> {
     }
 }
 
-/// Prints the last, or only, thing that a command has to say.
+/// Prints the last, or only, output of a command.
 pub fn finish(text: impl Display) -> Result<(), Failure> {
     print(text).map(drop)
 }

@@ -1,4 +1,4 @@
-//! `divvy profile`: what is kept of the machine and of kernels on it.
+//! `divvy profile`: the saved figures of the machine and of kernels on it.
 
 use super::failure::Failure;
 use super::{figures, output};
@@ -15,11 +15,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Shows, clears, exports or imports what is kept of this machine: the figures of its devices, and what was learned of
+/// Shows, clears, exports or imports the profile of this machine: the figures of its devices, and what was learned of
 /// kernels.
 ///
-/// It is one JSON file, in the user's data directory or where DIVVY_PROFILE says. Programs that use Divvy read it when they
-/// first need it, and write to it every minute and when they end.
+/// The profile is one JSON file, in the user's data directory or at the path in DIVVY_PROFILE. Programs that use Divvy read
+/// it when they first need it, and write to it every minute and when they end.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -30,9 +30,9 @@ Examples:
 
 With --json, `show` prints one object:
   {\"path\", \"profile\": {\"schema\", \"divvy\", \"devices\", \"corun\", \"learned\"}, \"ignored\"}
-`path` is null if no profile is kept, `profile` if there is none yet; `ignored` says what of the file cannot be used.
-`learned` holds, for each kernel and way to run it, the `sizes` that were measured: `size` is log2 of the sum of
-operations, bytes and items, `samples` how often, `recent` natural logarithms of measured seconds over the roofline's.")]
+`path` is null if no profile is kept, `profile` if there is none yet; `ignored` lists the unusable entries. `learned`
+holds, for each kernel and way to run it, the measured `sizes`: `size` is log2 of the sum of operations, bytes and items,
+`samples` the number of measurements, `recent` natural logarithms of measured seconds over the roofline's.")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -40,7 +40,7 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Action {
-    /// Prints what is known of devices, and of kernels on them
+    /// Prints the figures of devices, and of kernels on them
     Show {
         /// Print one JSON object
         #[arg(long)]
@@ -57,14 +57,14 @@ enum Action {
         /// The file, or - for standard output
         file: PathBuf,
     },
-    /// Takes in what another profile knows better: newer figures of devices, and more samples of kernels
+    /// Merges another profile: takes newer figures of devices, and more samples of kernels
     Import {
         /// The file, or - for standard input
         file: PathBuf,
     },
 }
 
-/// Does what is asked for.
+/// Runs the action.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let location = Location::from_environment();
     match &args.action {
@@ -75,12 +75,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// That there is no file to work with.
+/// The failure if the profile is off.
 fn off() -> Failure {
     let error = Error::Setting {
         setting: "DIVVY_PROFILE".into(),
         given: "off".into(),
-        expected: "the path of a file, since no profile is kept otherwise".into(),
+        expected: "the path of a file: without one, there is no profile".into(),
     };
     error.into()
 }
@@ -193,7 +193,7 @@ struct ShownJson<'a> {
     path: Option<&'a Path>,
     /// `null` if there is none yet.
     profile: Option<&'a Profile>,
-    /// Why entries of the file cannot be used.
+    /// Why entries of the file are unusable.
     ignored: &'a [String],
 }
 
@@ -255,7 +255,7 @@ impl fmt::Display for Shown {
     }
 }
 
-/// A device, when and how it was measured, and its figures.
+/// A device, the conditions of its measurement, and its figures.
 fn device(entry: &DeviceEntry) -> String {
     let driver = match &entry.key {
         DeviceKey::Cpu { simd, .. } => format!("\n      loops use {simd}"),
@@ -265,7 +265,7 @@ fn device(entry: &DeviceEntry) -> String {
         _ => String::new(),
     };
     let busy = if entry.busy {
-        ", while other processes held the cores"
+        ", while other processes used the cores"
     } else {
         ""
     };
@@ -283,19 +283,19 @@ fn device(entry: &DeviceEntry) -> String {
     )
 }
 
-/// One way to run a kernel: how large, how often, and how it compares with what the figures predict.
+/// One variant of a kernel: its sizes and samples, and how its times compare with the prediction.
 fn learned(entry: &LearnedEntry) -> String {
-    let mut way = entry.device.clone();
+    let mut variant = entry.device.clone();
     if entry.threads > 1 {
-        way.push_str(&format!(", {} threads", entry.threads));
+        variant.push_str(&format!(", {} threads", entry.threads));
     } else if entry.device.starts_with("cpu") {
-        way.push_str(", 1 thread");
+        variant.push_str(", 1 thread");
     }
     if entry.moved {
-        way.push_str(", data moved");
+        variant.push_str(", data moved");
     }
     if !entry.beside.is_empty() {
-        way.push_str(&format!(", beside {}", entry.beside.join(" and ")));
+        variant.push_str(&format!(", beside {}", entry.beside.join(" and ")));
     }
     let mut factors: Vec<f64> = Vec::new();
     for size in &entry.sizes {
@@ -313,7 +313,7 @@ fn learned(entry: &LearnedEntry) -> String {
     let first = entry.sizes.first().map(|size| size.size);
     let last = entry.sizes.last().map(|size| size.size);
     format!(
-        "{way:<44} {}, {} from {} to {} operations and bytes, {least:.2} to {most:.2} times the prediction",
+        "{variant:<44} {}, {} from {} to {} operations and bytes, {least:.2} to {most:.2} times the prediction",
         count(
             usize::try_from(entry.samples()).unwrap_or(usize::MAX),
             "sample",
@@ -325,7 +325,7 @@ fn learned(entry: &LearnedEntry) -> String {
     )
 }
 
-/// A time in the past.
+/// An age as text.
 fn ago(age: Duration) -> String {
     let seconds = age.as_secs();
     let (number, unit) = match seconds {

@@ -1,13 +1,11 @@
-//! A progress bar for work that takes a while: on a terminal only, and not before it is clear that it takes a while.
+//! A progress bar for long work, on a terminal only.
 
+use super::params::PARAMS;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, stderr, stdout};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Work that is done sooner than this shows no bar.
-const PATIENCE: Duration = Duration::from_millis(400);
-
-/// A bar on standard error that is drawn between steps, never while one is timed, and cleared in the end.
+/// A bar on standard error. It is drawn between steps, never while a step is timed, and cleared at the end.
 pub struct Progress {
     bar: ProgressBar,
     started: Instant,
@@ -15,7 +13,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Nothing done yet of `steps`.
+    /// A bar of `steps` steps, none of them done.
     pub fn new(steps: u64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::hidden());
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {elapsed}  {msg}");
@@ -23,25 +21,25 @@ impl Progress {
         Self {
             bar,
             started: Instant::now(),
-            // Whoever pipes either stream away wants nothing but the output.
+            // If either stream is redirected, only the output is wanted.
             terminal: stdout().is_terminal() && stderr().is_terminal(),
         }
     }
 
-    /// Never a bar: for work that is a step of another's.
+    /// No bar: for work that is a step of other work.
     pub fn none() -> Self {
         let mut none = Self::new(0);
         none.terminal = false;
         none
     }
 
-    /// Says what is being done now.
+    /// Shows the current work.
     pub fn doing(&self, what: impl Into<String>) {
         self.show();
         self.bar.set_message(what.into());
     }
 
-    /// Another step is done.
+    /// Counts a finished step.
     pub fn step(&self) {
         self.show();
         self.bar.inc(1);
@@ -53,7 +51,10 @@ impl Progress {
     }
 
     fn show(&self) {
-        if self.terminal && self.bar.is_hidden() && self.started.elapsed() > PATIENCE {
+        if self.terminal
+            && self.bar.is_hidden()
+            && self.started.elapsed() > PARAMS.timing.progress_delay
+        {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
     }

@@ -1,4 +1,4 @@
-//! `divvy run`: one kernel on random input, timed, and checked if asked.
+//! `divvy run`: runs and times one kernel on random input, and checks it on request.
 
 use super::args::{Job, StartLocation, is_software, unit};
 use super::failure::Failure;
@@ -13,9 +13,9 @@ use divvy::{DeviceId, Error, Runtime};
 use serde::Serialize;
 use std::fmt;
 
-/// Runs a kernel on random input and prints how long it took, where, and how fast that is.
+/// Runs a kernel on random input and prints where it ran, how long it took, and its rates.
 ///
-/// The kernel is run once to warm up and then timed. Rates are those of the median.
+/// The kernel runs once to warm up and is then timed. Rates are those of the median.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     verdict(outcome.kernel, outcome.check)
 }
 
-/// Fails if the check was made and failed.
+/// Fails if there was a check and it failed.
 fn verdict(kernel: &str, check: Option<Check>) -> Result<(), Failure> {
     match check {
         Some(check) if !check.ok => Err(Failure::Check(format!(
@@ -91,7 +91,7 @@ fn measure(args: &Args, rt: &Runtime) -> Result<Outcome, Error> {
     Ok(Outcome::new(rt, job, &timing, case.spec().work(), check))
 }
 
-/// JSON has no infinity: an error beyond all numbers becomes the largest of them.
+/// JSON has no infinity: an infinite error becomes the largest number.
 fn finite(check: Check) -> Check {
     let max_error = if check.max_error.is_finite() {
         check.max_error
@@ -101,7 +101,7 @@ fn finite(check: Check) -> Check {
     Check { max_error, ..check }
 }
 
-/// What is printed: as it stands with `--json`, else as text.
+/// The output: a JSON object with `--json`, else text.
 #[derive(Serialize)]
 struct Outcome {
     kernel: &'static str,

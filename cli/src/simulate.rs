@@ -1,4 +1,4 @@
-//! `divvy simulate`: how well calls would be placed on machines that exist only as files.
+//! `divvy simulate`: how well the planner places calls on simulated machines.
 
 use super::args::size;
 use super::failure::Failure;
@@ -13,19 +13,19 @@ use divvy::units::{count, seconds};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Replays calls on simulated machines and prints how far from the best possible they are placed.
+/// Simulates calls on machines that are tables, and prints how far their placement is from the best possible one.
 ///
 /// A machine is a JSON file of tables: seconds of each kernel at a few sizes on each device, transfer times, launch
 /// overheads, how much devices slow each other down, noise, and changes over time; benches/machines has examples and
-/// describes the form. The planner, the policy and the learner run unchanged and start knowing only what a calibration
-/// would tell. `auto` is what they choose; the others are simple rules: always the CPU; always the GPU that is best in
-/// total; the best single threshold in bytes of all arrays, CPU below and that GPU above; an even split; and trying each
-/// device and the even split twice, then keeping the fastest.
+/// describes the format. The planner, the policy and the learner run unchanged and start with the figures of a calibration
+/// only. `auto` is their choice; the others are simple rules: always the CPU; always the GPU that is best in total; the
+/// best single threshold in bytes of all arrays, CPU below and that GPU above; an even split; and trying each device and
+/// the even split twice, then keeping the fastest.
 ///
-/// T is the true time, without noise, of what was chosen, O that of the best choice: one device, or the best shares over
-/// any subset of them (software adapters do not share). The regret is the sum of T - O over the sum of O: `cold` over the
+/// T is the true time, without noise, of the choice, O that of the best choice: one device, or the best shares over any
+/// subset of them (software adapters do not share). The regret is the sum of T - O over the sum of O: `cold` over the
 /// first 20 calls of each kernel and size, `warm` over the rest. `worst` is the greatest ratio of the warm calls' T to
-/// their O of any kernel, size and residency; `exploring` the share of time spent on calls made to find something out.
+/// their O of any kernel, size and residency; `exploring` is the share of time spent on exploring calls.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -40,7 +40,7 @@ With --json one object is printed:
      \"recovery\": [{\"after_call\", \"device\", \"factor\", \"regret\"}]}],
    \"fleet\": {\"calls\", \"seed\", \"rows\": [ROW]}}
 where ROW is {\"policy\", \"regret_cold\", \"regret_warm\", \"worst_warm\", \"exploration_share\", \"seconds\",
-\"oracle_seconds\"}, and what no call tells is null. Recovery is the regret from 20 to 40 calls after a device became
+\"oracle_seconds\"}; a figure without calls is null. Recovery is the regret from 20 to 40 calls after a device became
 slower.")]
 pub struct Args {
     /// Files of machines
@@ -93,7 +93,7 @@ fn positive_size(text: &str) -> Result<usize, String> {
 
 /// Prints a table for each machine, then one for all.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    // All files first, so that a mistake in the last does not come after minutes.
+    // Loads all files first: an error in the last one should not appear after minutes.
     let machines: Vec<SimulatedMachine> = args
         .machines
         .iter()
@@ -148,7 +148,7 @@ struct Fleet {
     rows: Vec<Row>,
 }
 
-/// All that is said of a machine.
+/// The text about a machine.
 fn of_machine(outcome: &Outcome, cases: bool) -> String {
     let devices: Vec<String> = outcome.devices.iter().map(ToString::to_string).collect();
     let title = format!("{} ({})", outcome.name, devices.join(", "));
@@ -175,7 +175,7 @@ fn of_machine(outcome: &Outcome, cases: bool) -> String {
 
 const WIDTHS: [usize; 5] = [12, 10, 10, 10, 10];
 
-/// How each policy scored.
+/// The scores of the policies.
 fn table(title: &str, rows: &[Row]) -> String {
     let header = ["", "cold", "warm", "worst", "exploring"].map(String::from);
     let mut text = format!("{title}\n{}", aligned(WIDTHS, &header));
@@ -195,7 +195,7 @@ fn table(title: &str, rows: &[Row]) -> String {
 
 const CASE_WIDTHS: [usize; 8] = [16, 11, 9, 12, 24, 24, 8, 8];
 
-/// What was best and what was chosen.
+/// The best and the chosen placement of each case.
 fn table_of_cases(cases: &[SimulatedCase]) -> String {
     let header = [
         "kernel",

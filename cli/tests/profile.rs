@@ -131,12 +131,12 @@ fn calibrate_says_in_text_what_it_found() {
         "      1 thread: ",
         "      2 threads: ",
         "     memory     1 thread    2 threads",
-        "kept in ",
+        "saved in ",
     ] {
         assert!(text.contains(part), "{part:?} in\n{text}");
     }
     let text = stdout(on_cpu(Path::new("off"), &["calibrate", "--quick"]));
-    assert!(text.ends_with(", not kept\n"), "{text}");
+    assert!(text.ends_with(", not saved\n"), "{text}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The layout of the file: what comes before the elements, and what must hold before any of it is believed.
+//! The layout of the file: the part before the elements, and the checks before any of it is used.
 
 use crate::array::ElementType;
 use serde::{Deserialize, Serialize};
@@ -6,28 +6,28 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::io::Read;
 
-/// Not valid UTF-8, and not the same after a transfer that rewrites line ends.
+/// Not valid UTF-8, and changed by a transfer that rewrites line ends.
 const MAGIC: [u8; 8] = *b"\x89DIVVY\r\n";
 const VERSION: u32 = 1;
-/// Before the header: the magic number, the version and the header's length.
+/// The magic number, the version and the header's length.
 const PREFIX_BYTES: u64 = 16;
-/// After the elements.
+/// The checksum, after the elements.
 pub(super) const CHECKSUM_BYTES: u64 = 8;
-/// A header is small, and read as a whole.
+/// The largest header: it is read as a whole.
 const MOST_HEADER_BYTES: usize = 1 << 20;
-/// How deeply a value may be nested: what reads JSON gives up at 128 levels, of which the header is one.
+/// The deepest nesting of a value: the JSON reader allows 128 levels, including the header's.
 const DEEPEST: usize = 126;
 
-/// What the header says.
+/// The header.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Header {
     pub(super) arrays: Vec<ArrayEntry>,
-    /// The version of the crate that wrote it, for people.
+    /// The version of the crate that wrote it, for information only.
     pub(super) divvy: String,
     pub(super) value: Value,
 }
 
-/// An array, as the header says it.
+/// An array in the header.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ArrayEntry {
     pub(super) name: String,
@@ -36,16 +36,16 @@ pub(super) struct ArrayEntry {
     pub(super) len: u64,
 }
 
-/// Where things are in a file whose layout is sound.
+/// The layout of a file that passed the checks.
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) header: Header,
-    /// Where the elements of the first array start.
+    /// The position of the first array's elements.
     pub(super) elements_start: u64,
 }
 
 impl ArrayEntry {
-    /// Bytes of the elements; `None` if no address can be so large.
+    /// Bytes of the elements; `None` if they exceed the address space.
     pub(super) fn bytes(&self) -> Option<u64> {
         let bytes = self.len.checked_mul(self.ty.size() as u64)?;
         isize::try_from(bytes).ok().map(|_| bytes)
@@ -53,7 +53,7 @@ impl ArrayEntry {
 }
 
 impl Header {
-    /// All that comes before the elements.
+    /// The bytes before the elements.
     pub(super) fn encode(&self) -> Result<Vec<u8>, String> {
         self.check_names()?;
         if depth(&self.value) > DEEPEST {
@@ -66,7 +66,7 @@ impl Header {
         if json.len() > MOST_HEADER_BYTES {
             return Err(format!(
                 "the value and the names of the arrays take {} bytes as JSON, at most {MOST_HEADER_BYTES} were expected; \
-                 put what is large into arrays",
+                 put large data into arrays",
                 json.len()
             ));
         }
@@ -90,12 +90,12 @@ impl Header {
 }
 
 impl Layout {
-    /// Reads what comes before the elements from a file of so many bytes, and believes none of it that the file is too
-    /// short for.
+    /// Reads the part before the elements from a file of `file_bytes` bytes. Refuses a header that describes more than
+    /// the file can hold.
     pub(super) fn read(source: &mut impl Read, file_bytes: u64) -> Result<Self, ReadProblem> {
         let mut prefix = [0; PREFIX_BYTES as usize];
         if file_bytes < PREFIX_BYTES {
-            // What is too short for a version may still be told from what never was a checkpoint.
+            // Even such a short file may begin with the magic number.
             let start = &mut prefix[..MAGIC.len().min(file_bytes as usize)];
             source.read_exact(start)?;
             return Err(ReadProblem::Content(
@@ -140,7 +140,7 @@ impl Layout {
     }
 }
 
-/// How many levels of lists and objects a value has.
+/// The number of nested levels of lists and objects.
 fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
@@ -149,7 +149,7 @@ fn depth(value: &Value) -> usize {
     }
 }
 
-/// Refuses a file that is not exactly as long as its header says.
+/// Refuses a file whose length differs from that in its header.
 fn check_length(header: &Header, elements_start: u64, file_bytes: u64) -> Result<(), String> {
     let expected = header
         .arrays
@@ -163,18 +163,16 @@ fn check_length(header: &Header, elements_start: u64, file_bytes: u64) -> Result
         Some(expected) => Err(damaged(&format!(
             "it has {file_bytes} bytes, expected {expected}"
         ))),
-        None => Err(damaged(
-            "its header tells of more elements than there can be",
-        )),
+        None => Err(damaged("its header has more elements than memory can hold")),
     }
 }
 
 /// Why a file cannot be read.
 #[derive(Debug)]
 pub(super) enum ReadProblem {
-    /// What the system says.
+    /// An error of the operating system.
     Io(std::io::Error),
-    /// What is wrong with what is in it.
+    /// What is wrong with the contents.
     Content(String),
 }
 
@@ -194,7 +192,7 @@ fn not_one() -> String {
     "it is no checkpoint of Divvy: expected a file that `Checkpoint::save` wrote".into()
 }
 
-/// That a file is not as it was written.
+/// The message for a file that changed since it was written.
 pub(super) fn damaged(problem: &str) -> String {
     format!("{problem}; the file is damaged, go back to another checkpoint")
 }
@@ -211,7 +209,7 @@ fn little_endian(bytes: &[u8]) -> u32 {
     u32::from_le_bytes(word)
 }
 
-/// Turns elements of `size` bytes from this machine's order of bytes to the file's, or back.
+/// Converts elements of `size` bytes between this machine's byte order and the file's.
 pub(super) fn swap_if_big_endian(bytes: &mut [u8], size: usize) {
     if cfg!(target_endian = "big") {
         bytes.chunks_exact_mut(size).for_each(<[u8]>::reverse);

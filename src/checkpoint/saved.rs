@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use xxhash_rust::xxh3::Xxh3;
 
-/// What a checkpoint is read from.
+/// The stream of a checkpoint.
 trait Source: Read + Seek + Send {}
 
 impl<S: Read + Seek + Send> Source for S {}
 
-/// A checkpoint that was opened: all of it is there and as it was written.
+/// An opened checkpoint, which is complete and undamaged.
 ///
-/// The elements stay in the file until they are asked for. What happens to the path meanwhile does not matter.
+/// The elements stay in the file until they are read. Changes to the path do not matter: the file stays open.
 pub struct SavedCheckpoint {
     path: PathBuf,
     layout: Layout,
@@ -33,7 +33,7 @@ pub struct SavedArray<'a> {
     pub name: &'a str,
     /// The type of its elements.
     pub element_type: ElementType,
-    /// How many elements it has.
+    /// The number of its elements.
     pub len: usize,
 }
 
@@ -43,7 +43,7 @@ impl SavedCheckpoint {
         Self::read_from(file, path)
     }
 
-    /// Opens a checkpoint in a stream from its current position to its end; in messages it has the name `name`.
+    /// Opens a checkpoint in a stream, from its current position to its end. Messages call it `name`.
     ///
     /// # Errors
     /// As [`Checkpoint::open`](super::Checkpoint::open).
@@ -75,7 +75,7 @@ impl SavedCheckpoint {
     /// The value.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if it is no `T`.
+    /// [`Error::Checkpoint`] if it is not a `T`.
     pub fn value<T: DeserializeOwned>(&self) -> Result<T> {
         T::deserialize(&self.layout.header.value).map_err(|e| {
             let kind = std::any::type_name::<T>();
@@ -85,26 +85,26 @@ impl SavedCheckpoint {
         })
     }
 
-    /// A new array with the elements of the one called `name`.
+    /// A new array with the elements of the saved array `name`.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if there is none, or its elements are no `T`; [`Error::Io`] if it cannot be read;
+    /// [`Error::Checkpoint`] if there is no such array, or its elements are not `T`; [`Error::Io`] if it cannot be read;
     /// [`Error::HostMemory`].
     pub fn array<T: Element>(&self, name: &str) -> Result<Array<T>> {
-        let (entry, start) = self.find::<T>(name)?;
-        // The file is as long as that, or it would not have been opened.
-        let array = Array::uninit(entry.len as usize)?;
-        self.fill(array.handle(), start)?;
+        let found = self.find::<T>(name)?;
+        // `open` checked that the file has this length.
+        let array = Array::uninit(found.entry.len as usize)?;
+        self.fill(array.handle(), found.start)?;
         Ok(array)
     }
 
-    /// Overwrites an array with the elements of the one called `name`.
+    /// Overwrites an array with the elements of the saved array `name`.
     ///
     /// # Errors
     /// As [`SavedCheckpoint::array`], and [`Error::Checkpoint`] if the lengths differ: the array is untouched then. If
-    /// the file cannot be read any more, all of it is [undefined](Array::undefined).
+    /// the file can no longer be read, the whole array is [undefined](Array::undefined).
     pub fn restore<T: Element>(&self, name: &str, array: &mut Array<T>) -> Result<()> {
-        let (entry, start) = self.find::<T>(name)?;
+        let SavedElements { entry, start } = self.find::<T>(name)?;
         if entry.len != array.len() as u64 {
             return Err(self.refuse(format!(
                 "its array {name:?} has {} elements, expected {} as in the array to restore; resume with the sizes that \
@@ -116,7 +116,7 @@ impl SavedCheckpoint {
         self.fill(array.handle(), start)
     }
 
-    /// Reads elements that start at byte `start` into an array that is exactly as long.
+    /// Reads the elements at byte `start` into an array of the same length.
     fn fill(&self, array: &Handle, start: u64) -> Result<()> {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         let io = |source| io_error(&self.path, source);
@@ -129,8 +129,8 @@ impl SavedCheckpoint {
         filled.inspect_err(|_| array.residency().undefine(0..array.len()))
     }
 
-    /// The array called `name`, and where its elements start.
-    fn find<T: Element>(&self, name: &str) -> Result<(&ArrayEntry, u64)> {
+    /// The saved array `name`.
+    fn find<T: Element>(&self, name: &str) -> Result<SavedElements<'_>> {
         let mut start = self.layout.elements_start;
         for entry in self.entries() {
             if entry.name != name {
@@ -138,7 +138,7 @@ impl SavedCheckpoint {
                 continue;
             }
             if entry.ty == T::TYPE {
-                return Ok((entry, start));
+                return Ok(SavedElements { entry, start });
             }
             return Err(self.refuse(format!(
                 "its array {name:?} has elements of {}, expected {}; restore it as the type that was saved",
@@ -169,6 +169,13 @@ impl SavedCheckpoint {
     }
 }
 
+/// The elements of a saved array.
+struct SavedElements<'a> {
+    entry: &'a ArrayEntry,
+    /// The position of the first element.
+    start: u64,
+}
+
 impl fmt::Debug for SavedCheckpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SavedCheckpoint")
@@ -178,7 +185,7 @@ impl fmt::Debug for SavedCheckpoint {
     }
 }
 
-/// Makes sure that all of a file is there and as it was written.
+/// Checks that a file is complete and undamaged.
 fn check(source: &mut (impl Read + Seek)) -> Result<Layout, ReadProblem> {
     let start = source.stream_position()?;
     let bytes = source.seek(SeekFrom::End(0))?.saturating_sub(start);
@@ -189,13 +196,13 @@ fn check(source: &mut (impl Read + Seek)) -> Result<Layout, ReadProblem> {
     let mut written = [0; CHECKSUM_BYTES as usize];
     source.read_exact(&mut written)?;
     if computed != u64::from_le_bytes(written) {
-        return Err(damaged("its checksum does not fit what is in it").into());
+        return Err(damaged("its checksum does not match its contents").into());
     }
     layout.elements_start += start;
     Ok(layout)
 }
 
-/// The checksum of all that can be read.
+/// The checksum of all bytes up to the end.
 fn checksum(source: &mut impl Read) -> std::io::Result<u64> {
     let mut hasher = Xxh3::new();
     let mut buffer = vec![0; 1 << 18];

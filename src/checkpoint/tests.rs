@@ -30,7 +30,7 @@ fn read(bytes: &[u8]) -> Result<SavedCheckpoint> {
     SavedCheckpoint::read_from(Cursor::new(bytes.to_vec()), "memory")
 }
 
-/// The problem of a file that must be refused, which its name comes before.
+/// The problem of a file that must be refused, without the name before it.
 fn refusal(bytes: &[u8]) -> String {
     let error = read(bytes).expect_err("it is refused");
     assert!(matches!(error, Error::Checkpoint { .. }), "{error:?}");
@@ -38,13 +38,13 @@ fn refusal(bytes: &[u8]) -> String {
     text.strip_prefix("memory: ").expect("its name").to_owned()
 }
 
-/// A file whose checksum is right.
+/// A file with a valid checksum.
 fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.extend(xxhash_rust::xxh3::xxh3_64(&bytes).to_le_bytes());
     bytes
 }
 
-/// A file with this header, so many bytes of elements, and a right checksum.
+/// A file with this header, `elements` bytes of elements, and a valid checksum.
 fn forged(header: &str, elements: usize) -> Vec<u8> {
     let mut bytes = b"\x89DIVVY\r\n\x01\0\0\0".to_vec();
     bytes.extend((header.len() as u32).to_le_bytes());
@@ -58,7 +58,7 @@ fn every_bit_comes_back() -> Result<()> {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
-    // More than one window, where time allows.
+    // More than one window, except under Miri, which is slow.
     let len = if cfg!(miri) {
         100
     } else {
@@ -101,7 +101,7 @@ fn every_bit_comes_back() -> Result<()> {
 }
 
 #[test]
-fn a_stream_may_start_with_something_else() -> Result<()> {
+fn a_stream_may_start_with_other_bytes() -> Result<()> {
     let x = Array::from_slice(&[1u32, 2])?;
     let mut bytes = b"before".to_vec();
     bytes.extend(bytes_of(&Checkpoint::new(&3).array("x", &x)));
@@ -114,7 +114,7 @@ fn a_stream_may_start_with_something_else() -> Result<()> {
 }
 
 #[test]
-fn what_was_cut_off_or_changed_anywhere_is_refused() -> Result<()> {
+fn a_truncated_or_damaged_file_is_refused() -> Result<()> {
     let x = Array::from_slice(&[1.5f32, -2.5, 1e-40])?;
     let bytes = bytes_of(&Checkpoint::new(&state()).array("x", &x));
     for len in 0..bytes.len() {
@@ -139,7 +139,7 @@ fn what_was_cut_off_or_changed_anywhere_is_refused() -> Result<()> {
 }
 
 #[test]
-fn a_forged_header_is_told_and_makes_nobody_allocate() {
+fn a_forged_header_is_refused_without_allocating() {
     let array = |name: &str, ty: &str, len: &str| {
         format!(r#"{{"name":"{name}","type":"{ty}","len":{len}}}"#)
     };
@@ -202,7 +202,7 @@ fn a_forged_header_is_told_and_makes_nobody_allocate() {
 }
 
 #[test]
-fn what_does_not_fit_is_an_error_that_says_what_would() -> Result<()> {
+fn a_mismatch_of_type_or_length_is_an_error_that_names_the_right_one() -> Result<()> {
     let x = Array::from_slice(&[1.5f32, -2.5])?;
     let saved = read(&bytes_of(&Checkpoint::new(&state()).array("x", &x)))?;
     let text = |result: Result<()>| result.expect_err("it does not fit").to_string();
@@ -223,7 +223,7 @@ fn what_does_not_fit_is_an_error_that_says_what_would() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_saved_is_told() -> Result<()> {
+fn an_unsavable_value_is_an_error() -> Result<()> {
     let x = Array::from_slice(&[1u32])?;
     let text = |checkpoint: Checkpoint<'_>| {
         let refused = checkpoint.write_to(Vec::new(), "memory");
@@ -256,7 +256,7 @@ fn a_file_is_replaced_as_a_whole_or_not_at_all() -> Result<()> {
         .save(&path);
     assert!(matches!(refused, Err(Error::Checkpoint { .. })));
     let saved = Checkpoint::open(&path)?;
-    // What was opened stays as it was.
+    // An opened checkpoint does not change.
     Checkpoint::new(&9).save(&path)?;
     assert_eq!(saved.array::<u32>("x")?.to_vec()?, [1, 2]);
     assert_eq!(
@@ -273,7 +273,7 @@ fn a_file_is_replaced_as_a_whole_or_not_at_all() -> Result<()> {
 }
 
 #[test]
-fn checkpoints_may_be_handed_to_other_threads() {
+fn checkpoints_are_send_and_sync() {
     fn assert_send_sync<T: Send + Sync>() {}
     assert_send_sync::<Checkpoint<'_>>();
     assert_send_sync::<SavedCheckpoint>();

@@ -1,12 +1,13 @@
-//! What a runtime knows of its machine: read from the profile, measured where that knows nothing, and kept there again.
+//! A runtime's figures of its machine: read from the profile, measured where the profile has none, and saved there.
 //!
-//! A thread measures, so that the first call need not wait for devices that take long: until they are measured, guesses
-//! stand in for them, which [`Calibrator::is_measured`] tells from figures. The same thread then keeps what is learned, every
-//! so often and in the end; the thread that calls kernels never touches the file after the first call.
+//! A background thread measures, so that the first call need not wait for slow devices. Until a device is measured, the
+//! runtime uses guesses, which [`Calibrator::is_measured`] distinguishes from figures. The same thread then saves what is
+//! learned, at intervals and at the end. The thread that calls kernels never touches the file after the first call.
 
 use super::calibrate::{self, Bench, CalibrationTask, Thoroughness};
 use super::learned::{Learner, Record};
 use super::machine::{CoRun, DeviceModel, Machine};
+use super::params::PARAMS;
 use super::profile::{DeviceKey, Keyed, Location, MeasurementConditions, Profile, agree};
 use crate::device::gpu::Gpu;
 use crate::device::{DeviceId, DeviceSet, Devices, ManagedGpu};
@@ -14,14 +15,7 @@ use crate::error::Result;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
-/// How long the first call waits for measurements.
-const FIRST_WAIT: Duration = Duration::from_millis(220);
-/// How often what is learned is kept.
-const KEEPING: Duration = Duration::from_secs(60);
-/// What is measured of a GPU that may bind or allocate less than this is not kept.
-const LEAST_KEPT: u64 = 64 << 20;
+use std::time::Instant;
 
 /// A step of a calibration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,27 +29,27 @@ pub struct Step {
     pub of: usize,
 }
 
-/// What [`Runtime::calibrate`](crate::Runtime::calibrate) found.
+/// The result of [`Runtime::calibrate`](crate::Runtime::calibrate).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Calibration {
     /// The machine, with guesses for devices that could not be measured.
     pub machine: Arc<Machine>,
-    /// The devices that could not be measured, and why not.
+    /// The devices that could not be measured, each with the reason.
     pub problems: Vec<(DeviceId, String)>,
-    /// Other processes held the cores meanwhile, so the figures may be too low.
+    /// Other processes used the cores meanwhile, so the figures may be too low.
     pub busy: bool,
     /// How long it took.
     pub seconds: f64,
-    /// The profile in which it is kept, if one is kept.
+    /// The profile in which the figures are saved, if the runtime has one.
     pub kept: Result<Option<PathBuf>>,
 }
 
-/// What is known of a runtime's devices, and who finds it out.
+/// Measures a runtime's devices, and holds their figures.
 pub(crate) struct Calibrator {
     shared: Arc<CalibratorState>,
-    /// Held while it is found out what is known: once.
-    keeper: Mutex<Option<JoinHandle<()>>>,
+    /// The background thread. The lock is held while the profile is read, which happens once.
+    worker: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct CalibratorState {
@@ -63,29 +57,45 @@ struct CalibratorState {
     keyed: Vec<Keyed>,
     location: Location,
     learner: Arc<Learner>,
-    /// What plans see, locked for moments only: the machine, and the devices of which it holds guesses.
-    seen: RwLock<Option<(Arc<Machine>, DeviceSet)>>,
+    /// What plans see. Locked for moments only.
+    published: RwLock<Option<PublishedMachine>>,
     findings: Mutex<Findings>,
     changed: Condvar,
-    /// Held by whoever measures.
+    /// Held during a measurement.
     measuring: Mutex<()>,
 }
 
-/// What was found out so far.
+/// The machine as plans see it.
+struct PublishedMachine {
+    machine: Arc<Machine>,
+    /// The devices whose figures are guesses.
+    guesses: DeviceSet,
+}
+
+/// The figures so far.
 #[derive(Default)]
 struct Findings {
-    /// What is known of devices; what was learned on them only until the learner has it.
+    /// The figures of devices. The records of kernels move from here to the learner.
     profile: Profile,
-    /// With guesses for what is not measured.
+    /// With guesses for unmeasured devices.
     machine: Machine,
     unmeasured: DeviceSet,
-    /// The devices whose figures changed so much that what was learned before is worth nothing.
+    /// The devices whose figures changed so much that earlier records are worthless.
     changed: DeviceSet,
-    /// All was measured that can be, and kept.
+    /// Every device that can be measured is measured, and its figures are saved.
     complete: bool,
     stopping: bool,
-    /// How many measurements were last kept.
-    kept: u64,
+    /// The number of samples that were last saved.
+    saved_samples: u64,
+}
+
+/// The result of measuring all devices.
+#[derive(Default)]
+struct MeasuredMachine {
+    models: Vec<DeviceModel>,
+    corun: Vec<CoRun>,
+    /// The devices that could not be measured, each with the reason.
+    problems: Vec<(DeviceId, String)>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -93,25 +103,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Calibrator {
-    /// Nothing is known yet.
+    /// A calibrator that knows nothing yet.
     pub(crate) fn new(devices: Arc<Devices>, location: Location, learner: Arc<Learner>) -> Self {
         let shared = CalibratorState {
             keyed: keys(&devices),
             devices,
             location,
             learner,
-            seen: RwLock::default(),
+            published: RwLock::default(),
             findings: Mutex::default(),
             changed: Condvar::new(),
             measuring: Mutex::new(()),
         };
         Self {
             shared: Arc::new(shared),
-            keeper: Mutex::new(None),
+            worker: Mutex::new(None),
         }
     }
 
-    /// Everything is known, and nothing is measured or kept.
+    /// A calibrator with a given machine, which measures and saves nothing.
     pub(crate) fn given(devices: Arc<Devices>, machine: Machine, learner: Arc<Learner>) -> Self {
         let calibrator = Self::new(devices, Location::Off, learner);
         {
@@ -123,13 +133,13 @@ impl Calibrator {
         calibrator
     }
 
-    /// Where it is kept.
+    /// Where the profile is.
     pub(crate) fn location(&self) -> &Location {
         &self.shared.location
     }
 
-    /// What is known of the machine. The first time, that is read and measured, which takes up to 0.3 s; what takes
-    /// longer goes on afterwards.
+    /// The figures of the machine. The first call reads and measures them for up to 0.3 s; slower measurements continue
+    /// in the background.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if the user named a profile that cannot be read.
@@ -140,7 +150,7 @@ impl Calibrator {
         }
     }
 
-    /// What is known of the machine once everything is measured that can be.
+    /// The figures of the machine, once every device that can be measured is measured.
     ///
     /// # Errors
     /// As [`Calibrator::machine`].
@@ -152,33 +162,36 @@ impl Calibrator {
         self.machine()
     }
 
-    /// Whether a device's figures were measured. If not, they are a guess, and times over it teach nothing.
+    /// Whether a device's figures were measured. If not, they are a guess, and nothing can be learned relative to them.
     pub(crate) fn is_measured(&self, device: DeviceId) -> bool {
         self.guesses()
             .is_some_and(|guesses| !guesses.contains(device))
     }
 
-    /// The devices whose figures are a guess; `None` if nothing is known of any yet.
+    /// The devices whose figures are guesses; `None` before the profile is read.
     pub(crate) fn guesses(&self) -> Option<DeviceSet> {
-        let seen = self
+        let published = self
             .shared
-            .seen
+            .published
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        seen.as_ref().map(|(_, guesses)| *guesses)
+        published.as_ref().map(|published| published.guesses)
     }
 
     #[cold]
     fn begin(&self) -> Result<Arc<Machine>> {
-        let mut keeper = lock(&self.keeper);
+        let mut worker = lock(&self.worker);
         if let Some(machine) = self.shared.known() {
             return Ok(machine);
         }
         let shared = &self.shared;
         let started = Instant::now();
         let missing = shared.take_in(shared.location.load(&shared.keyed)?);
-        *keeper = shared.start(missing);
-        let patience = FIRST_WAIT.saturating_sub(started.elapsed());
+        *worker = shared.start(missing);
+        let patience = PARAMS
+            .calibration
+            .first_wait
+            .saturating_sub(started.elapsed());
         let waiting = |findings: &mut Findings| !findings.complete;
         let (findings, _) = shared
             .changed
@@ -187,7 +200,7 @@ impl Calibrator {
         Ok(shared.publish(&findings))
     }
 
-    /// Measures everything anew, says through `watch` what comes next, and keeps it.
+    /// Measures everything anew, announces each step through `watch`, and saves the figures.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if the user named a profile that cannot be read.
@@ -198,19 +211,23 @@ impl Calibrator {
     ) -> Result<Calibration> {
         let started = Instant::now();
         let shared = &self.shared;
-        let mut keeper = lock(&self.keeper);
+        let mut worker = lock(&self.worker);
         if shared.known().is_none() {
             shared.take_in(shared.location.load(&shared.keyed)?);
         }
         let measuring = lock(&shared.measuring);
-        let (models, corun, problems) = shared.measure_all(thoroughness, watch)?;
+        let MeasuredMachine {
+            models,
+            corun,
+            problems,
+        } = shared.measure_all(thoroughness, watch)?;
         let busy = !calibrate::is_undisturbed(&shared.devices.cpu)?;
         drop(measuring);
         let at = MeasurementConditions::now(thoroughness, busy);
         let machine = {
             let mut findings = lock(&shared.findings);
             for model in models {
-                shared.note(&mut findings, model, at);
+                shared.insert(&mut findings, model, at);
             }
             findings.profile.insert_corun(&shared.keyed, &corun);
             findings.machine.corun = corun;
@@ -219,10 +236,10 @@ impl Calibrator {
             shared.publish(&findings)
         };
         let kept = shared
-            .keep(Keep::Calibrated)
+            .save(Saved::Calibration)
             .map(|()| shared.location.path().map(Into::into));
-        if keeper.is_none() {
-            *keeper = shared.start(Vec::new());
+        if worker.is_none() {
+            *worker = shared.start(Vec::new());
         }
         Ok(Calibration {
             machine,
@@ -233,12 +250,12 @@ impl Calibrator {
         })
     }
 
-    /// Keeps what is known and what was learned now.
+    /// Saves the figures and what was learned.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) or [`Error::Profile`](crate::Error::Profile) if that cannot be done.
+    /// [`Error::Io`](crate::Error::Io) or [`Error::Profile`](crate::Error::Profile) if they cannot be saved.
     pub(crate) fn keep(&self) -> Result<()> {
-        self.shared.keep(Keep::Learned)
+        self.shared.save(Saved::Records)
     }
 }
 
@@ -246,32 +263,40 @@ impl Drop for Calibrator {
     fn drop(&mut self) {
         lock(&self.shared.findings).stopping = true;
         self.shared.changed.notify_all();
-        let keeper = self
-            .keeper
+        let worker = self
+            .worker
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(keeper) = keeper.take() {
-            // It does not panic, and if it did there would be nothing left to do.
-            let _ = keeper.join();
+        if let Some(worker) = worker.take() {
+            // The worker does not panic. If it did, nothing would be left to do.
+            let _ = worker.join();
         }
     }
 }
 
 impl CalibratorState {
     fn known(&self) -> Option<Arc<Machine>> {
-        let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
-        seen.as_ref().map(|(machine, _)| Arc::clone(machine))
+        let published = self.published.read();
+        let published = published.unwrap_or_else(PoisonError::into_inner);
+        let machine = published.as_ref().map(|published| &published.machine);
+        machine.map(Arc::clone)
     }
 
-    /// Lets plans see what is known.
+    /// Makes the figures visible to plans.
     fn publish(&self, findings: &Findings) -> Arc<Machine> {
         let machine = Arc::new(findings.machine.clone());
-        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
-        *seen = Some((Arc::clone(&machine), findings.unmeasured));
+        let mut published = self
+            .published
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *published = Some(PublishedMachine {
+            machine: Arc::clone(&machine),
+            guesses: findings.unmeasured,
+        });
         machine
     }
 
-    /// Takes in what the profile knows, with guesses for the devices that it does not know, which are returned.
+    /// Takes the figures from the profile, and guesses for the devices that it lacks, which are returned.
     fn take_in(&self, profile: Profile) -> Vec<Keyed> {
         let mut findings = lock(&self.findings);
         findings.profile = profile;
@@ -295,7 +320,7 @@ impl CalibratorState {
         let measured: Vec<Keyed> = self.measured(&findings).cloned().collect();
         let records = findings.profile.take_records(&measured);
         self.learner.restore(&records);
-        findings.kept = samples(&records);
+        findings.saved_samples = samples(&records);
         missing
     }
 
@@ -304,13 +329,13 @@ impl CalibratorState {
         devices.filter(|device| !findings.unmeasured.contains(device.id))
     }
 
-    /// A model under the name that the device has in this runtime, with the limits that it has here, whoever measured
-    /// the rest.
+    /// A model with the id and the limits that the device has in this runtime. Another process may have measured the
+    /// rest.
     fn adapted(&self, id: DeviceId, model: DeviceModel) -> DeviceModel {
-        match self.slot(id) {
-            Some(slot) => DeviceModel {
+        match self.managed(id) {
+            Some(gpu) => DeviceModel {
                 id,
-                limits: calibrate::limits(&slot.latest()),
+                limits: calibrate::limits(&gpu.latest()),
                 ..model
             },
             None => DeviceModel { id, ..model },
@@ -319,14 +344,14 @@ impl CalibratorState {
 
     fn guess(&self, id: DeviceId) -> DeviceModel {
         let cpu = &self.devices.cpu;
-        let guess = match self.slot(id).map(ManagedGpu::info) {
+        let guess = match self.managed(id).map(ManagedGpu::info) {
             Some(info) => DeviceModel::unmeasured(id, info.kind, info.name.clone()),
             None => DeviceModel::unmeasured_cpu(cpu.name().to_owned(), cpu.threads()),
         };
         self.adapted(id, guess)
     }
 
-    fn slot(&self, id: DeviceId) -> Option<&ManagedGpu> {
+    fn managed(&self, id: DeviceId) -> Option<&ManagedGpu> {
         match id {
             DeviceId::Cpu => None,
             DeviceId::Gpu(index) => self.devices.gpus.get(index),
@@ -341,8 +366,8 @@ impl CalibratorState {
         }
     }
 
-    /// Notes what was measured of a device.
-    fn note(&self, findings: &mut Findings, model: DeviceModel, at: MeasurementConditions) {
+    /// Inserts the figures of a device.
+    fn insert(&self, findings: &mut Findings, model: DeviceModel, at: MeasurementConditions) {
         let id = model.id;
         let guessed = findings.unmeasured.contains(id);
         if let Some(place) = findings
@@ -365,8 +390,8 @@ impl CalibratorState {
         }
     }
 
-    /// Measures what is missing and from then on keeps what is learned, on a thread of its own if there is anything to
-    /// do for it.
+    /// Starts the background thread, unless it would have nothing to do. It measures the missing devices, and then saves
+    /// what is learned.
     fn start(self: &Arc<Self>, missing: Vec<Keyed>) -> Option<JoinHandle<()>> {
         if missing.is_empty() {
             self.complete();
@@ -378,7 +403,7 @@ impl CalibratorState {
         let thread = std::thread::Builder::new().name("divvy-survey".into());
         let started = thread.spawn(move || {
             shared.measure(&work);
-            shared.keep_until_stopped();
+            shared.save_until_stopped();
         });
         if let Err(error) = &started {
             tracing::debug!(%error, "no thread to measure on");
@@ -392,7 +417,7 @@ impl CalibratorState {
         self.changed.notify_all();
     }
 
-    /// Measures these devices, and keeps the figures.
+    /// Measures these devices, and saves the figures.
     fn measure(&self, missing: &[Keyed]) {
         if missing.is_empty() {
             return;
@@ -405,7 +430,7 @@ impl CalibratorState {
                 break;
             }
             let started = Instant::now();
-            // An equal device need not be measured too.
+            // Of equal devices, one is measured.
             let equal = measured.iter().find(|(key, _)| **key == device.key);
             let model = match equal {
                 Some((_, model)) => Ok(self.adapted(device.id, model.clone())),
@@ -420,10 +445,10 @@ impl CalibratorState {
                     );
                     measured.push((&device.key, model.clone()));
                     let mut findings = lock(&self.findings);
-                    // Once the program goes on, it is what holds the cores.
+                    // Once the program continues, it uses the cores itself.
                     let late = self.known().is_some();
                     busy |= late;
-                    self.note(
+                    self.insert(
                         &mut findings,
                         model,
                         MeasurementConditions::now(Thoroughness::First, late),
@@ -433,7 +458,7 @@ impl CalibratorState {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(id = %device.id, %error, "cannot be measured; only used where asked for");
+                    tracing::warn!(id = %device.id, %error, "cannot be measured; used only where a placement names it");
                 }
             }
         }
@@ -444,10 +469,10 @@ impl CalibratorState {
             if busy {
                 let at = MeasurementConditions::now(Thoroughness::First, busy);
                 for (_, model) in measured {
-                    self.note(&mut findings, model, at);
+                    self.insert(&mut findings, model, at);
                 }
             }
-            // What was learned on top of figures like these.
+            // The records that were learned relative to figures like these.
             let known: Vec<Keyed> = self.measured(&findings).cloned().collect();
             self.learner.restore(&findings.profile.take_records(&known));
             findings.machine.corun = findings.profile.corun_of(&known);
@@ -455,11 +480,11 @@ impl CalibratorState {
                 self.publish(&findings);
             }
         }
-        self.keep_or_warn(Keep::Measured);
+        self.save_or_warn(Saved::Figures);
         self.complete();
     }
 
-    /// Measures one device, of so many that share the time.
+    /// Measures one of `devices` devices that share the time.
     fn measure_one(
         &self,
         id: DeviceId,
@@ -481,13 +506,12 @@ impl CalibratorState {
         }
     }
 
-    /// Measures every device, and every pair of those that could be measured.
-    #[allow(clippy::type_complexity)]
+    /// Measures every device, and every pair of measured devices.
     fn measure_all(
         &self,
         thoroughness: Thoroughness,
         watch: &mut dyn FnMut(&Step),
-    ) -> Result<(Vec<DeviceModel>, Vec<CoRun>, Vec<(DeviceId, String)>)> {
+    ) -> Result<MeasuredMachine> {
         let ids: Vec<DeviceId> = self.keyed.iter().map(|device| device.id).collect();
         let pairs = ids.len() * ids.len().saturating_sub(1) / 2;
         let steps = |id: &DeviceId| match id {
@@ -496,15 +520,15 @@ impl CalibratorState {
         };
         let of = ids.iter().map(steps).sum::<usize>() + pairs * calibrate::PAIR_STEPS;
         let mut done = 0;
-        let mut note = |who: String, what: &str| {
-            let doing = format!("{who}: {what}");
+        let mut note = |devices: String, what: &str| {
+            let doing = format!("{devices}: {what}");
             watch(&Step { doing, done, of });
             done += 1;
         };
         let (mut models, mut problems) = (Vec::new(), Vec::new());
         for id in &ids {
-            let mut say = |what: &str| note(id.to_string(), what);
-            match self.measure_one(*id, thoroughness, ids.len(), &mut say) {
+            let mut announce = |what: &str| note(id.to_string(), what);
+            match self.measure_one(*id, thoroughness, ids.len(), &mut announce) {
                 Ok(model) => models.push(model),
                 Err(error) => problems.push((*id, error.to_string())),
             }
@@ -520,43 +544,47 @@ impl CalibratorState {
         let mut corun = Vec::new();
         for (at, one) in models.iter().enumerate() {
             for (with, other) in models.iter().enumerate().skip(at + 1) {
-                let mut say = |what: &str| note(format!("{} and {}", one.id, other.id), what);
+                let mut announce = |what: &str| note(format!("{} and {}", one.id, other.id), what);
                 let pair = [bench(at), bench(with)];
-                match calibrate::corun(pair, thoroughness, pairs, &mut say) {
+                match calibrate::corun(pair, thoroughness, pairs, &mut announce) {
                     Ok(pair) => corun.push(pair),
                     Err(error) => problems.push((other.id, format!("beside {}: {error}", one.id))),
                 }
             }
         }
-        Ok((models, corun, problems))
+        Ok(MeasuredMachine {
+            models,
+            corun,
+            problems,
+        })
     }
 
-    /// Keeps what is learned every so often, and in the end.
-    fn keep_until_stopped(&self) {
+    /// Saves what is learned, at intervals and at the end.
+    fn save_until_stopped(&self) {
         loop {
             let findings = lock(&self.findings);
             let waiting = |findings: &mut Findings| !findings.stopping;
             let (findings, _) = self
                 .changed
-                .wait_timeout_while(findings, KEEPING, waiting)
+                .wait_timeout_while(findings, PARAMS.calibration.saving_interval, waiting)
                 .unwrap_or_else(PoisonError::into_inner);
             let stopping = findings.stopping;
             drop(findings);
-            self.keep_or_warn(Keep::Learned);
+            self.save_or_warn(Saved::Records);
             if stopping {
                 return;
             }
         }
     }
 
-    fn keep_or_warn(&self, what: Keep) {
-        if let Err(error) = self.keep(what) {
-            tracing::warn!(%error, "the profile cannot be kept");
+    fn save_or_warn(&self, what: Saved) {
+        if let Err(error) = self.save(what) {
+            tracing::warn!(%error, "the profile cannot be saved");
         }
     }
 
-    /// Keeps what was learned, and the figures if they are to be.
-    fn keep(&self, what: Keep) -> Result<()> {
+    /// Merges `what` into the profile on disk.
+    fn save(&self, what: Saved) -> Result<()> {
         if self.location == Location::Off {
             return Ok(());
         }
@@ -566,11 +594,11 @@ impl CalibratorState {
             let changed = |id: &DeviceId| findings.changed.contains(*id);
             records.retain(|record| !changed(&record.device) && !record.beside.iter().any(changed));
             let samples = samples(&records);
-            if what == Keep::Learned && findings.kept == samples {
+            if what == Saved::Records && findings.saved_samples == samples {
                 return Ok(());
             }
-            // Whether or not it succeeds: what fails now fails in a minute, too.
-            findings.kept = samples;
+            // Set even if saving fails: it would fail in a minute, too.
+            findings.saved_samples = samples;
             let corun = findings.profile.corun_of(&self.keyed);
             (findings.profile.devices().to_vec(), corun)
         };
@@ -578,16 +606,16 @@ impl CalibratorState {
             for entry in known {
                 let there = profile.find(&entry.key);
                 let newer = there.is_none_or(|there| {
-                    what != Keep::Learned
+                    what != Saved::Records
                         && entry.measured >= there.measured
                         && entry.model != there.model
                 });
                 if newer && self.keyed.iter().any(|device| device.key == entry.key) {
-                    let at = entry.circumstances();
+                    let at = entry.conditions();
                     profile.insert(entry.key, at, entry.model);
                 }
             }
-            if what == Keep::Calibrated {
+            if what == Saved::Calibration {
                 profile.insert_corun(&self.keyed, &corun);
             }
             profile.insert_records(&self.keyed, &records);
@@ -596,7 +624,7 @@ impl CalibratorState {
     }
 }
 
-/// How many measurements there are.
+/// The number of samples in all records.
 fn samples(records: &[Record]) -> u64 {
     let classes = records.iter().flat_map(|record| &record.classes);
     classes
@@ -604,18 +632,18 @@ fn samples(records: &[Record]) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
-/// What there is to be kept.
+/// What is saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Keep {
-    /// What was learned, if that is anything new.
-    Learned,
+enum Saved {
+    /// The records of kernels, if any are new.
+    Records,
     /// The figures of devices too.
-    Measured,
-    /// And how much they slow each other down.
-    Calibrated,
+    Figures,
+    /// And how much the devices slow each other down.
+    Calibration,
 }
 
-/// What the devices of a runtime that calls may be placed on are known by.
+/// The devices on which calls may be placed, each with its key.
 fn keys(devices: &Devices) -> Vec<Keyed> {
     let mut keyed: Vec<Keyed> = Vec::new();
     if devices.place_on_cpu {
@@ -630,8 +658,8 @@ fn keys(devices: &Devices) -> Vec<Keyed> {
             kept: true,
         });
     }
-    for (index, slot) in devices.gpus.iter().enumerate() {
-        let gpu = slot.latest();
+    for (index, managed) in devices.gpus.iter().enumerate() {
+        let gpu = managed.latest();
         let info = gpu.info();
         let key = DeviceKey::Gpu {
             adapter: info.name.clone(),
@@ -643,8 +671,9 @@ fn keys(devices: &Devices) -> Vec<Keyed> {
             id: DeviceId::Gpu(index),
             copy: keyed.iter().filter(|device| device.key == key).count(),
             key,
-            // A runtime that was told to bind little, or to check everything, is one for tests.
-            kept: limits.max_binding_bytes.min(limits.max_buffer_bytes) >= LEAST_KEPT
+            // A runtime that may bind little, or that checks everything, is one for tests.
+            kept: limits.max_binding_bytes.min(limits.max_buffer_bytes)
+                >= PARAMS.calibration.least_kept_bytes
                 && !gpu.is_checked(),
         });
     }

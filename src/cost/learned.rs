@@ -1,11 +1,10 @@
-//! What runs of kernels taught: for each kernel and each way to run it, by how much the prior is wrong, at which size,
-//! and how sure that is.
+//! Learns from runs of kernels: for each kernel and each variant, by how much the prior is wrong at which size, and with
+//! which certainty.
 //!
-//! What is learned is a factor, measured seconds over the prior's, as its natural logarithm. Each [`Variant`] of a kernel
-//! has a robust summary of recent ones for each class of sizes (half an octave, in `class`), and a Gaussian process
-//! interpolates between classes (`process`).
-//! [`Learner`] takes measurements in and keeps them; [`PerfModel`] is what a plan sees of it, an unchanging picture of
-//! one kernel. No clock is read here, and nothing is decided.
+//! The learned quantity is the natural logarithm of a factor: measured seconds over the prior's. For each [`Variant`] of
+//! a kernel and each class of sizes (half an octave), `class` keeps a robust summary of recent measurements. A Gaussian
+//! process interpolates between classes (`process`). [`Learner`] stores the measurements; [`PerfModel`] is an immutable
+//! snapshot of one kernel, for a plan. This module reads no clock and decides nothing.
 //!
 //! ```
 //! use divvy::cost::learned::{Variant, RunConditions, KernelKey, Learner, Sample};
@@ -15,7 +14,7 @@
 //! let blur = KernelKey::named("blur");
 //! let variant = Variant { device: DeviceId::Gpu(0), threads: 1, beside: DeviceSet::EMPTY, moved: false };
 //! for _ in 0..10 {
-//!     // A part of 2^24 operations and bytes took 3 ms, of which the roofline had promised 1.
+//!     // A part of 2^24 operations and bytes took 3 ms, where the roofline predicted 1 ms.
 //!     let sample = Sample { variant, size: 24.0, prior_seconds: 1e-3, seconds: 3e-3 };
 //!     learner.observe(&blur, 24.0, [sample]);
 //! }

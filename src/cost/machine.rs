@@ -1,7 +1,7 @@
-//! What is known of a machine: for each device how fast it computes, how fast bytes reach it, what it can hold.
+//! The figures of a machine: for each device its speed, its transfer times, and its limits.
 //!
-//! Plain numbers that can be written down, read back and made up: calibration measures them, a profile keeps
-//! them, a test invents them, and the planner sees nothing else of a device. No wgpu type comes here.
+//! Plain numbers: calibration measures them, a profile saves them, a test invents them, and the planner sees nothing
+//! else of a device. This module uses no wgpu type.
 
 use crate::device::{DeviceId, DeviceKind};
 use serde::{Deserialize, Serialize};
@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 pub struct Machine {
     /// In any order; each [`DeviceId`] at most once.
     pub devices: Vec<DeviceModel>,
-    /// How much pairs of devices slow each other down. Each pair at most once; a pair that is missing is unmeasured.
+    /// How much pairs of devices slow each other down. Each pair at most once; a missing pair is unmeasured.
     pub corun: Vec<CoRun>,
 }
 
 impl Machine {
-    /// The model of a device, if the machine has it.
+    /// The model of a device, if the machine has the device.
     pub fn device(&self, id: DeviceId) -> Option<&DeviceModel> {
         self.devices.iter().find(|device| device.id == id)
     }
@@ -68,31 +68,31 @@ pub enum Bound {
     Memory,
 }
 
-/// What is known of one device.
+/// The figures of one device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeviceModel {
     /// Its name within the runtime.
     pub id: DeviceId,
-    /// What sort of device it is.
+    /// The kind of device.
     pub kind: DeviceKind,
     /// Its name for people: the processor's or the adapter's.
     pub name: String,
     /// The ways in which it can run a kernel. A GPU has one; the CPU has one thread and, if there are more, the
     /// whole pool, in this order.
     pub engines: Vec<Engine>,
-    /// Seconds that each further dispatch of a call adds to the first. 0 on the CPU.
+    /// Seconds that each further dispatch of a call adds. 0 on the CPU.
     pub queued_seconds: f64,
     /// From host memory to the device's, along the real staging path. `None` on the CPU.
     pub upload: Option<Link>,
     /// From the device's memory to the host's. `None` on the CPU.
     pub download: Option<Link>,
-    /// What it can hold.
+    /// The limits of its memory and of its dispatches.
     pub limits: Limits,
 }
 
 impl DeviceModel {
-    /// A device that nothing limits and that bytes reach in no time; what else is known of it goes into the fields.
+    /// A device without limits and without transfer times, which can be set in the fields.
     pub fn new(id: DeviceId, kind: DeviceKind, name: String, engines: Vec<Engine>) -> Self {
         Self {
             id,
@@ -106,7 +106,7 @@ impl DeviceModel {
         }
     }
 
-    /// A GPU of which nothing is measured: figures so low that nobody chooses it of their own accord.
+    /// An unmeasured GPU: figures so low that the planner never chooses it.
     pub(crate) fn unmeasured(id: DeviceId, kind: DeviceKind, name: String) -> Self {
         let link = Link::from_rate(1.0, 1e6);
         Self {
@@ -121,7 +121,7 @@ impl DeviceModel {
         }
     }
 
-    /// A CPU of which nothing is measured: figures that any has, so that programs can run meanwhile.
+    /// An unmeasured CPU: figures that any CPU reaches, so that programs can run meanwhile.
     pub(crate) fn unmeasured_cpu(name: String, threads: usize) -> Self {
         let one = Engine::guessed(1, 0.0, 5e9, 5e9);
         let pool = Engine::guessed(threads, 2e-5, 5e9 * threads as f64, 1e10);
@@ -153,12 +153,12 @@ pub struct Engine {
     pub launch_seconds: f64,
     /// The most f32 operations per second.
     pub flops_per_second: f64,
-    /// Bytes per second through memory, by how many bytes a kernel touches.
+    /// Bytes per second through memory, by the bytes that a kernel touches.
     pub bandwidth: Curve,
 }
 
 impl Engine {
-    /// An engine with that many threads, seconds to launch, f32 operations per second and bytes per second.
+    /// An engine from its threads, seconds to launch, f32 operations per second and bytes per second.
     pub fn new(
         threads: usize,
         launch_seconds: f64,
@@ -173,7 +173,7 @@ impl Engine {
         }
     }
 
-    /// One of which nothing is measured.
+    /// An unmeasured engine.
     fn guessed(threads: usize, launch_seconds: f64, flops: f64, bytes_per_second: f64) -> Self {
         Self {
             threads,
@@ -188,9 +188,9 @@ impl Engine {
 
 /// How long transfers take: `[bytes, seconds]` at a few sizes, with strictly ascending bytes.
 ///
-/// Between two sizes the time is linear in the bytes, below the first it stays what it is there, above the last it goes
-/// on as between the last two. An upload goes along with the call that needs it, so its times are what it adds to that
-/// call's launch. A download is waited for, so its times are those of one on its own.
+/// Between two sizes the time is linear in the bytes. Below the first size it is constant, above the last it continues as
+/// between the last two. An upload shares the submission of the call that needs it, so its times are what it adds to that
+/// call's launch. A download is waited for, so its times are those of a separate one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "Vec<[f64; 2]>", try_from = "Vec<[f64; 2]>")]
 pub struct Link {
@@ -230,7 +230,7 @@ impl Link {
         &self.points
     }
 
-    /// Seconds to move `bytes`; nothing takes no time.
+    /// Seconds to move `bytes`; 0 for none.
     pub fn seconds(&self, bytes: f64) -> f64 {
         if bytes > 0.0 {
             let line = self.line(bytes);
@@ -260,7 +260,7 @@ impl Link {
         if per_byte >= 0.0 && fixed >= 0.0 {
             LinkLine { fixed, per_byte }
         } else if per_byte < 0.0 {
-            // Noise, or a driver that changes its ways: no line that a split could use.
+            // Noise, or a driver that treats larger transfers differently: a split cannot use this slope.
             constant(low[1].max(high[1]))
         } else {
             LinkLine {
@@ -276,7 +276,7 @@ impl Link {
         1.0 / self.line(bytes).per_byte
     }
 
-    /// Seconds that a transfer takes however small it is.
+    /// The least seconds that a transfer takes, however small it is.
     pub fn latency_seconds(&self) -> f64 {
         self.points[0][1]
     }
@@ -296,7 +296,7 @@ impl TryFrom<Vec<[f64; 2]>> for Link {
     }
 }
 
-/// What a device can hold. `None` where it is unknown or unlimited.
+/// The limits of a device. `None` where a limit is unknown or absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Limits {
@@ -306,8 +306,8 @@ pub struct Limits {
     pub max_buffer_bytes: Option<u64>,
     /// All of its memory.
     pub memory_bytes: Option<u64>,
-    /// What arrays may take of it at a time, on a device that works through more than that piece by piece, with arrays
-    /// coming and going meanwhile. One without this limit runs nothing that exceeds its memory.
+    /// The part of the memory that arrays may use at a time, on a device that works through larger calls piece by piece
+    /// and moves arrays in and out. A device without this limit runs nothing that exceeds its memory.
     pub budget_bytes: Option<u64>,
     /// The most arrays that one dispatch can see.
     pub max_arrays: Option<u32>,
@@ -315,10 +315,10 @@ pub struct Limits {
     pub max_uniform_bytes: Option<u64>,
 }
 
-/// Bandwidth against how many bytes are touched: `[bytes, bytes per second]` at a few sizes, ascending.
+/// Bandwidth by touched bytes: `[bytes, bytes per second]` at a few sizes, ascending.
 ///
-/// Between two sizes the time of one pass over the bytes is linear, as if all that exceeds a cache came from behind it.
-/// Outside them the bandwidth stays what it is at the nearest.
+/// Between two sizes the time of one pass over the bytes is linear, as if all bytes beyond a cache came from the next
+/// level. Outside them the bandwidth is that of the nearest size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "Vec<[f64; 2]>", try_from = "Vec<[f64; 2]>")]
 pub struct Curve {
@@ -386,7 +386,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_curve_holds_its_points_and_what_exceeds_one_runs_at_the_slower_rate() {
+    fn a_curve_holds_its_points_and_bytes_beyond_one_run_at_the_slower_rate() {
         let curve = Curve::new(vec![[100.0, 10.0], [300.0, 6.0]]).expect("ascending");
         // 100 bytes take 10 s, 300 take 50: each byte past 100 takes 0.2.
         for (bytes, rate) in [
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_of_anything_else_is_refused() {
+    fn a_curve_of_other_numbers_is_refused() {
         for points in [
             vec![],
             vec![[0.0, 1.0]],

@@ -1,14 +1,15 @@
-//! What a call is predicted to cost on each device.
+//! Predicts what a call costs on each device.
 //!
-//! The figures of a machine ([`Machine`]), how they are measured ([`Runtime::calibrate`](crate::Runtime::calibrate)) and
-//! kept ([`profile`]), how seconds follow from them ([`prior`]), and what runs teach on top of that ([`learned`]). It
-//! decides nothing: that is the planner's, in [`plan`](mod@crate::plan).
+//! This room holds the figures of a machine ([`Machine`]), measures them
+//! ([`Runtime::calibrate`](crate::Runtime::calibrate)), saves them ([`profile`]), derives seconds from them ([`prior`]),
+//! and learns corrections from runs ([`learned`]). It decides nothing: the planner does, in [`plan`](mod@crate::plan).
 
 mod bounds;
 mod calibrate;
 mod calibrator;
 pub mod learned;
 pub mod machine;
+mod params;
 pub mod prior;
 pub mod profile;
 

@@ -1,9 +1,9 @@
-//! What a verification found to differ, as plain data.
+//! The difference that a verification found, as plain data.
 
 use std::fmt;
 use std::ops::Range;
 
-/// What two devices computed of the same items, where that differs by more than the kernel's
+/// Two devices computed the same items, and the results differ by more than the kernel's
 /// [`Tolerance`](crate::kernel::Tolerance).
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -18,7 +18,7 @@ pub struct Mismatch {
     pub other: String,
     /// The array: its name, if it has one, its element type and its length.
     pub array: String,
-    /// Where they are furthest apart, and how far.
+    /// The largest difference.
     pub difference: Difference,
 }
 
@@ -41,19 +41,19 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// How two results of the same items differ where they differ most.
+/// The largest difference between two results of the same items.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Difference {
-    /// The element; of vectors that are compared as such, the first.
+    /// The element; for vectors that are compared as a whole, their first element.
     pub at: usize,
-    /// What the first device computed there; for vectors, the norm of that.
+    /// The first device's value; for vectors, its norm.
     pub ours: f64,
-    /// What the second device computed there.
+    /// The second device's value.
     pub theirs: f64,
-    /// How far apart they are; infinite if either is no finite number.
+    /// The difference; infinite if either value is not finite.
     pub size: f64,
-    /// How far apart they may be.
+    /// The allowed difference.
     pub allowed: f64,
 }
 

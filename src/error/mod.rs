@@ -15,29 +15,29 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Two arguments of a kernel do not fit together, or one does not fit the shape given with it.
+    /// Two arguments of a kernel have lengths that do not match, or one does not match the shape given with it.
     #[error(
         "{kernel}: `{argument}` has {given} elements, but {expected} are needed ({because}); pass an array of that length"
     )]
     Length {
         /// The kernel that was called.
         kernel: String,
-        /// Which argument is wrong.
+        /// The argument with the wrong length.
         argument: String,
-        /// How many elements it must have.
+        /// The number of elements it must have.
         expected: usize,
-        /// How many it has.
+        /// The number of elements it has.
         given: usize,
-        /// What the expectation follows from.
+        /// The reason for the expected length.
         because: String,
     },
 
-    /// An argument has a value that the kernel cannot work with.
+    /// An argument has a value that the kernel does not accept.
     #[error("{kernel}: {problem}")]
     Argument {
         /// The kernel, or the function, that was called.
         kernel: String,
-        /// What is wrong with it, what was given and what to pass instead.
+        /// What is wrong, what was given and what to pass instead.
         problem: String,
     },
 
@@ -46,18 +46,18 @@ pub enum Error {
     NoSuchDevice {
         /// The device asked for.
         wanted: String,
-        /// The devices there are.
+        /// The devices of the runtime.
         available: String,
     },
 
-    /// A placement cannot be read as shares of the work.
+    /// A placement does not give valid shares of the work.
     #[error("placement: {problem}")]
     Placement {
-        /// What is wrong with it and what to pass instead.
+        /// What is wrong and what to pass instead.
         problem: String,
     },
 
-    /// No device of this runtime can run the kernel as asked.
+    /// No device of this runtime can run the call as placed.
     #[error("{kernel} can run on no device allowed here: {reasons}")]
     Infeasible {
         /// The kernel that was called.
@@ -71,7 +71,7 @@ pub enum Error {
     Wgsl {
         /// The kernel that was built.
         kernel: String,
-        /// The parser's or validator's message, with the line it points at.
+        /// The parser's or validator's message, with the source line.
         message: String,
     },
 
@@ -82,14 +82,14 @@ pub enum Error {
         kernel: String,
         /// The binding's name in the WGSL source.
         binding: String,
-        /// What is wrong with it and what to do.
+        /// What is wrong and what to do.
         problem: String,
     },
 
-    /// A size does not fit into memory addresses, or into what the shaders can index.
+    /// A size exceeds the address space, or the range that shaders can index.
     #[error("{what}: {given} is too large; the limit is {limit}")]
     TooLarge {
-        /// What was asked for.
+        /// The quantity that is too large.
         what: String,
         /// The size asked for.
         given: String,
@@ -102,7 +102,7 @@ pub enum Error {
         "the host cannot provide {bytes} bytes for an array; free memory or use smaller arrays"
     )]
     HostMemory {
-        /// How many bytes were asked for.
+        /// The number of bytes asked for.
         bytes: usize,
     },
 
@@ -113,7 +113,7 @@ pub enum Error {
     DeviceMemory {
         /// The device.
         device: String,
-        /// How many bytes were asked for.
+        /// The number of bytes asked for.
         bytes: u64,
     },
 
@@ -122,20 +122,20 @@ pub enum Error {
     Gpu {
         /// The device.
         device: String,
-        /// What wgpu said.
+        /// The message of wgpu.
         message: String,
     },
 
-    /// The GPU is gone: reset, unplugged, or its driver stopped.
+    /// The GPU is lost: it was reset or unplugged, or its driver stopped.
     #[error("{device} was lost: {message}")]
     DeviceLost {
         /// The device.
         device: String,
-        /// What the driver said.
+        /// The driver's message.
         message: String,
     },
 
-    /// Elements that only a lost GPU held could not be computed again. They are undefined until they are written.
+    /// Elements that were valid only on a lost GPU could not be computed again. They are undefined until written.
     #[error(
         "{array}: the elements {} were lost with {device} ({reason}); write them again, or let a runtime with \
          `Durability::Recoverable` compute what must not be lost",
@@ -144,20 +144,20 @@ pub enum Error {
     DataLost {
         /// The array: its name, if it has one, its element type and its length.
         array: String,
-        /// The elements that are lost, in ascending order.
+        /// The lost elements, in ascending order.
         ranges: Vec<std::ops::Range<usize>>,
         /// The GPU that held them.
         device: String,
-        /// Why it was lost.
+        /// Why the GPU was lost.
         reason: String,
     },
 
-    /// A part was verified (see [`Policy::verify`](crate::Policy::verify)), and two devices disagree. Its outputs hold
+    /// A part was verified (see [`Policy::verify`](crate::Policy::verify)), and two devices disagree. The outputs hold
     /// unspecified values until written again.
     #[error("{0}")]
     Mismatch(Box<Mismatch>),
 
-    /// The CPU closure of a kernel panicked. Its outputs hold unspecified values until written again.
+    /// The CPU closure of a kernel panicked. The outputs hold unspecified values until written again.
     #[error("{kernel}: its CPU implementation panicked: {message}")]
     Panicked {
         /// The kernel that was called.
@@ -166,14 +166,14 @@ pub enum Error {
         message: String,
     },
 
-    /// An environment variable or a setting has a value that cannot be used.
+    /// An environment variable or a setting has an invalid value.
     #[error("{setting} is {given:?}, expected {expected}")]
     Setting {
         /// The variable or setting.
         setting: String,
         /// Its value.
         given: String,
-        /// The values that can be used.
+        /// The valid values.
         expected: String,
     },
 
@@ -186,12 +186,12 @@ pub enum Error {
         problem: String,
     },
 
-    /// A checkpoint cannot be used as it was asked for, or what was to be saved cannot be.
+    /// A checkpoint cannot be read as asked, or cannot be saved.
     #[error("{}: {problem}", path.display())]
     Checkpoint {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, what was expected, and what to do.
+        /// What is wrong, what was expected, and what to do.
         problem: String,
     },
 
@@ -200,16 +200,16 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 
-    /// A file is no profile that this version can use.
+    /// A file is not a profile of this version.
     #[error("{}: {problem}; name another file, or remove this one", path.display())]
     Profile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong.
         #[source]
         problem: ProfileProblem,
     },
@@ -245,7 +245,7 @@ impl Error {
     }
 }
 
-/// Ranges for people.
+/// Ranges as text, separated by commas.
 fn list(ranges: &[std::ops::Range<usize>]) -> String {
     let ranges: Vec<String> = ranges.iter().map(|range| format!("{range:?}")).collect();
     ranges.join(", ")

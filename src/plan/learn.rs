@@ -32,8 +32,8 @@ pub fn learn(learner: &Learner, key: &KernelKey<'_>, plan: &Plan, measured: &Mea
         let items: usize = plan.parts.iter().map(|part| part.range.len()).sum();
         let share = |part: &PlannedPart| part.range.len() as f64 / items as f64;
         let shares = plan.parts.iter().map(|part| (part.device, share(part)));
-        let split = (shares.collect(), measured.seconds);
-        learner.remember(key, plan.size, split, plan.exploring);
+        let (shares, seconds) = (shares.collect(), measured.seconds);
+        learner.remember(key, plan.size, shares, seconds, plan.exploring);
     }
     learner.account(measured.seconds, plan.exploring);
 }

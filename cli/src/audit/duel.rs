@@ -1,33 +1,25 @@
-//! Auto and the ways that may be the best in turns, so that what disturbs the machine disturbs all of them.
+//! Auto and the variants that may be the best take turns, so that a disturbance of the machine meets all of them.
 
 use super::super::args::StartLocation;
-use super::arms::{self, Arm, Part, runs_per_visit};
+use super::super::params::{AuditParams, PARAMS};
 use super::statistics::{Samples, best, mean, median};
 use super::subject::{Subject, Timed};
 use super::task::AuditTask;
+use super::variants::{self, ForcedRun, Part, Variant, runs_per_visit};
 use divvy::{DeviceId, Error, Placement, Runtime};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// The first calls, in which the runtime may still have to learn.
-const COLD_CALLS: usize = 20;
-/// They are timed in turns of so many.
-const COLD_TURN: usize = 5;
-/// When warm, all take turns at least so often,
-const LEAST_TURNS: usize = 8;
-/// and for this long in sum,
-const LONG: Duration = Duration::from_millis(600);
-/// but no more often than this.
-const MOST_TURNS: usize = 500;
+const AUDIT: AuditParams = PARAMS.audit;
 
-/// What came out. Times are medians in seconds unless they say otherwise.
+/// The result. Times are medians in seconds unless they say otherwise.
 pub struct Outcome {
-    /// The index of the best way.
+    /// The index of the best variant.
     pub best: usize,
-    /// What it took.
+    /// The time of the best variant.
     pub oracle: f64,
-    /// What each way that took part took.
-    pub contenders: Vec<(usize, f64)>,
-    /// What Auto took.
+    /// The time of each variant that took part.
+    pub contenders: Vec<ContenderTime>,
+    /// The time of Auto.
     pub chosen: f64,
     /// What ran where in most of its calls.
     pub parts: Vec<Part>,
@@ -46,14 +38,27 @@ pub struct Outcome {
     pub decision_seconds: f64,
 }
 
-/// Lets Auto and these ways take turns: while Auto is cold with the first of them, then with all.
+/// The time of a variant that took part.
+pub struct ContenderTime {
+    /// The index of the variant.
+    pub at: usize,
+    pub seconds: f64,
+}
+
+/// Mean seconds of cold calls.
+struct ColdMeans {
+    chosen: f64,
+    oracle: f64,
+}
+
+/// Lets Auto and the contenders take turns: while Auto is cold with the first contender, then with all.
 ///
 /// # Errors
-/// Whatever a device reports.
+/// Errors of devices.
 pub fn duel(
     task: &AuditTask,
     auto: &Runtime,
-    arms: &[Arm],
+    variants: &[Variant],
     contenders: &[usize],
     mut subject: Subject,
 ) -> Result<Outcome, Error> {
@@ -71,19 +76,19 @@ pub fn duel(
     };
     let each = contenders.iter().map(|at| Contender {
         at: *at,
-        arm: &arms[*at],
+        variant: &variants[*at],
         apart: None,
         turns: Samples::default(),
         times: Vec::new(),
     });
     let mut others: Vec<Contender> = each.collect();
-    let (chosen_cold, oracle_cold) = cold(task, &mut auto, &mut others[0])?;
+    let cold = cold(task, &mut auto, &mut others[0])?;
     let started = Instant::now();
-    for turn in 0..MOST_TURNS {
-        if turn >= LEAST_TURNS && started.elapsed() >= LONG {
+    for turn in 0..AUDIT.most_turns {
+        if turn >= AUDIT.least_turns && started.elapsed() >= AUDIT.turns_time {
             break;
         }
-        // Who is first changes, in case it matters, but not from the half that chooses to the half that scores.
+        // The order rotates, in case it matters, but a choosing turn and the scoring turn after it have the same order.
         let all = 1 + others.len();
         for next in 0..all {
             match (turn / 2 + next) % all {
@@ -94,22 +99,23 @@ pub fn duel(
     }
     let winner = best(others.iter().map(|other| &other.turns)).unwrap_or(0);
     let oracle_mean = mean(&others[winner].times).unwrap_or(0.0);
-    let figures = others
-        .iter()
-        .map(|other| (other.at, other.turns.scoring().unwrap_or(0.0)));
-    let most = auto.seen.iter().max_by_key(|(_, times)| *times);
+    let figures = others.iter().map(|other| ContenderTime {
+        at: other.at,
+        seconds: other.turns.scoring().unwrap_or(0.0),
+    });
+    let most = auto.seen.iter().max_by_key(|seen| seen.calls);
     Ok(Outcome {
         best: others[winner].at,
         oracle: others[winner].turns.scoring().unwrap_or(0.0),
         contenders: figures.collect(),
         chosen: auto.turns.median().unwrap_or(0.0),
-        parts: most.map(|(parts, _)| parts.clone()).unwrap_or_default(),
+        parts: most.map(|seen| seen.parts.clone()).unwrap_or_default(),
         chosen_mean: mean(&auto.warm).unwrap_or(0.0),
         oracle_mean,
-        chosen_cold,
-        // Only one of the ways was there when it was cold.
+        chosen_cold: cold.chosen,
+        // Only the first contender took part while Auto was cold.
         oracle_cold: if winner == 0 {
-            oracle_cold
+            cold.oracle
         } else {
             oracle_mean
         },
@@ -120,45 +126,55 @@ pub fn duel(
     })
 }
 
-/// The first calls of Auto. Returns their mean seconds, and those of as many of a way.
+/// The first calls of Auto, and the same number of runs of a contender.
 fn cold(
     task: &AuditTask,
     auto: &mut Auto<'_>,
     other: &mut Contender<'_>,
-) -> Result<(f64, f64), Error> {
-    let (mut mine, mut others) = (Vec::new(), Vec::new());
-    while mine.len() < COLD_CALLS {
+) -> Result<ColdMeans, Error> {
+    let (mut chosen, mut oracle) = (Vec::new(), Vec::new());
+    while chosen.len() < AUDIT.cold_calls {
         rest();
-        for _ in 0..COLD_TURN {
-            mine.push(auto.call()?.seconds);
+        for _ in 0..AUDIT.cold_turn {
+            chosen.push(auto.call()?.seconds);
         }
-        let (arm, subject) = other.subject(task, auto)?;
+        let (variant, subject) = other.subject(task, auto)?;
         rest();
-        for _ in 0..COLD_TURN {
-            others.push(arm.run(subject)?.0);
+        for _ in 0..AUDIT.cold_turn {
+            oracle.push(variant.run(subject)?.seconds);
         }
     }
-    Ok((mean(&mine).unwrap_or(0.0), mean(&others).unwrap_or(0.0)))
+    Ok(ColdMeans {
+        chosen: mean(&chosen).unwrap_or(0.0),
+        oracle: mean(&oracle).unwrap_or(0.0),
+    })
 }
 
-/// Lets the threads of the pool that worked last go to sleep.
+/// Waits until the pool's idle threads sleep.
 fn rest() {
-    std::thread::sleep(Duration::from_micros(150));
+    std::thread::sleep(AUDIT.rest);
 }
 
-/// Automatic placement, in a runtime that learns from nothing but its own calls.
+/// A plan that Auto chose.
+struct SeenPlan {
+    parts: Vec<Part>,
+    /// The number of calls that ran it.
+    calls: usize,
+}
+
+/// Automatic placement, in a runtime that learns only from its own calls.
 struct Auto<'a> {
     rt: &'a Runtime,
     subject: Subject,
     /// The median of each turn.
     turns: Samples,
-    /// Every warm call that was timed,
+    /// Seconds of every timed warm call.
     warm: Vec<f64>,
-    /// how far off its prediction was,
+    /// The relative error of its prediction.
     errors: Vec<f64>,
-    /// and how often what ran where.
-    seen: Vec<(Vec<Part>, usize)>,
-    /// Whether the last call ran on nothing but the CPU.
+    /// The plans of these calls.
+    seen: Vec<SeenPlan>,
+    /// Whether the last call ran only on the CPU.
     on_cpu: bool,
     seconds: f64,
     exploring_seconds: f64,
@@ -175,14 +191,13 @@ impl Auto<'_> {
     fn turn(&mut self) -> Result<(), Error> {
         let last = self.warm.last();
         if !last.is_some_and(|seconds| self.subject.is_settled_after(*seconds)) {
-            let mut untimed = Vec::new();
             self.subject.settle(self.rt, &Placement::Auto, |timed| {
-                untimed.push((timed.seconds, timed.report.exploring));
+                self.seconds += timed.seconds;
+                if timed.report.exploring {
+                    self.exploring_seconds += timed.seconds;
+                }
                 self.on_cpu = is_on_cpu(timed);
             })?;
-            for (seconds, exploring) in untimed {
-                self.account(seconds, exploring);
-            }
         }
         let first = self.warm.len();
         loop {
@@ -190,10 +205,10 @@ impl Auto<'_> {
             let error = (timed.predicted - timed.seconds).abs() / timed.seconds.max(1e-9);
             self.warm.push(timed.seconds);
             self.errors.push(error);
-            let parts = arms::parts(&timed.report.parts);
-            match self.seen.iter_mut().find(|(known, _)| *known == parts) {
-                Some((_, times)) => *times += 1,
-                None => self.seen.push((parts, 1)),
+            let parts = variants::parts(&timed.report.parts);
+            match self.seen.iter_mut().find(|seen| seen.parts == parts) {
+                Some(seen) => seen.calls += 1,
+                None => self.seen.push(SeenPlan { parts, calls: 1 }),
             }
             if self.warm.len() - first >= runs_per_visit(timed.seconds) {
                 break;
@@ -216,12 +231,12 @@ fn is_on_cpu(timed: &Timed) -> bool {
     parts.iter().all(|part| part.device == DeviceId::Cpu)
 }
 
-/// A way that may be the best.
+/// A variant that may be the best.
 struct Contender<'a> {
     /// Its index.
     at: usize,
-    arm: &'a Arm,
-    /// What it runs where it must not find the data where another left them.
+    variant: &'a Variant,
+    /// Its own subject, if it must not find the data where another variant left them.
     apart: Option<Subject>,
     /// The median of each turn.
     turns: Samples,
@@ -230,37 +245,37 @@ struct Contender<'a> {
 }
 
 impl<'a> Contender<'a> {
-    /// The way, and what it runs: what Auto runs if neither leaves data where the other has to fetch them, since the
-    /// same kernel takes another time with arrays at other addresses.
+    /// The variant and its subject. That is Auto's subject, unless one would leave data where the other has to fetch
+    /// them: the same kernel takes another time with arrays at other addresses.
     fn subject<'b>(
         &'b mut self,
         task: &AuditTask,
         auto: &'b mut Auto<'_>,
-    ) -> Result<(&'a Arm, &'b mut Subject), Error> {
+    ) -> Result<(&'a Variant, &'b mut Subject), Error> {
         let on_host = task.residency == StartLocation::Host;
-        if on_host || auto.on_cpu && self.arm.kind.is_cpu() {
-            return Ok((self.arm, &mut auto.subject));
+        if on_host || auto.on_cpu && self.variant.kind.is_cpu() {
+            return Ok((self.variant, &mut auto.subject));
         }
         let apart = match self.apart.take() {
             Some(apart) => apart,
             None => {
                 let mut fresh = Subject::bind(task)?;
-                self.arm.settle(&mut fresh)?;
+                self.variant.settle(&mut fresh)?;
                 fresh
             }
         };
-        Ok((self.arm, self.apart.insert(apart)))
+        Ok((self.variant, self.apart.insert(apart)))
     }
 
     fn turn(&mut self, task: &AuditTask, auto: &mut Auto<'_>) -> Result<(), Error> {
         let last = self.times.last().copied();
-        let (arm, subject) = self.subject(task, auto)?;
+        let (variant, subject) = self.subject(task, auto)?;
         if !last.is_some_and(|seconds| subject.is_settled_after(seconds)) {
-            arm.settle(subject)?;
+            variant.settle(subject)?;
         }
         let mut times = Vec::new();
         loop {
-            let (seconds, _) = arm.run(subject)?;
+            let ForcedRun { seconds, .. } = variant.run(subject)?;
             times.push(seconds);
             if times.len() >= runs_per_visit(seconds) {
                 break;

@@ -1,6 +1,7 @@
-//! The audit as a page: one file that needs nothing else, and no scripts.
+//! The audit as a page: one self-contained file without scripts.
 
 use super::super::args::{StartLocation, unit};
+use super::super::params::PARAMS;
 use super::plot::{Mark, Plot, Point, Series, Shape};
 use super::row::Row;
 use super::summary::Meta;
@@ -9,9 +10,6 @@ use divvy::DeviceId;
 use divvy::catalog;
 use divvy::units::{count, seconds};
 use std::fmt::{Display, Write};
-
-/// Ratios above this are marked.
-const BAD: f64 = 1.25;
 
 const STYLE: &str = "
 :root {
@@ -83,7 +81,7 @@ pub fn page(audit: &Audit) -> String {
     page
 }
 
-/// Text as it stands in a page, between elements or in an attribute.
+/// Escapes text for a page, between elements or in an attribute.
 pub fn escape(text: impl Display) -> String {
     let mut escaped = String::new();
     for letter in text.to_string().chars() {
@@ -174,10 +172,10 @@ fn head(page: &mut String, audit: &Audit) {
     }
     page.push_str("</div>\n");
     page.push_str(
-        "<p class=\"faint\">T is what a call takes that the planner places, O what the best way takes that was found by \
-         trying: one CPU thread, all threads, each GPU, and splits. Regret is Σ(T − O) / ΣO; cold are a row's first 20 \
-         calls, warm those after. Each kernel's table gives T/O of medians when warm, of means when cold, and by how \
-         much predictions were off.</p>\n",
+        "<p class=\"faint\">T is the time of a call that the planner places, O that of the best variant found by trying: \
+         one CPU thread, all threads, each GPU, and splits. Regret is Σ(T − O) / ΣO; the first 20 calls of a row are \
+         cold, the later ones warm. Each kernel's table gives T/O of medians when warm, of means when cold, and the error \
+         of predictions.</p>\n",
     );
     for line in totals.to_string().lines() {
         add(
@@ -248,7 +246,7 @@ fn arrays(residency: StartLocation) -> &'static str {
     }
 }
 
-/// The class of a device, which gives it a colour. There are three for GPUs, which take turns.
+/// The class of a device, which gives it a colour. GPUs share three colours in rotation.
 fn class(device: DeviceId) -> String {
     match device.gpu() {
         Some(index) => format!("gpu{}", index % 3),
@@ -256,7 +254,7 @@ fn class(device: DeviceId) -> String {
     }
 }
 
-/// What colours and forms mean.
+/// The legend of colours and shapes.
 fn key(page: &mut String, audit: &Audit, rows: &[&Row]) {
     page.push_str("<div class=\"key\">\n");
     let mut line = |class: &str, name: &str| {
@@ -284,14 +282,14 @@ fn key(page: &mut String, audit: &Audit, rows: &[&Row]) {
     if rows.iter().any(|row| row.split.is_some()) {
         line("split", "best split");
     }
-    let mut known: Vec<(Shape, String, &str)> = Vec::new();
+    let mut known: Vec<ChosenMark> = Vec::new();
     for row in rows {
-        let (shape, class, name) = chosen(row);
-        if !known.iter().any(|(other, ..)| *other == shape) {
-            known.push((shape, class, name));
+        let mark = chosen(row);
+        if !known.iter().any(|other| other.shape == mark.shape) {
+            known.push(mark);
         }
     }
-    for (shape, class, name) in known {
+    for ChosenMark { shape, class, name } in known {
         add(
             page,
             format_args!(
@@ -332,16 +330,25 @@ fn gpus(rows: &[&Row]) -> Vec<DeviceId> {
     gpus
 }
 
-/// The form and colour of what Auto did in most calls of a row, and what that means.
-fn chosen(row: &Row) -> (Shape, String, &'static str) {
-    match row.chosen_parts.as_slice() {
+/// The mark of Auto's most frequent plan in a row.
+struct ChosenMark {
+    shape: Shape,
+    /// The class that gives it a colour.
+    class: String,
+    /// Its name in the legend.
+    name: &'static str,
+}
+
+fn chosen(row: &Row) -> ChosenMark {
+    let (shape, class, name) = match row.chosen_parts.as_slice() {
         [] => (Shape::Circle, class(DeviceId::Cpu), "auto: nothing to do"),
         [part] if part.device == DeviceId::Cpu => {
             (Shape::Circle, class(part.device), "auto, on the CPU")
         }
         [part] => (Shape::Square, class(part.device), "auto, on a GPU"),
         _ => (Shape::Diamond, "split".into(), "auto, split"),
-    }
+    };
+    ChosenMark { shape, class, name }
 }
 
 fn plot(audit: &Audit, rows: &[&Row], title: String) -> Plot {
@@ -375,7 +382,7 @@ fn plot(audit: &Audit, rows: &[&Row], title: String) -> Plot {
         points: points(&|row| row.cpu),
     });
     let marks = rows.iter().map(|row| {
-        let (shape, class, _) = chosen(row);
+        let ChosenMark { shape, class, .. } = chosen(row);
         Mark {
             point: Point {
                 n: row.n,
@@ -389,7 +396,7 @@ fn plot(audit: &Audit, rows: &[&Row], title: String) -> Plot {
                 row.chosen_name(),
                 seconds(row.chosen),
                 row.ratio,
-                row.oracle_arm
+                row.oracle_variant
             ),
         }
     });
@@ -408,12 +415,12 @@ fn table(page: &mut String, rows: &[&Row]) {
         "CPU",
         "GPU",
         "best split",
-        "best way (O)",
+        "best variant (O)",
         "auto (T)",
         "auto ran on",
         "T/O",
         "cold",
-        "off by",
+        "prediction error",
     ] {
         add(page, format_args!("<th>{title}</th>"));
     }
@@ -431,10 +438,10 @@ fn table(page: &mut String, rows: &[&Row]) {
             (time(row.cpu), false),
             (time(row.gpu), false),
             (split, false),
-            (row.oracle_arm.clone(), false),
+            (row.oracle_variant.clone(), false),
             (seconds(row.chosen), false),
             (row.chosen_name(), false),
-            (format!("{:.3}", row.ratio), row.ratio > BAD),
+            (format!("{:.3}", row.ratio), row.ratio > PARAMS.audit.marked),
             (format!("{cold:.2}"), false),
             (format!("{:.0} %", 100.0 * row.prediction_error), false),
         ];
@@ -494,7 +501,7 @@ pub mod tests {
     use super::super::tests::audit;
     use super::*;
 
-    /// That every element is closed, in order, and every `<` and `&` belongs to an element or an entity.
+    /// Checks that every element is closed, in order, and that every `<` and `&` belongs to an element or an entity.
     pub fn assert_well_formed(text: &str) {
         let mut open: Vec<&str> = Vec::new();
         let mut rest = text.strip_prefix("<!doctype html>").unwrap_or(text);
@@ -529,7 +536,7 @@ pub mod tests {
     }
 
     #[test]
-    fn the_page_is_well_formed_and_needs_nothing_else() {
+    fn the_page_is_well_formed_and_self_contained() {
         let mut split = row("axpy", 1e-3, 2e-3);
         (split.split, split.split_fraction) = (Some(2e-3), Some(0.25));
         (split.gpu, split.gpus) = (Some(3e-3), vec![(DeviceId::Gpu(0), 3e-3)]);
@@ -581,7 +588,7 @@ pub mod tests {
     }
 
     #[test]
-    fn dates_are_of_the_calendar() {
+    fn dates_follow_the_calendar() {
         assert_eq!(utc(0), "1970-01-01 00:00 UTC");
         assert_eq!(utc(951_782_400), "2000-02-29 00:00 UTC");
         assert_eq!(utc(1_767_225_599), "2025-12-31 23:59 UTC");

@@ -1,17 +1,17 @@
-//! A log-log plot of seconds against sizes, as an SVG element that takes its colours from the page's style sheet.
+//! A log-log plot of seconds over sizes, as an SVG element with colours from the page's style sheet.
 
 use super::page::escape;
 use divvy::units::{count, seconds};
 use std::fmt::Write;
 
-/// What is drawn.
+/// A plot.
 #[derive(Clone, Debug, Default)]
 pub struct Plot {
-    /// What it shows, for those who do not see it.
+    /// Its description for screen readers.
     pub title: String,
     /// Lines through points.
     pub series: Vec<Series>,
-    /// Single points, drawn over the lines.
+    /// Single points on top of the lines.
     pub marks: Vec<Mark>,
 }
 
@@ -24,20 +24,20 @@ pub struct Series {
     pub points: Vec<Point>,
 }
 
-/// A point that stands out.
+/// A highlighted point.
 #[derive(Clone, Debug)]
 pub struct Mark {
-    /// Where.
+    /// Its position.
     pub point: Point,
-    /// Its form.
+    /// Its shape.
     pub shape: Shape,
     /// The class that gives it a colour.
     pub class: String,
-    /// What is said where the pointer rests on it.
+    /// Its tooltip.
     pub title: String,
 }
 
-/// How long something of some size took.
+/// The time of a size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
     /// The size.
@@ -46,7 +46,7 @@ pub struct Point {
     pub seconds: f64,
 }
 
-/// The form of a mark.
+/// The shape of a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// For the CPU.
@@ -63,7 +63,7 @@ const LEFT: f64 = 62.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 34.0;
-/// Half of what a mark measures.
+/// Half of the size of a mark.
 const MARK: f64 = 5.5;
 
 impl Plot {
@@ -125,14 +125,14 @@ impl Plot {
 }
 
 impl Point {
-    /// Whether logarithms know a place for it.
+    /// Whether both logarithms are finite.
     fn can_be_drawn(&self) -> bool {
         self.n > 0 && self.seconds > 0.0 && self.seconds.is_finite()
     }
 }
 
 impl Shape {
-    /// The element of a mark with its middle there.
+    /// The element of a mark with this centre.
     pub fn svg(self, x: f64, y: f64) -> String {
         match self {
             Self::Circle => format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{MARK}\"/>"),
@@ -154,13 +154,17 @@ impl Shape {
     }
 }
 
-/// Where sizes and seconds lie on the plot: whole decades of seconds, and the sizes with a little room on both sides.
+/// The positions of sizes and seconds on the plot: whole decades of seconds, and the sizes with a margin on both sides.
 struct Scales {
     sizes: Vec<usize>,
-    /// Natural logarithms of what lies at the left and the right edge.
-    across: (f64, f64),
-    /// Exponents of ten of what lies at the bottom and the top.
-    up: (i32, i32),
+    /// The natural logarithm of the size at the left edge.
+    left: f64,
+    /// The natural logarithm of the size at the right edge.
+    right: f64,
+    /// The exponent of ten of the seconds at the bottom.
+    bottom: i32,
+    /// The exponent of ten of the seconds at the top.
+    top: i32,
 }
 
 impl Scales {
@@ -170,7 +174,7 @@ impl Scales {
         sizes.dedup();
         let log = |n: Option<&usize>| n.map_or(0.0, |n| (*n as f64).ln());
         let (first, last) = (log(sizes.first()), log(sizes.last()));
-        let room = (0.06 * (last - first)).max(0.2);
+        let margin = (0.06 * (last - first)).max(0.2);
         let exponent = |seconds: f64| seconds.log10();
         let least = points
             .iter()
@@ -184,18 +188,20 @@ impl Scales {
         let top = most.unwrap_or(-3.0).ceil() as i32;
         Self {
             sizes,
-            across: (first - room, last + room),
-            up: (bottom, top.max(bottom + 1)),
+            left: first - margin,
+            right: last + margin,
+            bottom,
+            top: top.max(bottom + 1),
         }
     }
 
     fn x(&self, n: usize) -> f64 {
-        let (left, right) = self.across;
-        LEFT + (WIDTH - LEFT - RIGHT) * ((n as f64).ln() - left) / (right - left)
+        let share = ((n as f64).ln() - self.left) / (self.right - self.left);
+        LEFT + (WIDTH - LEFT - RIGHT) * share
     }
 
     fn y(&self, seconds: f64) -> f64 {
-        let (bottom, top) = (f64::from(self.up.0), f64::from(self.up.1));
+        let (bottom, top) = (f64::from(self.bottom), f64::from(self.top));
         HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (seconds.log10() - bottom) / (top - bottom)
     }
 
@@ -203,10 +209,10 @@ impl Scales {
         format!("{:.1},{:.1}", self.x(point.n), self.y(point.seconds))
     }
 
-    /// The grid, and what its lines stand for.
+    /// Draws the grid and its labels.
     fn draw(&self, svg: &mut String) {
         let (left, right, bottom) = (LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM);
-        for exponent in self.up.0..=self.up.1 {
+        for exponent in self.bottom..=self.top {
             let decade = 10f64.powi(exponent);
             let y = self.y(decade);
             add(
@@ -222,7 +228,7 @@ impl Scales {
                     "<text class=\"tick\" text-anchor=\"end\" x=\"{x}\" y=\"{y:.1}\">{label}</text>\n"
                 ),
             );
-            if exponent == self.up.1 {
+            if exponent == self.top {
                 break;
             }
             for step in 2..10 {
@@ -244,7 +250,7 @@ impl Scales {
                     "<line class=\"fine\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{bottom}\"/>\n"
                 ),
             );
-            // Labels that would run into each other are left out. A digit is some 7 wide.
+            // Labels that would overlap are left out. A digit is about 7 wide.
             let half = 3.5 * label.chars().count() as f64;
             if x - half > free {
                 free = x + half + 6.0;
@@ -274,7 +280,7 @@ fn add(svg: &mut String, element: std::fmt::Arguments<'_>) {
 /// A power of ten of seconds: `10 µs`.
 fn decade_name(exponent: i32) -> String {
     let text = seconds(10f64.powi(exponent));
-    // "10.0 µs": there are no other digits to show.
+    // A power of ten needs no decimals: "10.0 µs" becomes "10 µs".
     match text.split_once(' ') {
         Some((number, unit)) => {
             let whole = number.split_once('.').map_or(number, |(whole, _)| whole);
@@ -284,7 +290,7 @@ fn decade_name(exponent: i32) -> String {
     }
 }
 
-/// A size as it would be typed: `64Ki`.
+/// A size as an argument: `64Ki`.
 fn size_name(n: usize) -> String {
     let whole = |shift: u32| n >= 1 << shift && n.is_multiple_of(1 << shift);
     match n {
@@ -318,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_logarithm_is_left_out() {
+    fn points_without_a_logarithm_are_left_out() {
         let points = [
             (0, 1.0),
             (1, 0.0),
@@ -351,7 +357,7 @@ mod tests {
         }
 
         #[test]
-        fn more_is_further_right_and_higher(n in 1usize..1 << 30, seconds in 1e-9f64..1.0) {
+        fn larger_values_lie_further_right_and_higher(n in 1usize..1 << 30, seconds in 1e-9f64..1.0) {
             let more = Point { n: 2 * n, seconds: 2.0 * seconds };
             let scales = Scales::of(&[Point { n, seconds }, more]);
             prop_assert!(scales.x(more.n) > scales.x(n));

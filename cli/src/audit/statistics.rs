@@ -1,12 +1,9 @@
-//! What is made of repeated times: which way is the best, and how much worse another one is.
+//! Statistics of repeated times: which variant is the best, and how much slower another one is.
 //!
-//! Pure. Whoever picks the least of many noisy figures picks a lucky one; therefore the way is picked by one half of the
-//! repeats and its time is told from the other.
+//! Pure. The least of many noisy figures is a lucky one. Therefore one half of the samples chooses the variant, and the
+//! other half gives its time.
 
-/// A way that takes so many times as long as the best is given up after one repeat,
-const HOPELESS_AT_ONCE: f64 = 10.0;
-/// and after two if it takes so many times as long.
-const HOPELESS: f64 = 3.0;
+use super::super::params::PARAMS;
 
 /// The middle of some times, or the mean of the two in the middle. `None` if there are none.
 pub fn median(times: &[f64]) -> Option<f64> {
@@ -21,33 +18,33 @@ pub fn mean(times: &[f64]) -> Option<f64> {
     (!times.is_empty()).then(|| times.iter().sum::<f64>() / times.len() as f64)
 }
 
-/// Times of one way, in the order in which they were measured.
+/// Times of one variant, in the order of measurement.
 #[derive(Clone, Debug, Default)]
 pub struct Samples(Vec<f64>);
 
 impl Samples {
-    /// Adds the time of another repeat.
+    /// Adds a sample.
     pub fn push(&mut self, seconds: f64) {
         self.0.push(seconds);
     }
 
-    /// How many repeats there were.
+    /// The number of samples.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The median of all repeats.
+    /// The median of all samples.
     pub fn median(&self) -> Option<f64> {
         median(&self.0)
     }
 
-    /// The median of the repeats by which the best way is chosen: every other one, from the first.
+    /// The median of the samples that choose the best variant: every other one, from the first.
     pub fn choosing(&self) -> Option<f64> {
         median(&self.every_other(0))
     }
 
-    /// The median of the repeats that tell how long the way takes: the others. A single repeat serves for both, which
-    /// only ways have that are far from the best.
+    /// The median of the samples that give the variant's time: the others. A single sample serves for both; only variants
+    /// far from the best have a single one.
     pub fn scoring(&self) -> Option<f64> {
         median(&self.every_other(1)).or_else(|| self.median())
     }
@@ -56,21 +53,21 @@ impl Samples {
         self.0.iter().skip(first).step_by(2).copied().collect()
     }
 
-    /// Whether further repeats are a waste, when the best way takes `best` seconds: not if any was fast, since a busy
-    /// machine slows down any way now and then.
+    /// Whether further samples are a waste, if the best variant takes `best` seconds. They are not if any sample was
+    /// fast, since a busy machine slows down any variant now and then.
     pub fn are_hopeless(&self, best: f64) -> bool {
         let limit = match self.len() {
             0 => return false,
-            1 => HOPELESS_AT_ONCE * best,
-            _ => HOPELESS * best,
+            1 => PARAMS.audit.hopeless_at_once * best,
+            _ => PARAMS.audit.hopeless * best,
         };
         self.0.iter().all(|seconds| *seconds > limit)
     }
 }
 
-/// The index of the way that is best by the choosing half of its repeats. `None` if nothing was measured.
-pub fn best<'a>(ways: impl IntoIterator<Item = &'a Samples>) -> Option<usize> {
-    let chosen_by = ways
+/// The index of the best variant by the choosing half of the samples. `None` without samples.
+pub fn best<'a>(variants: impl IntoIterator<Item = &'a Samples>) -> Option<usize> {
+    let chosen_by = variants
         .into_iter()
         .enumerate()
         .filter_map(|(at, samples)| Some((at, samples.choosing()?)));
@@ -79,14 +76,14 @@ pub fn best<'a>(ways: impl IntoIterator<Item = &'a Samples>) -> Option<usize> {
         .map(|(at, _)| at)
 }
 
-/// How many times as long as `best` something took. A clock that did not move makes no difference.
+/// The ratio of a time to the best time. It is finite even if the clock did not move.
 pub fn ratio(seconds: f64, best: f64) -> f64 {
-    // No call takes less than this.
+    /// No call takes less than this.
     const LEAST: f64 = 1e-9;
     seconds.max(LEAST) / best.max(LEAST)
 }
 
-/// The regret `Σ(T − O) / ΣO` of pairs of a time and the best time. `None` if the best times are nothing in sum.
+/// The regret `Σ(T − O) / ΣO` of pairs of a time and the best time. `None` if the sum of the best times is 0.
 pub fn regret(pairs: impl IntoIterator<Item = (f64, f64)>) -> Option<f64> {
     let (mut lost, mut best) = (0.0, 0.0);
     for (time, oracle) in pairs {
@@ -102,7 +99,7 @@ pub fn geometric_mean(values: &[f64]) -> Option<f64> {
     mean(&logarithms).map(f64::exp)
 }
 
-/// The share of the numbers for which something holds. `None` if there are none.
+/// The share of the numbers for which `holds` is true. `None` if there are none.
 pub fn share(values: &[f64], holds: impl Fn(f64) -> bool) -> Option<f64> {
     let holding = values.iter().filter(|value| holds(**value)).count();
     (!values.is_empty()).then(|| holding as f64 / values.len() as f64)
@@ -126,13 +123,13 @@ mod tests {
     }
 
     #[test]
-    fn one_half_of_the_repeats_chooses_and_the_other_scores() {
-        // Chosen by 1, 1, 1; what it takes is 5.
+    fn one_half_of_the_samples_chooses_and_the_other_scores() {
+        // Chosen by 1, 1, 1; its time is 5.
         let lucky = samples(&[1.0, 5.0, 1.0, 5.0, 1.0, 5.0]);
         let steady = samples(&[2.0; 6]);
         assert_eq!(best([&steady, &lucky]), Some(1));
         assert_eq!(lucky.scoring(), Some(5.0));
-        // Luck in the scoring half makes no way the best.
+        // Luck in the scoring half does not choose a variant.
         let late = samples(&[3.0, 0.1, 3.0, 0.1]);
         assert_eq!(best([&steady, &late]), Some(0));
     }
@@ -147,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn hopeless_ways_are_given_up_after_one_or_two_repeats() {
+    fn hopeless_variants_are_given_up_after_one_or_two_samples() {
         assert!(!samples(&[]).are_hopeless(1.0));
         assert!(!samples(&[9.0]).are_hopeless(1.0));
         assert!(samples(&[11.0]).are_hopeless(1.0));
@@ -170,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_stay_numbers_when_the_clock_did_not_move() {
+    fn ratios_are_finite_if_the_clock_did_not_move() {
         assert_eq!(ratio(0.0, 0.0), 1.0);
         assert_eq!(ratio(3.0, 2.0), 1.5);
         assert!(ratio(1.0, 0.0).is_finite());
@@ -191,7 +188,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_way_that_is_always_faster_is_the_best(times in proptest::collection::vec(1e-9f64..1.0, 1..40), factor in 1.01f64..5.0) {
+        fn a_variant_that_is_always_faster_is_the_best(times in proptest::collection::vec(1e-9f64..1.0, 1..40), factor in 1.01f64..5.0) {
             let fast = Samples(times.clone());
             let slow = Samples(times.iter().map(|time| time * factor).collect());
             prop_assert_eq!(best([&slow, &fast]), Some(1));

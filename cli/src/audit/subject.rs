@@ -1,20 +1,15 @@
-//! A kernel with arrays of its own, run again and again, in whichever way.
+//! A kernel with its own arrays, which runs repeatedly as any variant.
 
 use super::super::args::StartLocation;
-use super::super::measure::{self, Repeats, Setup};
+use super::super::measure::{self, Repeats, Setup, TimedRun};
+use super::super::params::{AuditParams, PARAMS};
 use super::task::AuditTask;
 use divvy::array::Handle;
 use divvy::catalog::Case;
 use divvy::{DeviceId, Error, Placement, Report, Runtime};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// A kernel that updates an array in place drifts from its input: it is put back to that after so many runs.
-const RUNS_BETWEEN_RESETS: usize = 64;
-/// A way is run untimed for so long before it is timed, so that caches hold what it touches and nobody stands by any
-/// more to help with what ran before: the pool's threads do that for 60 µs.
-const SETTLING: Duration = Duration::from_micros(100);
-/// After a run that takes longer than this, in seconds, what ran before no longer matters.
-const LONG: f64 = 5e-3;
+const AUDIT: AuditParams = PARAMS.audit;
 
 /// A kernel bound to random arguments.
 pub struct Subject {
@@ -30,14 +25,14 @@ pub struct Subject {
 pub struct Timed {
     /// Seconds until the results were where they are wanted.
     pub seconds: f64,
-    /// The seconds that were predicted for that.
+    /// The predicted seconds.
     pub predicted: f64,
     /// What ran where.
     pub report: Report,
 }
 
 impl Subject {
-    /// The kernel with its arguments, which are on the host.
+    /// Binds the kernel to random arguments on the host.
     pub fn bind(task: &AuditTask) -> Result<Self, Error> {
         let AuditTask {
             entry,
@@ -58,13 +53,13 @@ impl Subject {
         })
     }
 
-    /// Puts the arguments back to what they were drawn as, and to the host.
+    /// Restores the initial arguments, on the host.
     pub fn start(&mut self) -> Result<(), Error> {
         self.runs = 0;
         self.case.reset()
     }
 
-    /// Runs the kernel once. With [`StartLocation::Host`] its arrays are on the host before, which is not timed.
+    /// Runs the kernel once. With [`StartLocation::Host`], first moves its arrays to the host, untimed.
     pub fn run(&mut self, rt: &Runtime, placement: &Placement) -> Result<Timed, Error> {
         if self.residency == StartLocation::Host {
             self.all.iter().try_for_each(Handle::move_to_host)?;
@@ -75,7 +70,8 @@ impl Subject {
             residency: self.residency,
             repeats: Repeats::Exactly(1),
         };
-        let (seconds, report) = measure::run_once(&setup, &mut *self.case, &self.written)?;
+        let TimedRun { seconds, report } =
+            measure::run_once(&setup, &mut *self.case, &self.written)?;
         self.runs += 1;
         Ok(Timed {
             seconds,
@@ -84,7 +80,7 @@ impl Subject {
         })
     }
 
-    /// Runs the kernel until what was run before no longer matters, and shows `each` run.
+    /// Runs the kernel until earlier runs no longer matter, and passes every run to `each`.
     pub fn settle(
         &mut self,
         rt: &Runtime,
@@ -97,21 +93,22 @@ impl Subject {
         if self.restore(rt, &first.report)? {
             started = Instant::now();
         }
-        while started.elapsed() < SETTLING {
+        while started.elapsed() < AUDIT.settling {
             each(&self.run(rt, placement)?);
         }
         Ok(())
     }
 
-    /// Whether a way that takes so long can be timed without settling, if its arrays are where they should be.
+    /// Whether a variant that takes `seconds` can be timed without settling, if its arrays are in place.
     pub fn is_settled_after(&self, seconds: f64) -> bool {
-        seconds > LONG && !(self.in_place && self.runs >= RUNS_BETWEEN_RESETS)
+        let drifted = self.in_place && self.runs >= AUDIT.runs_between_resets;
+        seconds > AUDIT.settled_seconds && !drifted
     }
 
-    /// Seconds of deciding what a run would do.
+    /// Seconds to decide where a call runs.
     pub fn decision_seconds(&mut self, rt: &Runtime) -> Result<f64, Error> {
-        const BATCHES: usize = 41;
-        const BATCH: usize = 16;
+        const BATCHES: usize = AUDIT.decision_batches;
+        const BATCH: usize = AUDIT.decision_batch;
         if self.residency == StartLocation::Host {
             self.all.iter().try_for_each(Handle::move_to_host)?;
         }
@@ -126,15 +123,15 @@ impl Subject {
         Ok(super::statistics::median(&times).unwrap_or(0.0))
     }
 
-    /// Puts arrays that were updated in place often back to what they were, and to where `last` left them. Returns
-    /// whether there was a need.
+    /// Restores arrays that were often updated in place, and moves them to where `last` left them. Returns whether that
+    /// was necessary.
     fn restore(&mut self, rt: &Runtime, last: &Report) -> Result<bool, Error> {
-        if !self.in_place || self.runs < RUNS_BETWEEN_RESETS {
+        if !self.in_place || self.runs < AUDIT.runs_between_resets {
             return Ok(false);
         }
         let device = match last.parts.as_slice() {
             [part] => part.device,
-            // Bringing back what several devices hold takes a run, which would count as another call.
+            // To distribute arrays over several devices takes a run, which would count as another call.
             _ => return Ok(false),
         };
         self.runs = 0;

@@ -1,6 +1,7 @@
-//! What all rows of an audit say together.
+//! The figures over all rows of an audit.
 
 use super::super::args::is_software;
+use super::super::params::PARAMS;
 use super::row::Row;
 use super::statistics::{geometric_mean, median, regret, share};
 use divvy::units::{count, seconds};
@@ -8,19 +9,16 @@ use divvy::{DeviceId, Runtime};
 use serde::Serialize;
 use std::fmt;
 
-/// Rows whose time is at most so many times that of the best way count as right.
-const RIGHT: f64 = 1.05;
-
 /// The figures by which the cost model is judged. Each is `None` if there are no rows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
     /// `Σ(T − O) / ΣO` of the mean times of Auto's first calls, which include compiling shaders.
     pub regret_cold: Option<f64>,
-    /// The same of all calls after those, including those that explored.
+    /// The same of all later calls, including those that explored.
     pub regret_warm: Option<f64>,
-    /// The geometric mean of the ratio of medians, Auto's over the best way's.
+    /// The geometric mean of the ratio of medians, Auto's over the best variant's.
     pub geomean_warm: Option<f64>,
-    /// The worst such ratio.
+    /// The largest such ratio.
     pub worst_warm: Option<f64>,
     /// The share of rows whose ratio is at most 1.05.
     pub within_5pct: Option<f64>,
@@ -28,7 +26,7 @@ pub struct Summary {
     pub prediction_error_median: Option<f64>,
     /// The share of the time of all of Auto's calls that went into exploring.
     pub exploration_share: Option<f64>,
-    /// The median over rows of the nanoseconds that deciding takes.
+    /// The median over rows of the nanoseconds of a decision.
     pub decision_ns: Option<f64>,
 }
 
@@ -44,14 +42,14 @@ impl Summary {
             regret_warm: regret(rows.iter().map(|row| (row.chosen_mean, row.oracle_mean))),
             geomean_warm: geometric_mean(&ratios),
             worst_warm: ratios.iter().copied().max_by(f64::total_cmp),
-            within_5pct: share(&ratios, |ratio| ratio <= RIGHT),
+            within_5pct: share(&ratios, |ratio| ratio <= PARAMS.audit.right),
             prediction_error_median: median(&each(|row| row.prediction_error)),
             exploration_share: (all > 0.0).then(|| exploring / all),
             decision_ns: median(&each(|row| row.decision_ns)),
         }
     }
 
-    /// Each figure with what it means, for people.
+    /// Each figure as text, with its name.
     pub fn lines(&self) -> [(&'static str, String); 8] {
         let percent = |share: &Option<f64>| text(share, |share| format!("{:.1} %", 100.0 * share));
         let times = |ratio: &Option<f64>| text(ratio, |ratio| format!("{ratio:.3}"));
@@ -75,7 +73,7 @@ fn text(figure: &Option<f64>, form: impl Fn(f64) -> String) -> String {
     figure.map_or_else(|| "none".into(), form)
 }
 
-/// What the figures were measured on, when, and what else they say in sum.
+/// The machine, the time and the totals of an audit.
 #[derive(Clone, Debug, Serialize)]
 pub struct Meta {
     /// The version of this program.
@@ -107,27 +105,27 @@ pub struct GpuMeta {
     pub driver: String,
     /// The API it is reached through.
     pub backend: String,
-    /// Whether it only seems to be a GPU.
+    /// Whether it is a software adapter.
     pub software: bool,
 }
 
 /// Sums over rows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Totals {
-    /// Seconds of the best way in every row.
+    /// Seconds of the best variant in every row.
     pub oracle_total: f64,
     /// Seconds of Auto in every row.
     pub auto_total: f64,
     /// Seconds of the CPU alone in every row, with one thread or the pool, whichever is faster. `None` if it cannot run
-    /// all of them.
+    /// every row.
     pub always_cpu_total: Option<f64>,
-    /// In how many rows Auto did exactly what the best way does. What the ratio is there comes from noise, and from
-    /// deciding, which takes longer than being told.
+    /// The number of rows in which Auto ran the same plan as the best variant. The ratio there comes from noise, and from
+    /// the time to decide, which a forced placement does not need.
     pub same_plan_rows: usize,
-    /// The geometric mean and the worst of the ratio in these.
+    /// The geometric mean and the largest of the ratios of these rows.
     pub same_plan_geomean: Option<f64>,
     pub same_plan_worst: Option<f64>,
-    /// The median of the seconds by which Auto takes longer in these.
+    /// The median of the seconds by which Auto takes longer in these rows.
     pub same_plan_extra_seconds: Option<f64>,
 }
 
@@ -153,7 +151,7 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "all rows   auto {}, the best ways {}",
+            "all rows   auto {}, the best variants {}",
             seconds(self.auto_total),
             seconds(self.oracle_total)
         )?;
@@ -167,7 +165,7 @@ impl fmt::Display for Totals {
         ) {
             write!(
                 f,
-                "\nsame way   in {} rows auto does exactly what the best way does: mean T/O {mean:.3}, worst {worst:.3}, \
+                "\nsame plan  in {} rows auto runs the plan of the best variant: mean T/O {mean:.3}, worst {worst:.3}, \
                  {} longer (the median)",
                 count(self.same_plan_rows),
                 seconds(extra)
@@ -206,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn regret_is_of_means_and_ratios_are_of_medians() {
+    fn regret_uses_means_and_ratios_use_medians() {
         let mut slow = row("a", 1.0, 1.5);
         slow.exploring_seconds = 1.0;
         slow.auto_seconds = 10.0;
@@ -233,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_total_of_a_cpu_that_cannot_run_everything() {
+    fn a_cpu_that_cannot_run_every_row_has_no_total() {
         let mut gpu_only = row("a", 1.0, 1.0);
         gpu_only.cpu = None;
         assert_eq!(

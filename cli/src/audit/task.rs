@@ -1,9 +1,9 @@
-//! What is audited: a kernel at a size, with its arrays somewhere.
+//! One task of an audit: a kernel at a size, with its arrays on the host or on a device.
 
 use super::super::args::StartLocation;
 use divvy::catalog::Entry;
 
-/// What is to be audited.
+/// A task of an audit.
 #[derive(Clone, Copy)]
 pub struct AuditTask {
     /// The kernel.

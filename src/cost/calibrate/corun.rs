@@ -1,20 +1,21 @@
 //! How many times longer each of two devices takes while the other computes too.
 //!
-//! Each runs the same work again and again, alone and together with the other in turn, and the median of the ratios
-//! counts. What both need slows them down: cores, if one is a software adapter, memory channels, power.
+//! Each repeats the same work, alone and together with the other in turn, and the median of the ratios counts. Shared
+//! resources slow both down: cores, if one is a software adapter, memory channels, power.
 
 use super::cpu::CpuBench;
 use super::effort::{Effort, KI, MI, Thoroughness};
 use super::gpu::GpuBench;
 use super::sampling::{WorkUnit, now, quantile, rounded, seconds_since};
 use crate::cost::machine::{Bound, CoRun};
+use crate::cost::params::PARAMS;
 use crate::device::cpu::Cpu;
 use crate::device::gpu::Gpu;
 use crate::device::{DeviceId, DeviceKind};
 use crate::error::Result;
 use std::sync::{Arc, Barrier};
 
-/// How often measuring a pair says what comes next.
+/// The steps that measuring a pair announces.
 pub(in crate::cost) const PAIR_STEPS: usize = 2;
 
 /// A device that can be kept busy.
@@ -32,9 +33,9 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Work that takes about so long.
+    /// Work of about `seconds`.
     fn unit(self, bound: Bound, seconds: f64) -> Result<WorkUnit<'a>> {
-        // Memory is what lies behind the caches: little suffices for a software adapter, which is slow.
+        // The largest footprint must exceed the caches. A software adapter is slow, and needs less.
         let kind = match self {
             Self::Cpu(_) => DeviceKind::Cpu,
             Self::Gpu(_, gpu) => gpu.info().kind,
@@ -58,7 +59,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// How long both are watched at a time, and how often.
+/// The windows in which a pair is timed.
 #[derive(Clone, Copy)]
 struct Watch {
     window_seconds: f64,
@@ -66,7 +67,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// What `pairs` of devices may take together.
+    /// The windows of each pair, if `pairs` of them share the time.
     fn of(thoroughness: Thoroughness, pairs: usize) -> Self {
         let (total_seconds, rounds, longest) = match thoroughness {
             Thoroughness::First | Thoroughness::Quick => (0.5, 5, 0.02),
@@ -81,19 +82,17 @@ impl Watch {
     }
 }
 
-/// Measures a pair out of so many, and says through `note` what comes next, [`PAIR_STEPS`] times.
+/// Measures one of `pairs` pairs, and announces each of the [`PAIR_STEPS`] steps through `note`.
 pub(in crate::cost) fn corun(
     pair: [Bench<'_>; 2],
     thoroughness: Thoroughness,
     pairs: usize,
     note: &mut dyn FnMut(&str),
 ) -> Result<CoRun> {
-    /// Units of work in a window: enough that the last one, which may be alone, hardly counts.
-    const UNITS: f64 = 8.0;
     let watch = Watch::of(thoroughness, pairs);
     let mut slowdown = |bound: Bound, what: &str| {
         note(what);
-        let seconds = watch.window_seconds / UNITS;
+        let seconds = watch.window_seconds / PARAMS.calibration.corun_units;
         let mut one = pair[0].unit(bound, seconds)?;
         slowdown(&mut *one, &mut *pair[1].unit(bound, seconds)?, watch)
     };
@@ -119,7 +118,7 @@ fn slowdown(
                 start.wait();
                 pace(other, watch)
             });
-            // Without another thread nothing runs beside.
+            // Without another thread nothing runs at the same time.
             let Ok(beside) = beside else {
                 return Ok(alone);
             };
@@ -136,7 +135,7 @@ fn slowdown(
     Ok([ones, others].map(|ratios| factor(quantile(ratios, 0.5))))
 }
 
-/// Company makes nothing faster; and no device comes to a halt.
+/// A slow-down that a plan can use: another device makes nothing faster, and none comes to a halt.
 fn factor(ratio: f64) -> f64 {
     const MOST: f64 = 1e3;
     rounded(ratio.clamp(1.0, MOST))
@@ -144,14 +143,13 @@ fn factor(ratio: f64) -> f64 {
 
 /// Seconds that each unit takes.
 fn pace(unit: &mut dyn FnMut() -> Result<()>, watch: Watch) -> Result<f64> {
-    const MOST_UNITS: usize = 1000;
     let started = now();
     let mut done = 0;
     loop {
         unit()?;
         done += 1;
         let seconds = seconds_since(started);
-        if seconds >= watch.window_seconds || done >= MOST_UNITS {
+        if seconds >= watch.window_seconds || done >= PARAMS.calibration.most_corun_units {
             return Ok(seconds.max(1e-9) / done as f64);
         }
     }
@@ -169,10 +167,10 @@ mod tests {
     };
 
     #[test]
-    fn what_takes_turns_slows_each_other_down() {
+    fn work_that_takes_turns_is_slowed_down() {
         let only = Mutex::new(());
         let turn = || {
-            let _turn = only.lock().expect("nobody panics");
+            let _turn = only.lock().expect("no thread panics");
             std::thread::sleep(Duration::from_millis(1));
             Ok(())
         };
@@ -187,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn factors_are_such_that_a_plan_can_use_them() {
+    fn factors_are_rounded_and_bounded() {
         for (ratio, expected) in [(0.5, 1.0), (1.23456, 1.235), (1e9, 1e3)] {
             assert_eq!(factor(ratio), expected);
         }
     }
 
     #[test]
-    fn more_pairs_are_watched_for_a_shorter_time() {
+    fn more_pairs_share_the_same_time() {
         let seconds = |pairs| {
             let watch = Watch::of(Thoroughness::Full, pairs);
             (2 * 3 * watch.rounds * pairs) as f64 * watch.window_seconds

@@ -2,35 +2,32 @@
 
 use super::effort::{Effort, Thoroughness};
 use super::model::Rates;
-use super::sampling::{LEAST_SHARE, TRAFFIC, WorkUnit, now, seconds_since, time};
+use super::sampling::{Pair, TRAFFIC, WorkUnit, now, seconds_since, time};
 use crate::array::Array;
+use crate::cost::params::PARAMS;
 use crate::device::cpu::Cpu;
 use crate::error::Result;
 use crate::simd::{Lanes, VectorLoop};
 use std::hint::black_box;
 use std::sync::{Mutex, PoisonError};
 
-/// Whether the pool gets the cores that it asks for, rather than sharing them with other processes: then the machine
-/// was measured as it is, not as it happened to be.
+/// Whether the pool has its cores to itself. If other processes share them, the figures are too low.
 pub(in crate::cost) fn is_undisturbed(cpu: &Cpu) -> Result<bool> {
-    /// Long enough to meet the turns of other processes, which take milliseconds.
-    const SECONDS: f64 = 6e-3;
-    const LEAST_SHARE_OF_CORES: f64 = 0.8;
     let threads = cpu.threads();
     let bench = CpuBench::new(cpu, Effort::of_cpu(Thoroughness::First));
-    let rounds = bench.rounds_for(SECONDS / PIECES as f64)?;
+    let rounds = bench.rounds_for(PARAMS.calibration.undisturbed_seconds / PIECES as f64)?;
     let before = cpu_seconds();
     let wall = bench.chains(threads * PIECES, threads, rounds)?;
-    // More threads than cores cannot all have one.
+    // Threads beyond the number of cores cannot have one each.
     let cores =
         std::thread::available_parallelism().map_or(threads, |cores| threads.min(cores.get()));
     let used = cpu_seconds()
         .zip(before)
         .map(|(after, before)| after - before);
-    Ok(used.is_none_or(|used| used >= LEAST_SHARE_OF_CORES * wall * cores as f64))
+    Ok(used.is_none_or(|used| used >= PARAMS.calibration.undisturbed_share * wall * cores as f64))
 }
 
-/// Seconds that the process has spent on all cores together, where the system tells.
+/// CPU seconds of this process on all cores together, where the system reports them.
 fn cpu_seconds() -> Option<f64> {
     #[cfg(unix)]
     {
@@ -48,11 +45,11 @@ fn cpu_seconds() -> Option<f64> {
 
 /// Waits until the pool's threads sleep.
 fn fall_asleep() {
-    const SECONDS: f64 = 5e-4;
+    /// Ends the loop even if the clock does not move.
     const MOST_LOOKS: usize = 1 << 15;
     let since = now();
     for _ in 0..MOST_LOOKS {
-        if seconds_since(since) >= SECONDS {
+        if seconds_since(since) >= PARAMS.calibration.asleep_seconds {
             break;
         }
         std::hint::spin_loop();
@@ -66,8 +63,21 @@ pub(super) struct CpuBench<'a> {
     effort: Effort,
 }
 
-/// Pieces for each thread, so that one that is held up leaves work for the others, as in a real call.
-const PIECES: usize = 8;
+const PIECES: usize = PARAMS.calibration.pieces_per_thread;
+
+/// What a parallel region costs.
+pub(super) struct PoolLaunch {
+    /// Seconds if the pool's threads are awake.
+    pub(super) awake: f64,
+    /// Seconds in general.
+    pub(super) seconds: f64,
+}
+
+/// Bandwidth by footprint.
+pub(super) struct CpuRates {
+    pub(super) one_thread: Rates,
+    pub(super) pool: Rates,
+}
 
 impl<'a> CpuBench<'a> {
     pub(super) fn new(cpu: &'a Cpu, effort: Effort) -> Self {
@@ -78,20 +88,17 @@ impl<'a> CpuBench<'a> {
         }
     }
 
-    /// Keeps the pool busy until its threads have spread over the cores. The system may have put several on one core,
-    /// where they take turns of milliseconds, and moves them apart only while they compete.
+    /// Keeps the pool busy until its threads have spread over the cores. The system may put several on one core, where
+    /// they take turns of milliseconds, and moves them apart only while they compete.
     pub(super) fn settle(&self) -> Result<()> {
-        const SECONDS: f64 = 1e-3;
-        const MOST: usize = 30;
-        /// Of the speed-up that as many cores can give.
-        const ENOUGH: f64 = 0.8;
+        let params = PARAMS.calibration;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let expected = cores.min(self.threads) as f64;
-        let rounds = self.rounds_for(SECONDS / PIECES as f64)?;
-        for _ in 0..MOST {
+        let rounds = self.rounds_for(params.settling_seconds / PIECES as f64)?;
+        for _ in 0..params.most_settling_rounds {
             let one = self.chains(PIECES, 1, rounds)?;
             let all = self.chains(self.threads * PIECES, self.threads, rounds)?;
-            if one * self.threads as f64 >= ENOUGH * expected * all {
+            if one * self.threads as f64 >= params.settled_share * expected * all {
                 break;
             }
         }
@@ -99,50 +106,61 @@ impl<'a> CpuBench<'a> {
     }
 
     /// Operations per second of one thread and of all.
-    pub(super) fn flops(&self) -> Result<(f64, f64)> {
+    pub(super) fn flops(&self) -> Result<Pair> {
         let rounds = self.rounds_for(self.effort.sample_seconds)?;
         let tasks = self.threads * PIECES;
-        let (one, all) = self.effort.compare(1, || {
-            Ok((
-                self.chains(1, 1, rounds)?,
-                self.chains(tasks, self.threads, rounds / PIECES)?,
-            ))
+        let seconds = self.effort.compare(1, || {
+            Ok(Pair {
+                first: self.chains(1, 1, rounds)?,
+                second: self.chains(tasks, self.threads, rounds / PIECES)?,
+            })
         })?;
         let flops = |tasks: usize, rounds: usize| {
             tasks as f64 * self.cpu.simd().run(Chains { rounds }).flops
         };
-        Ok((flops(1, rounds) / one, flops(tasks, rounds / PIECES) / all))
+        Ok(Pair {
+            first: flops(1, rounds) / seconds.first,
+            second: flops(tasks, rounds / PIECES) / seconds.second,
+        })
     }
 
-    /// What a parallel region costs if its helpers stand by, and in general. `gain` is how many times faster the pool
-    /// computes than one thread: fewer than it has threads if others hold the cores, which is no matter of the launch.
-    pub(super) fn launch(&self, gain: f64) -> Result<(f64, f64)> {
+    /// What a parallel region costs. `gain` is the speed-up of the pool over one thread. It is lower than the number of
+    /// threads if other processes hold cores, which must not count as launch.
+    pub(super) fn launch(&self, gain: f64) -> Result<PoolLaunch> {
         if self.threads == 1 {
-            return Ok((0.0, 0.0));
+            return Ok(PoolLaunch {
+                awake: 0.0,
+                seconds: 0.0,
+            });
         }
-        let ready = self.pool_launch(gain, || ())?;
+        let awake = self.pool_launch(gain, || ())?;
         let asleep = self.pool_launch(gain, fall_asleep)?;
-        // A plan cannot know whether the helpers will stand by. The geometric mean is wrong by the same factor either way.
-        Ok((ready, (ready * asleep.max(ready)).sqrt()))
+        Ok(PoolLaunch {
+            awake,
+            // A plan cannot know whether the threads will be awake. The geometric mean is wrong by the same factor
+            // either way.
+            seconds: (awake * asleep.max(awake)).sqrt(),
+        })
     }
 
-    /// What a parallel region costs on top of its work, after `before`.
+    /// Seconds that a parallel region costs on top of its work, right after `before`.
     fn pool_launch(&self, gain: f64, before: fn()) -> Result<f64> {
         let rounds = self.rounds_for(self.effort.sample_seconds / 2.0)?;
         let tasks = self.threads * PIECES;
-        let (one, all) = self.effort.compare(3, || {
-            let alone = self.chains(tasks, 1, rounds / tasks)?;
+        let seconds = self.effort.compare(3, || {
+            let first = self.chains(tasks, 1, rounds / tasks)?;
             before();
-            Ok((alone, self.chains(tasks, self.threads, rounds / tasks)?))
+            let second = self.chains(tasks, self.threads, rounds / tasks)?;
+            Ok(Pair { first, second })
         })?;
         let empty = self.effort.measure(3, || {
             before();
             self.chains(tasks, self.threads, 0)
         })?;
-        Ok((all - one / gain).max(empty))
+        Ok((seconds.second - seconds.first / gain).max(empty))
     }
 
-    /// How many rounds of arithmetic one thread does in that time.
+    /// The rounds of arithmetic that one thread does in `seconds`.
     fn rounds_for(&self, seconds: f64) -> Result<usize> {
         const TRIAL: usize = 2000;
         self.chains(1, 1, TRIAL)?;
@@ -161,40 +179,39 @@ impl<'a> CpuBench<'a> {
         })
     }
 
-    /// Bytes per second at each footprint, of one thread and of all. `launch` is taken off what all take.
-    pub(super) fn bandwidths(&self, launch: f64) -> Result<(Rates, Rates)> {
-        const MOST_BYTES: f64 = 1e8;
-        let (mut x, mut y, footprints) = arrays(self.effort.footprints)?;
-        let (mut x, mut y) = (x.write()?, y.write()?);
-        // Written first, since memory that was only ever read need not exist.
+    /// Bytes per second at each footprint. `launch` is subtracted from the pool's times.
+    pub(super) fn bandwidths(&self, launch: f64) -> Result<CpuRates> {
+        let mut buffers = Buffers::new(self.effort.footprints)?;
+        let (mut x, mut y) = (buffers.x.write()?, buffers.y.write()?);
+        // Written first: the system may back memory that was never written with one page of zeros.
         self.for_pieces(&mut x, &mut y, self.threads, &|x, y| {
             x.fill(1.0);
             y.fill(1.0);
         })?;
-        let (mut ones, mut alls) = (Vec::new(), Vec::new());
-        for footprint in footprints {
+        let (mut one_thread, mut pool) = (Vec::new(), Vec::new());
+        for footprint in buffers.footprints {
             let items = footprint / 8;
             let traffic = TRAFFIC * *footprint as f64;
             let (x, y) = (&mut x[..items], &mut y[..items]);
             let trial = self.passes(x, y, self.threads, 1)?;
-            // No more than takes a moment, even if the clock says that it takes none.
-            let most = (MOST_BYTES / *footprint as f64).clamp(1.0, 1000.0);
+            let most_bytes = PARAMS.calibration.most_bandwidth_bytes;
+            let most = (most_bytes / *footprint as f64).clamp(1.0, 1000.0);
             let passes = (self.effort.sample_seconds / trial).clamp(1.0, most) as usize;
-            let (one, all) = self.effort.compare(1, || {
-                let alone = self.passes(x, y, 1, passes)? / passes as f64;
-                Ok((
-                    alone,
-                    self.passes(x, y, self.threads, passes)? / passes as f64,
-                ))
+            let pass = self.effort.compare(1, || {
+                Ok(Pair {
+                    first: self.passes(x, y, 1, passes)? / passes as f64,
+                    second: self.passes(x, y, self.threads, passes)? / passes as f64,
+                })
             })?;
-            let all = (all - launch).max(LEAST_SHARE * all);
-            ones.push([*footprint as f64, traffic / one]);
-            alls.push([*footprint as f64, traffic / all]);
+            let least = PARAMS.calibration.least_share * pass.second;
+            let pool_pass = (pass.second - launch).max(least);
+            one_thread.push([*footprint as f64, traffic / pass.first]);
+            pool.push([*footprint as f64, traffic / pool_pass]);
         }
-        Ok((ones, alls))
+        Ok(CpuRates { one_thread, pool })
     }
 
-    /// Arithmetic on all threads that takes about so long.
+    /// Arithmetic on all threads that takes about `seconds`.
     pub(super) fn arithmetic(self, seconds: f64) -> Result<WorkUnit<'a>> {
         let rounds = self.rounds_for(seconds / PIECES as f64)?;
         Ok(Box::new(move || {
@@ -203,12 +220,12 @@ impl<'a> CpuBench<'a> {
         }))
     }
 
-    /// Passes of all threads over the largest footprint, that take about so long.
+    /// Passes of all threads over the largest footprint that take about `seconds`.
     pub(super) fn memory(self, seconds: f64) -> Result<WorkUnit<'a>> {
         const MOST: f64 = 100.0;
-        let (mut x, mut y, _) = arrays(self.effort.footprints)?;
+        let mut buffers = Buffers::new(self.effort.footprints)?;
         let mut pass = move |passes: usize| -> Result<f64> {
-            let (mut x, mut y) = (x.write()?, y.write()?);
+            let (mut x, mut y) = (buffers.x.write()?, buffers.y.write()?);
             self.passes(&mut x, &mut y, self.threads, passes)
         };
         // The first touches the memory.
@@ -254,21 +271,27 @@ impl<'a> CpuBench<'a> {
     }
 }
 
-/// Two arrays that together have the largest of these footprints for which there is memory, and those that fit.
-fn arrays(footprints: &[usize]) -> Result<(Array<f32>, Array<f32>, &[usize])> {
-    let Some((largest, smaller)) = footprints.split_last() else {
-        return Ok((Array::uninit(0)?, Array::uninit(0)?, footprints));
-    };
-    let allocated = || {
-        let mut both = (Array::uninit(largest / 8)?, Array::uninit(largest / 8)?);
-        both.0.write()?;
-        both.1.write()?;
-        Ok(both)
-    };
-    match allocated() {
-        Ok((x, y)) => Ok((x, y, footprints)),
-        Err(error) if smaller.is_empty() => Err(error),
-        Err(_) => arrays(smaller),
+/// Two arrays that together have the largest footprint for which there is memory.
+struct Buffers<'a> {
+    x: Array<f32>,
+    y: Array<f32>,
+    /// The footprints that fit.
+    footprints: &'a [usize],
+}
+
+impl<'a> Buffers<'a> {
+    fn new(footprints: &'a [usize]) -> Result<Self> {
+        let largest = footprints.last().copied().unwrap_or(0);
+        let allocated = || {
+            let (mut x, mut y) = (Array::uninit(largest / 8)?, Array::uninit(largest / 8)?);
+            x.write()?;
+            y.write()?;
+            Ok(Self { x, y, footprints })
+        };
+        match footprints {
+            [smaller @ .., _] if !smaller.is_empty() => allocated().or_else(|_| Self::new(smaller)),
+            _ => allocated(),
+        }
     }
 }
 
@@ -289,25 +312,24 @@ impl VectorLoop for Axpy<'_> {
     }
 }
 
-/// Chains of multiply-adds that do not wait for each other: enough to hide the latency of one, few enough for the
-/// registers.
+/// Independent chains of multiply-adds: enough to hide the latency of one, few enough for the registers.
 struct Chains {
     rounds: usize,
 }
 
-/// What running the chains gives.
-struct Ran {
+/// The result of running the chains.
+struct ChainsOutput {
     /// Operations that were done.
     flops: f64,
-    /// The result, so that none of it can be left out.
+    /// Keeps the compiler from removing the work.
     _value: f32,
 }
 
 impl VectorLoop for Chains {
-    type Output = Ran;
+    type Output = ChainsOutput;
 
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) -> Ran {
+    fn run<L: Lanes>(self, lanes: L) -> ChainsOutput {
         const CHAINS: usize = 12;
         let (factor, addend) = (lanes.splat(black_box(0.5)), lanes.splat(black_box(1.0)));
         let mut chains = [addend; CHAINS];
@@ -320,7 +342,7 @@ impl VectorLoop for Chains {
         for chain in chains {
             sum = lanes.add(sum, chain);
         }
-        Ran {
+        ChainsOutput {
             flops: (2 * CHAINS * L::F32_LANES * self.rounds) as f64,
             _value: lanes.reduce_sum_f32s(sum),
         }

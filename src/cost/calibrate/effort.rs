@@ -1,6 +1,6 @@
 //! How much is measured of a device, which decides how long it takes.
 
-use super::sampling::{decile, now, seconds_since};
+use super::sampling::{Pair, decile, now, seconds_since};
 use crate::device::DeviceKind;
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
@@ -10,22 +10,22 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Thoroughness {
-    /// As at the first need of a program that has better things to do: about a tenth of a second per device.
+    /// About a tenth of a second per device: for a program whose first call waits for it.
     First,
-    /// In less than three seconds altogether, with how much devices slow each other down.
+    /// Less than three seconds altogether, including how much devices slow each other down.
     Quick,
-    /// In less than a minute altogether, with more samples of everything, at more sizes.
+    /// Less than a minute altogether, with more samples of everything, at more sizes.
     Full,
 }
 
 /// How much is measured of a device.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Effort {
-    /// Samples of which the decile is taken.
+    /// Samples, whose lowest decile counts.
     pub(super) samples: usize,
-    /// Seconds after which no more of them are taken.
+    /// Seconds after which no more samples are taken.
     pub(super) budget_seconds: f64,
-    /// Seconds that a sample should last, so that the clock and a wake-up do not matter.
+    /// Seconds that a sample should last, so that the clock's resolution and a wake-up do not matter.
     pub(super) sample_seconds: f64,
     /// Footprints at which bandwidth is measured.
     pub(super) footprints: &'static [usize],
@@ -37,7 +37,7 @@ pub(super) const KI: usize = 1 << 10;
 
 pub(super) const MI: usize = 1 << 20;
 
-/// Few sizes that end at a transfer of several pieces.
+/// A few sizes; the largest transfers take several pieces of staging.
 pub(super) const TRANSFERS: &[usize] = &[256, 4 * KI, 64 * KI, MI, 8 * MI, 32 * MI];
 
 /// More sizes.
@@ -105,7 +105,7 @@ impl Effort {
         }
     }
 
-    /// On a GPU with hardware, which is fast enough for large sizes.
+    /// On a hardware GPU, which is fast enough for large sizes.
     pub(super) fn of_hardware(thoroughness: Thoroughness) -> Self {
         const FIRST: Effort = Effort {
             samples: 5,
@@ -141,7 +141,7 @@ impl Effort {
         }
     }
 
-    /// On a software adapter, which is slow, and of which little needs to be known.
+    /// On a software adapter, which is slow and seldom chosen.
     pub(super) fn of_software(thoroughness: Thoroughness) -> Self {
         const FIRST: Effort = Effort {
             samples: 3,
@@ -169,7 +169,7 @@ impl Effort {
         }
     }
 
-    /// With the time that `devices` of them may take together, if more than two would take too long.
+    /// The same with a smaller budget if more than two devices share the time.
     pub(super) fn shared_by(self, devices: usize) -> Self {
         Self {
             budget_seconds: self.budget_seconds * (2.0 / devices.max(2) as f64),
@@ -177,22 +177,27 @@ impl Effort {
         }
     }
 
-    /// The decile of so many times the usual number of samples.
+    /// The decile of `times` the usual number of samples.
     pub(super) fn measure(
         &self,
         times: usize,
         mut sample: impl FnMut() -> Result<f64>,
     ) -> Result<f64> {
-        let (decile, _) = self.compare(times, || Ok((sample()?, 0.0)))?;
-        Ok(decile)
+        let deciles = self.compare(times, || {
+            Ok(Pair {
+                first: sample()?,
+                second: 0.0,
+            })
+        })?;
+        Ok(deciles.first)
     }
 
     /// The deciles of two quantities that are sampled in turn.
     pub(super) fn compare(
         &self,
         times: usize,
-        mut sample: impl FnMut() -> Result<(f64, f64)>,
-    ) -> Result<(f64, f64)> {
+        mut sample: impl FnMut() -> Result<Pair>,
+    ) -> Result<Pair> {
         const LEAST_SAMPLES: usize = 3;
         let started = now();
         let (mut firsts, mut seconds) = (Vec::new(), Vec::new());
@@ -200,10 +205,13 @@ impl Effort {
             if taken >= LEAST_SAMPLES && seconds_since(started) > self.budget_seconds {
                 break;
             }
-            let (first, second) = sample()?;
+            let Pair { first, second } = sample()?;
             firsts.push(first);
             seconds.push(second);
         }
-        Ok((decile(firsts), decile(seconds)))
+        Ok(Pair {
+            first: decile(firsts),
+            second: decile(seconds),
+        })
     }
 }

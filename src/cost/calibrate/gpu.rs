@@ -2,9 +2,10 @@
 
 use super::effort::Effort;
 use super::model::{Rates, link};
-use super::sampling::{LEAST_SHARE, TRAFFIC, WorkUnit, time};
+use super::sampling::{Pair, TRAFFIC, WorkUnit, time};
 use crate::array::{Array, DeviceView};
 use crate::cost::machine::Link;
+use crate::cost::params::PARAMS;
 use crate::device::gpu::Gpu;
 use crate::error::Result;
 use crate::kernel::{Binding, GpuPart, LaunchSpec, Role, Shader};
@@ -24,7 +25,28 @@ struct Params {
     alpha: f32,
 }
 
-/// A GPU under measurement, with two arrays that it alone holds.
+/// What a dispatch costs.
+pub(super) struct GpuLaunch {
+    /// Seconds of an empty dispatch that is waited for.
+    pub(super) seconds: f64,
+    /// Seconds of each further dispatch that is queued with it.
+    pub(super) queued: f64,
+}
+
+/// Arithmetic of a certain duration.
+#[derive(Clone, Copy)]
+struct Arithmetic {
+    items: usize,
+    rounds: u32,
+}
+
+/// The times of transfers.
+pub(super) struct Links {
+    pub(super) upload: Link,
+    pub(super) download: Link,
+}
+
+/// A GPU under measurement, with two arrays that only it holds.
 pub(super) struct GpuBench<'a> {
     gpu: &'a Arc<Gpu>,
     effort: Effort,
@@ -38,7 +60,7 @@ impl<'a> GpuBench<'a> {
     pub(super) fn new(gpu: &'a Arc<Gpu>, effort: Effort) -> Result<Self> {
         let limits = gpu.limits();
         let largest = limits.max_binding_bytes.min(limits.max_buffer_bytes);
-        // Of a budget no more than a part, for calls go on meanwhile.
+        // Only part of a budget: calls go on meanwhile.
         let largest = largest.min(gpu.largest_buffer() / 8);
         let fits = |footprint: &&usize| **footprint as u64 / 2 <= largest;
         let mut footprints: Vec<usize> = effort.footprints.iter().filter(fits).copied().collect();
@@ -62,20 +84,28 @@ impl<'a> GpuBench<'a> {
             footprints,
         };
         // Compiles the shader, clears the buffers, and wakes the driver.
-        bench.run(1, items, 0)?;
+        bench.run(1, bench.pass())?;
         Ok(bench)
     }
 
-    /// Seconds to dispatch the shader so many times over that many items, and wait.
-    fn run(&self, times: usize, items: usize, rounds: u32) -> Result<f64> {
+    /// One pass over the largest footprint, without arithmetic.
+    fn pass(&self) -> Arithmetic {
+        Arithmetic {
+            items: self.spec.items,
+            rounds: 0,
+        }
+    }
+
+    /// Seconds of `times` dispatches of the shader, and of the wait for them.
+    fn run(&self, times: usize, work: Arithmetic) -> Result<f64> {
         time(|| {
-            self.record(times, items, rounds)?;
+            self.record(times, work)?;
             self.gpu.wait_for_all()
         })
     }
 
-    /// Records so many dispatches of the shader over that many items.
-    fn record(&self, times: usize, items: usize, rounds: u32) -> Result<()> {
+    /// Records `times` dispatches of the shader.
+    fn record(&self, times: usize, Arithmetic { items, rounds }: Arithmetic) -> Result<()> {
         let part = GpuPart::new(self.gpu, &self.spec, 0..items.max(1), &self.views);
         let vectors = (items / 4) as u32;
         let params = Params {
@@ -90,75 +120,83 @@ impl<'a> GpuBench<'a> {
         Ok(())
     }
 
-    /// Seconds of an empty dispatch that is waited for, and of each further one that is queued with it.
-    pub(super) fn launch(&self) -> Result<(f64, f64)> {
-        const QUEUED: usize = 50;
-        let launch = self.effort.measure(3, || self.run(1, 0, 0))?;
-        let many = self.effort.measure(1, || self.run(1 + QUEUED, 0, 0))?;
-        Ok((launch, (many - launch).max(0.0) / QUEUED as f64))
+    /// What a dispatch costs.
+    pub(super) fn launch(&self) -> Result<GpuLaunch> {
+        let further = PARAMS.calibration.queued_dispatches;
+        let seconds = self.effort.measure(3, || self.run(1, EMPTY))?;
+        let many = self.effort.measure(1, || self.run(1 + further, EMPTY))?;
+        Ok(GpuLaunch {
+            seconds,
+            queued: (many - seconds).max(0.0) / further as f64,
+        })
     }
 
     /// Bytes per second at each footprint.
-    pub(super) fn bandwidths(&self, launch: f64, queued: f64) -> Result<Rates> {
+    pub(super) fn bandwidths(&self, launch: &GpuLaunch) -> Result<Rates> {
         let measure = |footprint: &usize| {
-            let items = footprint / 8;
-            let trial = self.run(1, items, 0)?;
+            let pass = Arithmetic {
+                items: footprint / 8,
+                rounds: 0,
+            };
+            let trial = self.run(1, pass)?;
             let times = (self.effort.sample_seconds / trial).clamp(1.0, 50.0) as usize;
-            let sample = self.effort.measure(1, || self.run(times, items, 0))?;
-            let overhead = launch + (times - 1) as f64 * queued;
-            let pass = (sample - overhead).max(LEAST_SHARE * sample) / times as f64;
+            let sample = self.effort.measure(1, || self.run(times, pass))?;
+            let overhead = launch.seconds + (times - 1) as f64 * launch.queued;
+            let pass = net(sample, overhead) / times as f64;
             Ok([*footprint as f64, TRAFFIC * *footprint as f64 / pass])
         };
         self.footprints.iter().map(measure).collect()
     }
 
-    /// Operations per second, with as much work as lasts for a sample.
+    /// Operations per second, with enough work for a sample.
     pub(super) fn flops(&self, launch: f64) -> Result<f64> {
         /// Four chains of four lanes, two operations each.
         const FLOPS: f64 = 32.0;
-        let (items, rounds) = self.rounds_for(launch, self.effort.sample_seconds)?;
-        let sample = self.effort.measure(1, || self.run(1, items, rounds))?;
-        let flops = (items / 4) as f64 * f64::from(rounds) * FLOPS;
-        Ok(flops / (sample - launch).max(LEAST_SHARE * sample))
+        let work = self.arithmetic_for(launch, self.effort.sample_seconds)?;
+        let sample = self.effort.measure(1, || self.run(1, work))?;
+        let flops = (work.items / 4) as f64 * f64::from(work.rounds) * FLOPS;
+        Ok(flops / net(sample, launch))
     }
 
-    /// How many items and rounds of arithmetic take that long, or as many as there may be.
-    fn rounds_for(&self, launch: f64, seconds: f64) -> Result<(usize, u32)> {
-        const MOST_ROUNDS: u32 = 1 << 14;
+    /// Arithmetic that takes `seconds`, or the most that fits.
+    fn arithmetic_for(&self, launch: f64, seconds: f64) -> Result<Arithmetic> {
         let most_items = self.spec.items;
-        let (mut items, mut rounds) = (most_items.min(1 << 14), 64);
-        while self.run(1, items, rounds)? - launch < seconds {
-            if items < most_items {
-                items = (4 * items).min(most_items);
-            } else if rounds < MOST_ROUNDS {
-                rounds *= 4;
+        let mut work = Arithmetic {
+            items: most_items.min(1 << 14),
+            rounds: 64,
+        };
+        while self.run(1, work)? - launch < seconds {
+            if work.items < most_items {
+                work.items = (4 * work.items).min(most_items);
+            } else if work.rounds < PARAMS.calibration.most_gpu_rounds {
+                work.rounds *= 4;
             } else {
                 break;
             }
         }
-        Ok((items, rounds))
+        Ok(work)
     }
 
-    /// Arithmetic that takes about so long.
+    /// Arithmetic that takes about `seconds`.
     pub(super) fn arithmetic(self, seconds: f64) -> Result<WorkUnit<'a>> {
         const MOST: f64 = 100.0;
-        let launch = self.run(1, 0, 0)?;
-        // Of at least half that time, if the adapter computes that much at all: the last step may be four times too long.
-        let (items, rounds) = self.rounds_for(launch, seconds / 4.0)?;
-        let times = (seconds / self.run(1, items, rounds)?).clamp(1.0, MOST) as usize;
-        Ok(Box::new(move || self.run(times, items, rounds).map(drop)))
+        let launch = self.run(1, EMPTY)?;
+        // A quarter of the time, since the last step of the search may be four times too long.
+        let work = self.arithmetic_for(launch, seconds / 4.0)?;
+        let times = (seconds / self.run(1, work)?).clamp(1.0, MOST) as usize;
+        Ok(Box::new(move || self.run(times, work).map(drop)))
     }
 
-    /// Passes over the largest footprint, that take about so long.
+    /// Passes over the largest footprint that take about `seconds`.
     pub(super) fn memory(self, seconds: f64) -> Result<WorkUnit<'a>> {
         const MOST: f64 = 1000.0;
-        let items = self.spec.items;
-        let times = (seconds / self.run(1, items, 0)?).clamp(1.0, MOST) as usize;
-        Ok(Box::new(move || self.run(times, items, 0).map(drop)))
+        let pass = self.pass();
+        let times = (seconds / self.run(1, pass)?).clamp(1.0, MOST) as usize;
+        Ok(Box::new(move || self.run(times, pass).map(drop)))
     }
 
-    /// To the device and back.
-    pub(super) fn links(&self) -> Result<(Link, Link)> {
+    /// The times of transfers to the device and back.
+    pub(super) fn links(&self) -> Result<Links> {
         let buffer = &self.views[1].buffer;
         let most = self.spec.items * 4;
         let mut sizes = self.effort.transfers.to_vec();
@@ -172,21 +210,38 @@ impl<'a> GpuBench<'a> {
             let upload = |host: &[u8]| {
                 time(|| {
                     self.gpu.upload(buffer, 0, &host[..bytes])?;
-                    self.record(1, 0, 0)?;
+                    self.record(1, EMPTY)?;
                     self.gpu.wait_for_all()
                 })
             };
-            // The first of each size makes the staging buffer.
+            // The first transfer of each size creates the staging buffer.
             upload(&host)?;
-            // It goes to the device with the call that needs it, and shares its submission and its wait.
-            let (alone, with) = self
-                .effort
-                .compare(1, || Ok((self.run(1, 0, 0)?, upload(&host)?)))?;
-            up.push([bytes as f64, (with - alone).max(0.0)]);
+            // An upload shares the submission and the wait of the call that needs it, so only the difference counts.
+            let seconds = self.effort.compare(1, || {
+                Ok(Pair {
+                    first: self.run(1, EMPTY)?,
+                    second: upload(&host)?,
+                })
+            })?;
+            up.push([bytes as f64, (seconds.second - seconds.first).max(0.0)]);
             let mut download = || time(|| self.gpu.download(buffer, 0, &mut host[..bytes]));
             download()?;
             down.push([bytes as f64, self.effort.measure(1, download)?]);
         }
-        Ok((link(up), link(down)))
+        Ok(Links {
+            upload: link(up),
+            download: link(down),
+        })
     }
+}
+
+/// A dispatch that does nothing.
+const EMPTY: Arithmetic = Arithmetic {
+    items: 0,
+    rounds: 0,
+};
+
+/// A sample without its overhead.
+fn net(sample: f64, overhead: f64) -> f64 {
+    (sample - overhead).max(PARAMS.calibration.least_share * sample)
 }

@@ -2,9 +2,10 @@
 //!
 //! Everything goes through the same pool, buffers, staging and submissions as a real call. Every figure of one device is
 //! the lowest decile of several samples (the lowest, of fewer than ten), since other processes can only slow a sample
-//! down. The samples of what will be compared (one thread and the pool, a launch with and without an upload) take turns,
-//! so that a disturbance meets both. Kernels are not measured here: these are the ceilings from which the prior predicts
-//! them. Every loop ends after a number of rounds too, and every time is positive, even if the clock does not move.
+//! down. Quantities that will be compared (one thread and the pool, a launch with and without an upload) are sampled in
+//! turn, so that a disturbance meets both. Kernels are not measured here: these figures are the ceilings from which the
+//! prior predicts them. Every loop ends after a number of rounds too, and every time is positive, even if the clock does
+//! not move.
 
 mod corun;
 mod cpu;
@@ -29,19 +30,19 @@ use model::engine;
 use sampling::rounded;
 use std::sync::Arc;
 
-/// What one device is measured with, and who hears of it.
+/// How one device is measured.
 pub(super) struct CalibrationTask<'a> {
     /// How thoroughly.
     pub(super) thoroughness: Thoroughness,
-    /// How many devices are measured in the same time.
+    /// The number of devices that share the time.
     pub(super) devices: usize,
-    /// Hears what is measured next: [`CPU_STEPS`] or [`GPU_STEPS`] times.
+    /// Is called with the name of each step: [`CPU_STEPS`] or [`GPU_STEPS`] times.
     pub(super) note: &'a mut dyn FnMut(&str),
 }
 
-/// How often measuring the CPU says what comes next.
+/// The steps that measuring the CPU announces.
 pub(super) const CPU_STEPS: usize = 3;
-/// How often measuring a GPU says what comes next.
+/// The steps that measuring a GPU announces.
 pub(super) const GPU_STEPS: usize = 4;
 
 /// Measures the CPU with one thread and with its whole pool.
@@ -51,14 +52,14 @@ pub(super) fn cpu(cpu: &Cpu, name: String, task: CalibrationTask<'_>) -> Result<
     let threads = cpu.threads();
     (task.note)("arithmetic");
     bench.settle()?;
-    let (one_flops, pool_flops) = bench.flops()?;
+    let flops = bench.flops()?;
     (task.note)("launch");
-    let (ready, launch) = bench.launch(pool_flops / one_flops)?;
+    let launch = bench.launch(flops.second / flops.first)?;
     (task.note)("memory");
-    let (one_rates, pool_rates) = bench.bandwidths(ready)?;
-    let mut engines = vec![engine(1, 0.0, one_flops, one_rates)];
+    let rates = bench.bandwidths(launch.awake)?;
+    let mut engines = vec![engine(1, 0.0, flops.first, rates.one_thread)];
     if threads > 1 {
-        engines.push(engine(threads, launch, pool_flops, pool_rates));
+        engines.push(engine(threads, launch.seconds, flops.second, rates.pool));
     }
     Ok(DeviceModel {
         id: DeviceId::Cpu,
@@ -78,21 +79,21 @@ pub(super) fn gpu(gpu: &Arc<Gpu>, id: DeviceId, task: CalibrationTask<'_>) -> Re
     (task.note)("launch");
     let effort = Effort::of(kind, task.thoroughness).shared_by(task.devices);
     let bench = gpu::GpuBench::new(gpu, effort)?;
-    let (launch, queued) = bench.launch()?;
+    let launch = bench.launch()?;
     (task.note)("memory");
-    let rates = bench.bandwidths(launch, queued)?;
+    let rates = bench.bandwidths(&launch)?;
     (task.note)("arithmetic");
-    let flops = bench.flops(launch)?;
+    let flops = bench.flops(launch.seconds)?;
     (task.note)("transfers");
-    let (upload, download) = bench.links()?;
+    let links = bench.links()?;
     Ok(DeviceModel {
         id,
         kind,
         name: gpu.name().to_owned(),
-        engines: vec![engine(1, launch, flops, rates)],
-        queued_seconds: rounded(queued),
-        upload: Some(upload),
-        download: Some(download),
+        engines: vec![engine(1, launch.seconds, flops, rates)],
+        queued_seconds: rounded(launch.queued),
+        upload: Some(links.upload),
+        download: Some(links.download),
         limits: limits(gpu),
     })
 }
@@ -109,14 +110,14 @@ mod tests {
 
     fn measured_cpu(threads: usize) -> (DeviceModel, Vec<String>) {
         let pool = Cpu::new(threads, crate::simd::Simd::best()).expect("as many threads");
-        let mut heard = Vec::new();
+        let mut steps = Vec::new();
         let task = CalibrationTask {
             thoroughness: Thoroughness::First,
             devices: 1,
-            note: &mut |what| heard.push(what.to_owned()),
+            note: &mut |what| steps.push(what.to_owned()),
         };
         let model = cpu(&pool, "here".into(), task).expect("there is memory");
-        (model, heard)
+        (model, steps)
     }
 
     #[test]
@@ -135,16 +136,16 @@ mod tests {
     }
 
     #[test]
-    fn the_decile_ignores_what_is_slow() {
+    fn the_decile_ignores_slow_samples() {
         assert_eq!(decile(vec![9.0, 1.1, 8.0]), 1.1);
         let many = (0..30).map(|i| f64::from(29 - i)).collect();
         assert_eq!(decile(many), 3.0);
     }
 
     #[test]
-    fn the_cpu_is_measured_in_ranges_that_any_machine_is_in() {
-        let (model, heard) = measured_cpu(2);
-        assert_eq!(heard.len(), CPU_STEPS);
+    fn the_figures_of_a_cpu_are_plausible() {
+        let (model, steps) = measured_cpu(2);
+        assert_eq!(steps.len(), CPU_STEPS);
         assert_eq!(
             model.engines.iter().map(|e| e.threads).collect::<Vec<_>>(),
             [1, 2]
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_does_not_move_gives_figures_that_a_plan_can_use() {
+    fn a_stopped_clock_gives_usable_figures() {
         STOPPED.set(Some(Instant::now()));
         let (model, _) = measured_cpu(2);
         STOPPED.set(None);
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_transfer_that_took_less_tells_of_the_shorter() {
+    fn a_faster_longer_transfer_corrects_the_shorter_one() {
         let noisy = vec![
             [256.0, 2e-5],
             [4096.0, 1e-5],
@@ -191,7 +192,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn links_ascend_whatever_was_measured(times in prop::collection::vec(0.0f64..10.0, 1..10)) {
+        fn links_ascend_for_any_measurements(times in prop::collection::vec(0.0f64..10.0, 1..10)) {
             let points = times.iter().enumerate().map(|(i, time)| [64.0 * 4f64.powi(i as i32), *time]);
             let link = link(points.collect());
             prop_assert!(link.points().is_sorted_by(|a, b| a[1] <= b[1]));

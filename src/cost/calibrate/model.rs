@@ -1,14 +1,15 @@
-//! From what was measured to the figures of a machine.
+//! Turns measurements into the figures of a machine.
 
 use super::sampling::rounded;
 use crate::cost::bounds::RATE;
 use crate::cost::machine::{Curve, Engine, Limits, Link};
+use crate::cost::params::PARAMS;
 use crate::device::gpu::Gpu;
 
 /// Bytes per second by bytes touched, not yet a curve.
 pub(super) type Rates = Vec<[f64; 2]>;
 
-/// What an adapter says it can hold, which is known without measuring.
+/// The limits that an adapter reports, which are known without measuring.
 pub(in crate::cost) fn limits(gpu: &Gpu) -> Limits {
     let limits = gpu.limits();
     Limits {
@@ -22,7 +23,7 @@ pub(in crate::cost) fn limits(gpu: &Gpu) -> Limits {
 }
 
 pub(super) fn engine(threads: usize, launch_seconds: f64, flops: f64, rates: Rates) -> Engine {
-    // What a clock that does not move makes of them is no speed.
+    // If the clock does not move, a rate may be any number.
     let possible = |rate: f64| rounded(rate.clamp(*RATE.start(), *RATE.end()));
     let rates = rates
         .into_iter()
@@ -35,11 +36,9 @@ pub(super) fn engine(threads: usize, launch_seconds: f64, flops: f64, rates: Rat
     }
 }
 
-/// A link through measured times, at sizes that ascend. A longer transfer never takes less: noise only adds time, so the
-/// time of the longer one holds for the shorter too. And none is infinitely fast, whatever the clock said.
+/// A link through measured times, at ascending sizes. Noise only adds time, so the time of a longer transfer also bounds
+/// that of a shorter one. No transfer is infinitely fast, whatever the clock says.
 pub(super) fn link(mut times: Vec<[f64; 2]>) -> Link {
-    /// Bytes per second that no transfer reaches.
-    pub(super) const FASTEST: f64 = 1e13;
     for shorter in (1..times.len()).rev() {
         times[shorter - 1][1] = times[shorter - 1][1].min(times[shorter][1]);
     }
@@ -47,11 +46,11 @@ pub(super) fn link(mut times: Vec<[f64; 2]>) -> Link {
         *seconds = rounded(*seconds);
     }
     if let [[bytes, seconds]] = times[..] {
-        // Of one size only, as where little may be bound: others are taken to be in proportion.
+        // Only one size, as where little may be bound: other sizes are assumed to be in proportion.
         times.push([2.0 * bytes, 2.0 * seconds]);
     }
     if let [.., [before, least], [bytes, seconds]] = &mut times[..] {
-        *seconds = seconds.max(*least + (*bytes - *before) / FASTEST);
+        *seconds = seconds.max(*least + (*bytes - *before) / PARAMS.calibration.fastest_link);
     }
     Link::new(times).expect("sizes ascend and times are positive")
 }

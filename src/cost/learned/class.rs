@@ -1,30 +1,16 @@
-//! The measurements of one arm at sizes within half an octave: a ring of recent ones, summed up by median and
+//! The measurements of one variant at sizes within half an octave: a ring of recent ones, summed up by median and
 //! median absolute deviation, which a spike does not move.
 
+use crate::cost::params::{ClassParams, PARAMS};
 use smallvec::SmallVec;
 
+const CLASS: ClassParams = PARAMS.class;
 /// Recent measurements that count.
-pub(super) const RING: usize = 32;
-/// As many before one of them can be told to be an outlier.
-const JUDGED: usize = 5;
-/// Fewer than so many are not trusted to be undisturbed for the most part.
-const FEW: usize = 8;
-/// Outliers in a row that are a new truth.
-const NEW_TRUTH: usize = 5;
-/// Median absolute deviations from the median beyond which a measurement is an outlier.
-const OUTLIER: f32 = 5.0;
-/// The least deviation that is believed: a lucky streak of equal times says little.
-const LEAST_DEVIATION: f32 = 0.02;
+pub(super) const RING: usize = CLASS.ring;
 /// The standard deviation of a normal distribution in median absolute deviations.
 const NORMAL: f32 = 1.4826;
-/// The variance of a median over that of a mean, of as many normal samples.
+/// The variance of a median over that of a mean of the same number of normal samples.
 const MEDIAN_VARIANCE: f32 = 1.57;
-/// How likely it is that a device that changed at one size did so at another.
-const LIKELY: f32 = 0.5;
-/// The logarithm of as much as a device is expected to change by, at sizes at which that was not measured.
-const LARGEST_SHIFT: f32 = 1.4;
-/// The deviation of the first measurement of a class, which may well be a cold one. More of them soon tell more.
-const FIRST_DEVIATION: f32 = 0.4;
 
 /// The class of a size, which is a log2: two to the octave.
 pub(super) fn class_of(size: f64) -> i16 {
@@ -41,33 +27,41 @@ pub(super) struct Class {
     len: usize,
     next: usize,
     /// Outliers since the last measurement that was none.
-    outliers: [f32; NEW_TRUTH],
+    outliers: [f32; CLASS.new_truth],
     outlying: usize,
-    /// Measurements ever.
+    /// All measurements there ever were.
     total: u64,
-    /// The mean of the sizes measured.
+    /// The mean of the measured sizes.
     size: f64,
-    /// By how much the device's log factors changed since, going by those at another size.
+    /// The change of the device's log factor since, measured at another size.
     shift: Option<f32>,
 }
 
-/// What is believed of a class.
+/// The median and the deviation of log factors.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Spread {
+    median: f32,
+    /// The median absolute deviation from the median.
+    deviation: f32,
+}
+
+/// The estimate for a class.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Summary {
-    /// The mean of the sizes measured.
+    /// The mean of the measured sizes.
     pub size: f32,
     /// The median of the log factors.
     pub median: f32,
     /// The variance of that median.
     pub variance: f32,
-    /// How many it rests on.
+    /// The number of measurements it rests on.
     pub recent: u8,
-    /// How many there were ever.
+    /// The number of all measurements there ever were.
     pub total: u64,
 }
 
 impl Class {
-    /// A class that was kept: its recent log factors, oldest first, and how many there were ever.
+    /// A saved class: its recent log factors, oldest first, and the number of all measurements.
     pub(super) fn restored(size: f64, recent: &[f64], total: u64) -> Self {
         let mut class = Self {
             size,
@@ -81,30 +75,31 @@ impl Class {
         class
     }
 
-    /// Takes a measurement in, unless it is an outlier and not one of many. If those are a new truth, returns by how much
-    /// it differs from the old.
+    /// Adds a measurement, unless it is a single outlier. If a row of outliers becomes the new truth, returns its
+    /// difference from the old.
     pub(super) fn add(&mut self, size: f64, log_factor: f32) -> Option<f32> {
         self.total = self.total.saturating_add(1);
         if let Some(shift) = self.shift.take() {
-            let (median, _) = self.median_and_deviation();
+            let median = self.spread().median;
             let distance = |expected: f32| (log_factor - expected).abs();
             if distance(median + shift) < distance(median) {
-                // So it did change here too.
+                // The change happened at this size too.
                 (self.len, self.next, self.outlying) = (0, 0, 0);
             }
         }
         let weight = 1.0 / (self.total.min(RING as u64) as f64);
         self.size += weight * (size - self.size);
-        if self.len >= JUDGED {
-            let (median, deviation) = self.median_and_deviation();
-            if (log_factor - median).abs() > OUTLIER * deviation.max(LEAST_DEVIATION) {
+        if self.len >= CLASS.judged {
+            let Spread { median, deviation } = self.spread();
+            let allowed = CLASS.outlier * deviation.max(CLASS.least_deviation);
+            if (log_factor - median).abs() > allowed {
                 self.outliers[self.outlying] = log_factor;
                 self.outlying += 1;
-                if self.outlying == NEW_TRUTH {
+                if self.outlying == CLASS.new_truth {
                     (self.len, self.next, self.outlying) = (0, 0, 0);
                     let truth = self.outliers;
                     truth.into_iter().for_each(|factor| self.push(factor));
-                    return Some(self.median_and_deviation().0 - median);
+                    return Some(self.spread().median - median);
                 }
                 return None;
             }
@@ -114,14 +109,14 @@ impl Class {
         None
     }
 
-    /// Takes note that the device's log factors changed by so much at another size: perhaps here too, until it is
-    /// measured.
+    /// Records that the device's log factor changed by `shift` at another size. Until the next measurement, it may have
+    /// changed here too.
     pub(super) fn doubt(&mut self, shift: f32) {
         let both = self.shift.unwrap_or(0.0) + shift;
-        self.shift = Some(both.clamp(-LARGEST_SHIFT, LARGEST_SHIFT));
+        self.shift = Some(both.clamp(-CLASS.largest_shift, CLASS.largest_shift));
     }
 
-    /// Forgets all measurements but the `most` latest ones: the others are too old to be held against a new one.
+    /// Forgets all measurements but the `most` latest ones: the others are too old to outweigh a new one.
     pub(super) fn keep_latest(&mut self, most: usize) {
         let latest: SmallVec<[f32; RING]> = self.recent().collect();
         let skipped = latest.len().saturating_sub(most);
@@ -153,41 +148,44 @@ impl Class {
         (0..self.len).map(|i| self.ring[(self.next + RING - self.len + i) % RING])
     }
 
-    /// What there is to believe. There must have been a measurement.
+    /// The estimate. There must be a measurement.
     pub(super) fn summary(&self) -> Summary {
-        let (median, deviation) = self.median_and_deviation();
+        let Spread { median, deviation } = self.spread();
         let count = self.len.max(1) as f32;
-        let measured = NORMAL * deviation.max(LEAST_DEVIATION);
-        let deviation = if self.len >= JUDGED {
+        let measured = NORMAL * deviation.max(CLASS.least_deviation);
+        let deviation = if self.len >= CLASS.judged {
             measured
         } else {
-            measured.max(FIRST_DEVIATION / count.sqrt())
+            measured.max(CLASS.first_deviation / count.sqrt())
         };
         let shift = self.shift.unwrap_or(0.0);
         Summary {
             size: self.size as f32,
-            median: median + LIKELY * shift,
+            median: median + CLASS.likely * shift,
             variance: deviation * deviation * MEDIAN_VARIANCE.min(count) / count
-                + LIKELY * (1.0 - LIKELY) * shift * shift,
+                + CLASS.likely * (1.0 - CLASS.likely) * shift * shift,
             recent: self.len as u8,
             total: self.total,
         }
     }
 
-    /// The median and the median absolute deviation from it. Of few, a lower one than the median: whatever disturbs a
-    /// measurement makes it longer, and two of three may have been disturbed.
-    fn median_and_deviation(&self) -> (f32, f32) {
+    /// The median and the deviation. Of few measurements, a value below the median: a disturbance only makes a
+    /// measurement longer, and two of three may be disturbed.
+    fn spread(&self) -> Spread {
         let values = &self.sorted[..self.len];
         let Some(last) = values.len().checked_sub(1) else {
-            return (0.0, 0.0);
+            return Spread {
+                median: 0.0,
+                deviation: 0.0,
+            };
         };
-        let middle = if values.len() < FEW {
+        let middle = if values.len() < CLASS.few {
             last / 3
         } else {
             last / 2
         };
         let median = values[middle];
-        // The deviations ascend on both sides of the median: take the lesser until half are taken.
+        // The deviations ascend on both sides of the median: takes the lesser one until half are taken.
         let (mut below, mut above) = (middle, middle + 1);
         let mut deviation = 0.0;
         for _ in 0..values.len() / 2 {
@@ -209,11 +207,10 @@ impl Class {
                 (None, None) => break,
             };
         }
-        if values.len() < JUDGED {
-            (median, deviation.max(0.3 * (values[last] - values[0])))
-        } else {
-            (median, deviation)
+        if values.len() < CLASS.judged {
+            deviation = deviation.max(CLASS.few_spread * (values[last] - values[0]));
         }
+        Spread { median, deviation }
     }
 }
 
@@ -269,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn of_two_the_faster_is_believed_and_more_make_it_surer() {
+    fn the_faster_of_two_counts_and_more_measurements_lower_the_variance() {
         assert_eq!(of([2.0, 0.1]).summary().median, 0.1);
         let variance = |n: usize| of((0..n).map(|i| 0.05 * (i % 3) as f32)).summary().variance;
         assert!(variance(1) > variance(3) && variance(3) > variance(12));
     }
 
     #[test]
-    fn what_was_kept_is_restored() {
+    fn a_saved_class_is_restored() {
         let class = of((0..40).map(|i| 0.01 * (i % 5) as f32));
         let recent: Vec<f64> = class.recent().map(f64::from).collect();
         let restored = Class::restored(20.0, &recent, 40);
@@ -290,7 +287,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_the_summary_is_finite(factors in prop::collection::vec(-20.0f32..20.0, 1..60)) {
+        fn every_summary_is_finite(factors in prop::collection::vec(-20.0f32..20.0, 1..60)) {
             let summary = of(factors.iter().copied()).summary();
             let (least, most) = factors.iter().fold((f32::MAX, f32::MIN), |(l, m), f| (l.min(*f), m.max(*f)));
             prop_assert!((least..=most).contains(&summary.median));
@@ -301,7 +298,7 @@ mod tests {
         fn the_deviation_is_the_median_of_the_deviations(factors in prop::collection::vec(-0.1f32..0.1, 8..32)) {
             let mut class = Class::default();
             factors.iter().for_each(|factor| class.push(*factor));
-            let (median, deviation) = class.median_and_deviation();
+            let Spread { median, deviation } = class.spread();
             let mut sorted = factors.clone();
             sorted.sort_by(f32::total_cmp);
             prop_assert_eq!(median, sorted[(sorted.len() - 1) / 2]);

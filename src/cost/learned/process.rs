@@ -1,41 +1,35 @@
-//! What is believed of a size from what was measured at others: an Ornstein–Uhlenbeck process over log2 of the size.
+//! Estimates for a size from measurements at other sizes: an Ornstein–Uhlenbeck process over log2 of the size.
 //!
 //! A Gaussian process whose covariance falls off exponentially with the distance (C. Rasmussen, C. Williams, "Gaussian
-//! Processes for Machine Learning", MIT Press 2006, section 4.2). It is Markov, so that only the nearest measured size on
-//! either side counts, which makes it cheap enough for every call. Its variance grows with the distance from both, up
-//! to that of knowing nothing.
+//! Processes for Machine Learning", MIT Press 2006, section 4.2). It is Markov: only the nearest measured size on either
+//! side counts, which makes it cheap enough for every call. Its variance grows with the distance from both, up to the
+//! variance without measurements.
 
 use super::class::{RING, Summary};
+use crate::cost::params::{PARAMS, ProcessParams};
 
-/// What is believed of a log factor.
+/// The estimate of a log factor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LearnedFactor {
     /// The most likely log factor: predicted seconds are `exp` of it times the prior's.
     pub log_factor: f64,
-    /// The variance of that.
+    /// The variance of the log factor.
     pub variance: f64,
-    /// The part of the variance that comes of noise in measurements rather than of not having measured. 0 if nothing
-    /// was measured.
+    /// The part of the variance that comes from noise in measurements rather than from a lack of them. 0 without
+    /// measurements.
     pub noise: f64,
     /// Measurements of this size itself.
     pub samples: u64,
-    /// Whether nothing as large, or nothing as small, was measured.
+    /// Whether no size at least as large, or none at least as small, was measured.
     pub extrapolated: bool,
-    /// Whether this size itself was measured as often as counts.
+    /// Whether this size itself has the most measurements that count.
     pub settled: bool,
 }
 
-/// Octaves over which sizes forget each other.
-const RANGE: f64 = 8.0;
-/// A size within so many octaves of a measured one is taken to be that one.
-const SAME: f64 = 0.26;
-/// A lone measurement so far above what was expected is likelier a spike than the truth.
-const SUSPICIOUS: f64 = 1.6;
-/// The variance of such a measurement.
-const SUSPECT_VARIANCE: f64 = 1.0;
+const PROCESS: ProcessParams = PARAMS.process;
 
-/// What is believed at `size`, given the classes in ascending order of size and what would be believed without them.
+/// The estimate at `size`. The classes ascend by size; `prior` is the estimate without them.
 pub(super) fn estimate(classes: &[Summary], size: f64, prior: LearnedFactor) -> LearnedFactor {
     let above = classes.partition_point(|class| f64::from(class.size) < size);
     let left = above.checked_sub(1).and_then(|at| classes.get(at));
@@ -44,7 +38,7 @@ pub(super) fn estimate(classes: &[Summary], size: f64, prior: LearnedFactor) -> 
     match (left.map(point), right.map(point)) {
         (None, None) => prior,
         (Some(only), None) | (None, Some(only)) => LearnedFactor {
-            extrapolated: only.distance > SAME,
+            extrapolated: only.distance > PROCESS.same,
             ..only.alone(&prior)
         },
         (Some(left), Some(right)) => {
@@ -53,7 +47,7 @@ pub(super) fn estimate(classes: &[Summary], size: f64, prior: LearnedFactor) -> 
             } else {
                 (right, left)
             };
-            if near.distance <= SAME && near.variance < 0.01 {
+            if near.distance <= PROCESS.same && near.variance < PROCESS.sure_variance {
                 near.alone(&prior)
             } else {
                 near.beside(&far, &prior)
@@ -62,12 +56,13 @@ pub(super) fn estimate(classes: &[Summary], size: f64, prior: LearnedFactor) -> 
     }
 }
 
-/// A measured class as seen from some size.
+/// A measured class, relative to the size of the estimate.
 struct Point {
+    /// Octaves between both sizes.
     distance: f64,
-    /// The correlation with that size.
+    /// The correlation between both sizes.
     correlation: f64,
-    /// How far the log factor is from the prior's.
+    /// The difference of the log factor from the prior's.
     residual: f64,
     variance: f64,
     samples: u64,
@@ -78,26 +73,30 @@ impl Point {
     fn new(class: &Summary, size: f64, prior: &LearnedFactor) -> Self {
         let distance = (f64::from(class.size) - size).abs();
         let residual = f64::from(class.median) - prior.log_factor;
-        let lone_spike = class.recent == 1 && residual > SUSPICIOUS;
+        let lone_spike = class.recent == 1 && residual > PROCESS.suspicious;
         Self {
             distance,
-            correlation: if distance <= SAME {
+            correlation: if distance <= PROCESS.same {
                 1.0
             } else {
-                (-distance / RANGE).exp()
+                (-distance / PROCESS.range).exp()
             },
             residual,
             variance: if lone_spike {
-                SUSPECT_VARIANCE
+                PROCESS.suspect_variance
             } else {
                 f64::from(class.variance)
             },
-            samples: if distance <= SAME { class.total } else { 0 },
-            settled: distance <= SAME && usize::from(class.recent) == RING,
+            samples: if distance <= PROCESS.same {
+                class.total
+            } else {
+                0
+            },
+            settled: distance <= PROCESS.same && usize::from(class.recent) == RING,
         }
     }
 
-    /// What this point alone makes of the prior.
+    /// The estimate from the prior and this point alone.
     fn alone(&self, prior: &LearnedFactor) -> LearnedFactor {
         let gain = self.correlation * prior.variance / (prior.variance + self.variance);
         LearnedFactor {
@@ -110,7 +109,7 @@ impl Point {
         }
     }
 
-    /// What this point, the nearer one, and another on the other side make of the prior.
+    /// The estimate from the prior, this point, and a farther one on the other side.
     fn beside(&self, far: &Self, prior: &LearnedFactor) -> LearnedFactor {
         let scale = prior.variance;
         let cross = scale * self.correlation * far.correlation;
@@ -158,12 +157,12 @@ mod tests {
     }
 
     #[test]
-    fn without_measurements_the_prior_stands() {
+    fn without_measurements_the_prior_is_the_estimate() {
         assert_eq!(estimate(&[], 20.0, NOTHING), NOTHING);
     }
 
     #[test]
-    fn a_measured_size_is_believed_and_doubt_grows_with_the_distance() {
+    fn a_measured_size_is_reproduced_and_the_variance_grows_with_the_distance() {
         let measured = [class(16.0, 0.8, 16), class(22.0, 0.2, 16)];
         let at = |size| estimate(&measured, size, NOTHING);
         assert!((at(16.0).log_factor - 0.8).abs() < 0.01 && at(16.0).variance < 0.005);
@@ -184,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_spike_is_not_believed_but_a_second_one_is() {
+    fn a_lone_spike_counts_little_but_a_second_one_counts() {
         let lone = estimate(&[class(20.0, 3.0, 1)], 20.0, NOTHING);
         let twice = estimate(&[class(20.0, 3.0, 2)], 20.0, NOTHING);
         assert!(lone.log_factor < 1.2 && lone.variance > 0.3, "{lone:?}");
@@ -193,7 +192,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_never_knows_less_than_without_the_measurements(
+        fn measurements_never_raise_the_variance(
             points in prop::collection::btree_map(0i32..80, (-3.0f32..3.0, 1u8..16), 0..6),
             size in -10.0f64..60.0, mean in -1.0f64..1.0, variance in 0.01f64..1.0,
         ) {

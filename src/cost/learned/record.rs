@@ -1,11 +1,12 @@
-//! What was learned, as plain data that can be kept.
+//! What was learned, as plain data that can be saved.
 
 use super::variant::Variant;
+use crate::cost::bounds::LARGEST_LOG_FACTOR;
 use crate::device::DeviceId;
 use crate::element::ElementType;
 use serde::{Deserialize, Serialize};
 
-/// What was learned of one arm of one kernel.
+/// What was learned about one variant of one kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Record {
@@ -19,28 +20,28 @@ pub struct Record {
     pub device: DeviceId,
     /// CPU threads that computed it; 1 on a GPU.
     pub threads: usize,
-    /// The devices that computed other parts of the same calls meanwhile.
+    /// The devices that computed other parts of the same calls at the same time.
     pub beside: Vec<DeviceId>,
     /// Whether some of its input had to be moved first.
     pub moved: bool,
-    /// What was measured, by ascending size.
+    /// The measurements, by ascending size.
     pub classes: Vec<ClassRecord>,
 }
 
-/// What was measured of sizes within half an octave.
+/// The measurements of sizes within half an octave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ClassRecord {
-    /// log2 of the sum of operations, bytes and items, the mean of those measured.
+    /// The mean of the measured sizes; a size is log2 of the sum of operations, bytes and items.
     pub size: f64,
-    /// How many measurements there ever were.
+    /// The number of all measurements there ever were.
     pub samples: u64,
-    /// Natural logarithms of measured seconds over the prior's: the recent ones that are no outliers, oldest first.
+    /// Natural logarithms of measured seconds over the prior's: the recent ones without outliers, oldest first.
     pub recent: Vec<f64>,
 }
 
 impl Record {
-    /// The way to run the kernel that it is about.
+    /// The variant that it is about.
     pub fn variant(&self) -> Variant {
         Variant {
             device: self.device,
@@ -50,10 +51,10 @@ impl Record {
         }
     }
 
-    /// Whether all its figures can be true: sizes and factors finite and of a magnitude that some machine has.
+    /// Whether all its figures are possible: sizes and factors are finite and of a magnitude that some machine has.
     pub fn is_sound(&self) -> bool {
         self.classes.iter().all(|class| {
-            let sound = |factor: &f64| factor.abs() <= Self::LARGEST_LOG_FACTOR;
+            let sound = |factor: &f64| factor.abs() <= LARGEST_LOG_FACTOR;
             class.size.abs() <= Self::LARGEST_SIZE
                 && !class.recent.is_empty()
                 && class.recent.iter().all(sound)
@@ -62,6 +63,4 @@ impl Record {
 
     /// log2 of more work than any machine will do.
     const LARGEST_SIZE: f64 = 200.0;
-    /// The logarithm of a factor of about 10^13.
-    const LARGEST_LOG_FACTOR: f64 = 30.0;
 }

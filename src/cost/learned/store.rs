@@ -1,42 +1,35 @@
-//! The measurements of all kernels, taken in from any thread, and what may be spent on more.
+//! The measurements of all kernels, from any thread, and the exploration budget.
 
 use super::class::{Class, class_of};
 use super::perf_model::{
-    KernelSummary, MeasuredSplit, PerfModel, SplitHistory, VariantSummary, visits_near,
+    KernelSummary, MeasuredSplit, PerfModel, SplitHistory, VariantSummary, Visits, visits_near,
 };
 use super::record::{ClassRecord, Record};
 use super::variant::{KernelKey, Sample, Variant};
+use crate::cost::bounds::LARGEST_LOG_FACTOR;
+use crate::cost::params::{LearnerParams, PARAMS};
 use crate::element::ElementType;
 use crate::hash::fnv1a;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-/// The share of time that exploring may take.
-const EXPLORING_SHARE: f64 = 0.03;
-/// Calls of a size, run in other ways, after which what was measured of a way may no longer hold,
-const STALE: u32 = 40;
-/// and so many of its measurements count beside the next one.
-const KEPT_OF_STALE: usize = 2;
-/// Factors beyond `exp` of this are no measurements of anything.
-const LARGEST_LOG_FACTOR: f64 = 30.0;
-/// The most kernels that are remembered: a program may write new ones for ever.
-const MOST_KERNELS: usize = 4096;
+const LEARNER: LearnerParams = PARAMS.learner;
 
-/// Takes in how long kernels took. Shared by all threads of a runtime.
+/// Stores how long kernels took. Shared by all threads of a runtime.
 #[derive(Debug, Default)]
 pub struct Learner {
     kernels: RwLock<HashMap<u64, Arc<Mutex<Kernel>>>>,
     spent: Mutex<Spent>,
 }
 
-/// What may be spent on finding out whether other ways are faster.
+/// The time that calls may spend on trying slower-looking variants.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ExplorationBudget {
-    /// Seconds that it may take.
+    /// Seconds that may be spent.
     pub seconds: f64,
-    /// How many seconds each of them must be expected to save: the more of the allowance is spent already, the more, so
-    /// that what is left goes where it pays best.
+    /// The seconds that each spent second must be expected to save. The price rises as the budget is spent, so that the
+    /// rest goes where it pays best.
     pub price: f64,
 }
 
@@ -63,25 +56,46 @@ struct Kernel {
     name: Box<str>,
     element_type: Option<ElementType>,
     implementation: u64,
-    /// By arm, the classes with data, ascending.
-    variants: Vec<(Variant, Vec<(i16, Class)>)>,
-    picture: Arc<KernelSummary>,
+    variants: Vec<MeasuredVariant>,
+    summary: Arc<KernelSummary>,
+}
+
+/// The measurements of one variant.
+#[derive(Debug)]
+struct MeasuredVariant {
+    variant: Variant,
+    /// The classes with data, by ascending class.
+    classes: Vec<MeasuredClass>,
+}
+
+/// The measurements of one class of sizes.
+#[derive(Debug)]
+struct MeasuredClass {
+    class: i16,
+    measurements: Class,
+}
+
+/// Where a class of a variant is.
+#[derive(Clone, Copy)]
+struct ClassIndex {
+    variant: usize,
+    class: usize,
 }
 
 impl Learner {
-    /// One that knows nothing.
+    /// A learner that knows nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What is known of a kernel now.
+    /// A snapshot of a kernel's measurements.
     pub fn perf_model(&self, key: &KernelKey<'_>) -> PerfModel {
         let kernel = self.find(key);
-        PerfModel::of(kernel.map(|kernel| Arc::clone(&lock(&kernel).picture)))
+        PerfModel::of(kernel.map(|kernel| Arc::clone(&lock(&kernel).summary)))
     }
 
-    /// Takes in that there was a call of `size` (log2 of the sum of its operations, bytes and items), and what its parts
-    /// took. A time that is not positive, as from a clock that does not move, is ignored.
+    /// Records a call of `size` (log2 of the sum of its operations, bytes and items) and the times of its parts. A time
+    /// that is not positive, as from a clock that does not move, is ignored.
     pub fn observe(
         &self,
         key: &KernelKey<'_>,
@@ -96,22 +110,24 @@ impl Learner {
         }
     }
 
-    /// Takes in how the items of a call of `size` were shared and what it took in all. What was only `tried` is remembered
-    /// if it took less than what was chosen before.
+    /// Records the split of a call of `size` and the call's seconds. A split that was only `tried` is recorded if it
+    /// took less than the one chosen before.
     pub fn remember(
         &self,
         key: &KernelKey<'_>,
         size: f64,
-        (shares, seconds): (SplitHistory, f64),
+        shares: SplitHistory,
+        seconds: f64,
         tried: bool,
     ) {
         if seconds > 0.0 && seconds.is_finite() && size.is_finite() {
             let kernel = self.find_or_insert(key);
-            lock(&kernel).remember(class_of(size), MeasuredSplit::new(shares, seconds), tried);
+            let split = MeasuredSplit::new(class_of(size), shares, seconds);
+            lock(&kernel).remember(split, tried);
         }
     }
 
-    /// Counts the seconds of a call, and whether it was chosen to find something out.
+    /// Adds the seconds of a call to the accounts, and whether the call explored.
     pub fn account(&self, seconds: f64, exploring: bool) {
         if !(seconds > 0.0 && seconds.is_finite()) {
             return;
@@ -123,10 +139,10 @@ impl Learner {
         }
     }
 
-    /// What may be spent on exploring now.
+    /// The exploration budget now.
     pub fn exploration_budget(&self) -> ExplorationBudget {
         let spent = *lock(&self.spent);
-        let whole = EXPLORING_SHARE * spent.all;
+        let whole = LEARNER.exploring_share * spent.all;
         let seconds = (whole - spent.exploring).max(0.0);
         ExplorationBudget {
             seconds,
@@ -171,7 +187,7 @@ impl Learner {
         records
     }
 
-    /// Takes in what was learned before, where nothing is known yet or less. Records that cannot be true are left out.
+    /// Restores records where nothing, or less, is known. Ignores records that are not sound.
     pub fn restore(&self, records: &[Record]) {
         for record in records.iter().filter(|record| record.is_sound()) {
             let kernel = self.find_or_insert(&KernelKey {
@@ -191,7 +207,7 @@ impl Learner {
     fn find_or_insert(&self, key: &KernelKey<'_>) -> Arc<Mutex<Kernel>> {
         self.find(key).unwrap_or_else(|| {
             let mut kernels = self.kernels.write().unwrap_or_else(PoisonError::into_inner);
-            if kernels.len() >= MOST_KERNELS {
+            if kernels.len() >= LEARNER.most_kernels {
                 forget_rare(&mut kernels);
             }
             let kernel = kernels
@@ -206,11 +222,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Forgets the half of the kernels, or more, that were called least.
+/// Forgets at least half of the kernels: those with the fewest calls.
 fn forget_rare(kernels: &mut HashMap<u64, Arc<Mutex<Kernel>>>) {
     let calls = |kernel: &Arc<Mutex<Kernel>>| {
-        let visits = &lock(kernel).picture.visits;
-        visits.iter().map(|(_, count)| u64::from(*count)).sum()
+        let visits = &lock(kernel).summary.visits;
+        visits.iter().map(|visits| u64::from(visits.count)).sum()
     };
     let mut counts: Vec<u64> = kernels.values().map(calls).collect();
     let middle = counts.len() / 2;
@@ -219,7 +235,7 @@ fn forget_rare(kernels: &mut HashMap<u64, Arc<Mutex<Kernel>>>) {
     kernels.retain(|_, kernel| calls(kernel) > median);
 }
 
-/// Two keys of a program that meet are not to be feared at 64 bits.
+/// A hash of the key: at 64 bits, a collision within a program is unlikely enough.
 fn fingerprint(key: &KernelKey<'_>) -> u64 {
     let element_type = key.element_type.map_or("", ElementType::name);
     let name = key.name.bytes().chain([0xff]).chain(element_type.bytes());
@@ -233,86 +249,93 @@ impl Kernel {
             element_type: key.element_type,
             implementation: key.implementation,
             variants: Vec::new(),
-            picture: Arc::default(),
+            summary: Arc::default(),
         }
     }
 
     fn visit(&mut self, class: i16) {
-        let visits = &mut Arc::make_mut(&mut self.picture).visits;
-        match visits.binary_search_by_key(&class, |(class, _)| *class) {
-            Ok(at) => visits[at].1 = visits[at].1.saturating_add(1),
-            Err(at) => visits.insert(at, (class, 1)),
+        let visits = &mut Arc::make_mut(&mut self.summary).visits;
+        match visits.binary_search_by_key(&class, |visits| visits.class) {
+            Ok(at) => visits[at].count = visits[at].count.saturating_add(1),
+            Err(at) => visits.insert(at, Visits { class, count: 1 }),
         }
     }
 
-    fn remember(&mut self, class: i16, split: MeasuredSplit, tried: bool) {
-        let splits = &mut Arc::make_mut(&mut self.picture).splits;
-        match splits.binary_search_by_key(&class, |(class, _)| *class) {
-            Ok(at) => splits[at].1.replace(split, tried),
-            Err(at) => splits.insert(at, (class, split)),
+    fn remember(&mut self, split: MeasuredSplit, tried: bool) {
+        let splits = &mut Arc::make_mut(&mut self.summary).splits;
+        match splits.binary_search_by_key(&split.class, |known| known.class) {
+            Ok(at) => splits[at].replace(split, tried),
+            Err(at) => splits.insert(at, split),
         }
+    }
+
+    fn measurements(&mut self, at: ClassIndex) -> &mut Class {
+        &mut self.variants[at.variant].classes[at.class].measurements
     }
 
     fn add(&mut self, sample: &Sample) {
         let log_factor = (sample.seconds / sample.prior_seconds).ln();
-        // Not for NaN either.
+        // Negated, so that NaN is ignored too.
         if !(log_factor.abs() <= LARGEST_LOG_FACTOR && sample.size.is_finite()) {
             return;
         }
-        let (variant, at) = self.class(sample.variant, class_of(sample.size));
-        let stale = self.picture.calls_since(variant, at) >= STALE;
-        let class = &mut self.variants[variant].1[at].1;
+        let at = self.class(sample.variant, class_of(sample.size));
+        let stale = self.summary.calls_since(at.variant, at.class) >= LEARNER.stale_calls;
+        let class = self.measurements(at);
         if stale && sample.variant.beside.is_empty() {
-            class.keep_latest(KEPT_OF_STALE);
+            class.keep_latest(LEARNER.kept_of_stale);
         }
         if let Some(shift) = class.add(sample.size, log_factor as f32) {
             let changed = class.clone();
             self.doubt(&sample.variant, sample.size, shift);
-            self.variants[variant].1[at].1 = changed;
+            *self.measurements(at) = changed;
         }
-        self.draw(variant, at);
+        self.summarize(at);
     }
 
-    /// Casts doubt on what is known of a device, run with as many threads: it turned out to have changed at one size. The
-    /// more another size differs from that, the less it is expected to have changed alike: what makes small calls slow,
-    /// such as threads that must wake up, does nothing to large ones.
+    /// Raises the variance of all variants with the same device and threads, since the device changed at one size. The
+    /// effect falls off with the distance in size: what makes small calls slow, such as threads that must wake up, does
+    /// not affect large ones.
     fn doubt(&mut self, changed: &Variant, size: f64, shift: f32) {
-        /// Octaves.
-        const RANGE: f32 = 8.0;
-        for (at, (variant, classes)) in self.variants.iter_mut().enumerate() {
-            if (variant.device, variant.threads) != (changed.device, changed.threads) {
+        for (at, measured) in self.variants.iter_mut().enumerate() {
+            let variant = &measured.variant;
+            if variant.device != changed.device || variant.threads != changed.threads {
                 continue;
             }
-            let picture = &mut Arc::make_mut(&mut self.picture).variants[at];
-            for ((_, class), summary) in classes.iter_mut().zip(&mut picture.classes) {
+            let summaries = &mut Arc::make_mut(&mut self.summary).variants[at].classes;
+            for (class, summary) in measured.classes.iter_mut().zip(summaries) {
                 let distance = (summary.size - size as f32).abs();
-                class.doubt(shift * (-distance / RANGE).exp());
-                *summary = class.summary();
+                let measurements = &mut class.measurements;
+                measurements.doubt(shift * (-distance / LEARNER.doubt_range).exp());
+                *summary = measurements.summary();
             }
         }
     }
 
     fn restore(&mut self, record: &Record) {
         for class in &record.classes {
-            let (variant, at) = self.class(record.variant(), class_of(class.size));
-            let known = &mut self.variants[variant].1[at].1;
+            let at = self.class(record.variant(), class_of(class.size));
+            let known = self.measurements(at);
             let restored = Class::restored(class.size, &class.recent, class.samples);
             if known.recent().next().is_none() || known.summary().total < restored.summary().total {
                 *known = restored;
             }
-            self.draw(variant, at);
+            self.summarize(at);
         }
     }
 
-    /// The indices of an arm and of one of its classes, which are made if need be.
-    fn class(&mut self, variant: Variant, class: i16) -> (usize, usize) {
+    /// The index of a class of a variant. Inserts what is missing.
+    fn class(&mut self, variant: Variant, class: i16) -> ClassIndex {
         let index = self
             .variants
             .iter()
-            .position(|(known, _)| *known == variant);
+            .position(|known| known.variant == variant);
         let index = index.unwrap_or_else(|| {
-            self.variants.push((variant, Vec::new()));
-            Arc::make_mut(&mut self.picture)
+            self.variants.push(MeasuredVariant {
+                variant,
+                classes: Vec::new(),
+            });
+            Arc::make_mut(&mut self.summary)
                 .variants
                 .push(VariantSummary {
                     variant,
@@ -321,37 +344,45 @@ impl Kernel {
                 });
             self.variants.len() - 1
         });
-        let classes = &mut self.variants[index].1;
-        let at = classes.partition_point(|(known, _)| *known < class);
-        if classes.get(at).is_none_or(|(known, _)| *known != class) {
-            classes.insert(at, (class, Class::default()));
-            let picture = &mut Arc::make_mut(&mut self.picture).variants[index];
-            picture.classes.insert(at, Class::default().summary());
-            picture.measured_at.insert(at, 0);
+        let classes = &mut self.variants[index].classes;
+        let at = classes.partition_point(|known| known.class < class);
+        if classes.get(at).is_none_or(|known| known.class != class) {
+            let measurements = Class::default();
+            let summary = &mut Arc::make_mut(&mut self.summary).variants[index];
+            summary.classes.insert(at, measurements.summary());
+            summary.measured_at.insert(at, 0);
+            let measured = MeasuredClass {
+                class,
+                measurements,
+            };
+            classes.insert(at, measured);
         }
-        (index, at)
+        ClassIndex {
+            variant: index,
+            class: at,
+        }
     }
 
-    /// Puts what is believed of a class into the picture.
-    fn draw(&mut self, variant: usize, at: usize) {
-        let (class, measured) = &self.variants[variant].1[at];
-        let summary = measured.summary();
-        let picture = Arc::make_mut(&mut self.picture);
-        let visits = visits_near(&picture.visits, *class);
-        picture.variants[variant].classes[at] = summary;
-        picture.variants[variant].measured_at[at] = visits;
+    /// Updates the summary of a class.
+    fn summarize(&mut self, at: ClassIndex) {
+        let measured = &self.variants[at.variant].classes[at.class];
+        let summary = Arc::make_mut(&mut self.summary);
+        let visits = visits_near(&summary.visits, measured.class);
+        let variant = &mut summary.variants[at.variant];
+        variant.classes[at.class] = measured.measurements.summary();
+        variant.measured_at[at.class] = visits;
     }
 
     fn records(&self) -> Vec<Record> {
-        let class = |(_, class): &(i16, Class)| {
-            let summary = class.summary();
+        let class = |MeasuredClass { measurements, .. }: &MeasuredClass| {
+            let summary = measurements.summary();
             ClassRecord {
                 size: f64::from(summary.size),
                 samples: summary.total,
-                recent: class.recent().map(f64::from).collect(),
+                recent: measurements.recent().map(f64::from).collect(),
             }
         };
-        let record = |(variant, classes): &(Variant, Vec<(i16, Class)>)| Record {
+        let record = |MeasuredVariant { variant, classes }: &MeasuredVariant| Record {
             kernel: self.name.to_string(),
             element_type: self.element_type,
             implementation: self.implementation,
@@ -432,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_does_not_change_while_others_learn() {
+    fn a_snapshot_does_not_change_while_others_learn() {
         let learner = Learner::new();
         learner.observe(&key(), 20.0, [sample(CPU, 20.0, 2.0)]);
         let before = learner.perf_model(&key());
@@ -477,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn moving_and_resident_runs_and_runs_beside_others_tell_of_each_other() {
+    fn moving_runs_resident_runs_and_runs_beside_others_inform_each_other() {
         let learner = Learner::new();
         for _ in 0..8 {
             learner.observe(&key(), 20.0, [sample(GPU, 20.0, 3.0)]);
@@ -510,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_for_long_is_doubted() {
+    fn the_variance_grows_while_a_variant_is_not_measured() {
         let learner = Learner::new();
         for _ in 0..10 {
             learner.observe(&key(), 20.0, [sample(GPU, 20.0, 3.0)]);
@@ -530,40 +561,40 @@ mod tests {
     }
 
     #[test]
-    fn what_was_measured_long_ago_is_not_held_against_a_new_measurement() {
+    fn old_measurements_do_not_outweigh_a_new_one() {
         let learner = Learner::new();
         for _ in 0..30 {
             learner.observe(&key(), 20.0, [sample(GPU, 20.0, 3.0)]);
         }
         learner.observe(&key(), 20.0, [sample(GPU, 20.0, 2.0)]);
         assert!((factor(&learner, GPU, 20.0) - 3.0).abs() < 0.01);
-        (0..STALE).for_each(|_| learner.observe(&key(), 20.0, []));
+        (0..LEARNER.stale_calls).for_each(|_| learner.observe(&key(), 20.0, []));
         learner.observe(&key(), 20.0, [sample(GPU, 20.0, 2.0)]);
         assert!(factor(&learner, GPU, 20.0) < 2.2);
     }
 
     #[test]
-    fn shares_that_were_tried_are_remembered_if_they_took_less() {
+    fn tried_shares_are_recorded_if_they_took_less() {
         let learner = Learner::new();
         let split = |gpu: f64| {
             SplitHistory::from_slice(&[(DeviceId::Gpu(0), gpu), (DeviceId::Cpu, 1.0 - gpu)])
         };
         let known = || learner.perf_model(&key()).shares(20.0).cloned();
         assert_eq!(known(), None);
-        learner.remember(&key(), 20.0, (split(0.5), 1.0), false);
-        learner.remember(&key(), 20.0, (split(0.6), 1.1), true);
+        learner.remember(&key(), 20.0, split(0.5), 1.0, false);
+        learner.remember(&key(), 20.0, split(0.6), 1.1, true);
         assert_eq!(known(), Some(split(0.5)));
-        learner.remember(&key(), 20.0, (split(0.6), 1.1), false);
+        learner.remember(&key(), 20.0, split(0.6), 1.1, false);
         assert_eq!(known(), Some(split(0.6)));
-        learner.remember(&key(), 20.0, (split(0.7), 0.5), true);
+        learner.remember(&key(), 20.0, split(0.7), 0.5, true);
         assert_eq!(known(), Some(split(0.7)));
-        learner.remember(&key(), 20.0, (split(0.8), f64::NAN), false);
+        learner.remember(&key(), 20.0, split(0.8), f64::NAN, false);
         assert_eq!(known(), Some(split(0.7)));
         assert_eq!(learner.perf_model(&key()).shares(21.0), None);
     }
 
     #[test]
-    fn exploring_is_allowed_a_small_share_of_the_time() {
+    fn exploring_may_take_a_small_share_of_the_time() {
         let learner = Learner::new();
         assert_eq!(learner.exploration_budget().seconds, 0.0);
         learner.account(100.0, false);
@@ -575,17 +606,17 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_writes_kernels_for_ever_does_not_fill_the_memory() {
+    fn the_number_of_remembered_kernels_is_bounded() {
         let learner = Learner::new();
         (0..10).for_each(|_| learner.observe(&key(), 20.0, [sample(CPU, 20.0, 2.0)]));
-        for implementation in 1..2 * MOST_KERNELS as u64 {
+        for implementation in 1..2 * LEARNER.most_kernels as u64 {
             let key = KernelKey {
                 implementation,
                 ..key()
             };
             learner.observe(&key, 20.0, [sample(CPU, 20.0, 2.0)]);
         }
-        assert!(learner.records().len() <= MOST_KERNELS);
+        assert!(learner.records().len() <= LEARNER.most_kernels);
         assert!((factor(&learner, CPU, 20.0) - 2.0).abs() < 0.05);
     }
 
@@ -607,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_recorded_can_be_restored_and_more_samples_win() {
+    fn records_can_be_restored_and_more_samples_win() {
         let learner = Learner::new();
         for call in 0..30 {
             let size = 10.0 + f64::from(call % 3) * 4.0;

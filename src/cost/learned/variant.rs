@@ -1,4 +1,4 @@
-//! What is measured: a way to run a kernel, and one measurement of it.
+//! A way to run a kernel, and one measurement of it.
 
 use crate::device::{DeviceId, DeviceSet};
 use crate::element::ElementType;
@@ -11,12 +11,12 @@ pub struct KernelKey<'a> {
     pub name: &'a str,
     /// The type of its elements: that of its first array.
     pub element_type: Option<ElementType>,
-    /// A hash of its implementation, so that what was learned of another is not believed.
+    /// A hash of its implementation: another implementation is learned separately.
     pub implementation: u64,
 }
 
 impl<'a> KernelKey<'a> {
-    /// The key of a kernel of which only the name is known.
+    /// The key of a kernel with this name, no element type and no implementation hash.
     pub fn named(name: &'a str) -> Self {
         Self {
             name,
@@ -26,7 +26,7 @@ impl<'a> KernelKey<'a> {
     }
 }
 
-/// A way to run a part of a kernel, of which the speed is learned by itself.
+/// A way to run a part of a kernel, whose speed is learned separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Variant {
@@ -34,7 +34,7 @@ pub struct Variant {
     pub device: DeviceId,
     /// CPU threads that compute it; 1 on a GPU.
     pub threads: usize,
-    /// The devices that compute other parts of the same call meanwhile.
+    /// The devices that compute other parts of the same call at the same time.
     pub beside: DeviceSet,
     /// Whether some of its input had to be moved to the device first.
     pub moved: bool,
@@ -45,11 +45,11 @@ pub struct Variant {
 pub struct Sample {
     /// How it was run.
     pub variant: Variant,
-    /// How large it was: log2 of the sum of its operations, bytes and items.
+    /// Its size: log2 of the sum of its operations, bytes and items.
     pub size: f64,
-    /// Seconds that the prior gives it, from its start to its completion, without waiting for earlier work and without
-    /// what the caller reads back afterwards.
+    /// The prior's seconds from its start to its completion, without the wait for earlier work and without what the
+    /// caller reads back afterwards.
     pub prior_seconds: f64,
-    /// Seconds that it took, likewise.
+    /// The measured seconds, likewise.
     pub seconds: f64,
 }

@@ -1,8 +1,9 @@
-//! What a profile holds, and how what several processes know is merged.
+//! The contents of a profile, and how those of several processes are merged.
 
 use super::learned::LearnedEntry;
 use crate::cost::calibrate::Thoroughness;
 use crate::cost::machine::{CoRun, DeviceModel, Engine, Link};
+use crate::cost::params::PARAMS;
 use crate::device::{DeviceId, DeviceKind};
 use crate::simd::InstructionSet;
 use serde::{Deserialize, Serialize};
@@ -10,14 +11,7 @@ use std::time::{Duration, SystemTime};
 
 /// The layout of the file and the meaning of its figures. Goes up whenever either changes.
 pub const SCHEMA: u32 = 4;
-/// What was measured on a busy machine holds for so long, then it is worth another try.
-const BUSY_HOLDS: Duration = Duration::from_secs(60);
-/// More devices than one file will be about.
-pub(super) const MOST_DEVICES: usize = 256;
-/// Figures that differ by less than this factor are of the same machine: what was learned on top of them still holds.
-const SAME: f64 = 1.5;
-
-/// What is known of devices, of this machine and of others that share the file, and of kernels on them.
+/// The figures of devices, of this machine and of others that share the file, and the entries about kernels on them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
     pub(super) schema: u32,
@@ -30,11 +24,11 @@ pub struct Profile {
     pub(super) learned: Vec<LearnedEntry>,
 }
 
-/// What is known of one device.
+/// The figures of one device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeviceEntry {
-    /// What the rest of the file calls it.
+    /// Its label in the rest of the file.
     pub label: String,
     /// Which device it is.
     pub key: DeviceKey,
@@ -42,9 +36,9 @@ pub struct DeviceEntry {
     pub measured: u64,
     /// How thoroughly it was measured.
     pub thoroughness: Thoroughness,
-    /// Other processes held the cores while it was measured, so it should be measured again when they may have gone.
+    /// Other processes used the cores while it was measured, so it should be measured again later.
     pub busy: bool,
-    /// What was measured.
+    /// The measured figures.
     pub model: DeviceModel,
 }
 
@@ -52,7 +46,7 @@ pub struct DeviceEntry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CoRunEntry {
-    /// Which two, as [`reference`]s.
+    /// The two devices, as [`reference`]s.
     pub devices: [String; 2],
     /// When arithmetic limits both.
     pub compute: [f64; 2],
@@ -60,7 +54,7 @@ pub struct CoRunEntry {
     pub memory: [f64; 2],
 }
 
-/// What must be the same for a measurement to hold again.
+/// The identity of a device. A measurement holds only for the same key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -86,7 +80,7 @@ pub enum DeviceKey {
 }
 
 impl DeviceKey {
-    /// Whether a measurement under `newer` takes the place of one under this key: a driver was updated.
+    /// Whether a measurement under `newer` replaces one under this key: the keys are equal, or the driver changed.
     fn is_replaced_by(&self, newer: &Self) -> bool {
         match (self, newer) {
             (
@@ -103,7 +97,7 @@ impl DeviceKey {
         }
     }
 
-    /// Whether both are the same piece of hardware, however it is driven.
+    /// Whether both are the same hardware, perhaps with another driver.
     fn is_same_hardware(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Cpu { model, .. }, Self::Cpu { model: other, .. }) => model == other,
@@ -141,7 +135,7 @@ impl DeviceKey {
     }
 }
 
-/// What the file calls the device with that label, or, of several equal ones, the one of that number from 0 on.
+/// The name of a device in the file: its label, and its number among equal devices, which counts from 0.
 fn reference(label: &str, copy: usize) -> String {
     match copy {
         0 => label.to_owned(),
@@ -159,11 +153,11 @@ pub(super) fn label_of(reference: &str) -> &str {
 pub(crate) struct Keyed {
     /// Its name within the runtime.
     pub(crate) id: DeviceId,
-    /// What it is known by.
+    /// Its key in the profile.
     pub(crate) key: DeviceKey,
-    /// How many devices with this key come before it.
+    /// The number of devices with this key before it.
     pub(crate) copy: usize,
-    /// Whether what is measured of it holds for others with this key.
+    /// Whether its figures are saved: they hold for other devices with this key.
     pub(crate) kept: bool,
 }
 
@@ -174,12 +168,12 @@ pub(crate) struct MeasurementConditions {
     pub(crate) measured: u64,
     /// How thoroughly.
     pub(crate) thoroughness: Thoroughness,
-    /// Whether other processes held the cores meanwhile.
+    /// Whether other processes used the cores meanwhile.
     pub(crate) busy: bool,
 }
 
 impl MeasurementConditions {
-    /// Measured just now.
+    /// The conditions of a measurement now.
     pub(crate) fn now(thoroughness: Thoroughness, busy: bool) -> Self {
         Self {
             measured: seconds_since_1970(),
@@ -196,13 +190,13 @@ pub(super) fn seconds_since_1970() -> u64 {
 }
 
 impl DeviceEntry {
-    /// How long ago it was measured; nothing if the clock was set back since.
+    /// How long ago it was measured; zero if the clock was set back since.
     pub fn age(&self) -> Duration {
         Duration::from_secs(seconds_since_1970().saturating_sub(self.measured))
     }
 
     /// When and how it was measured.
-    pub(crate) fn circumstances(&self) -> MeasurementConditions {
+    pub(crate) fn conditions(&self) -> MeasurementConditions {
         MeasurementConditions {
             measured: self.measured,
             thoroughness: self.thoroughness,
@@ -212,12 +206,12 @@ impl DeviceEntry {
 
     /// Whether it was measured on a busy machine, a while ago.
     pub(crate) fn is_worth_another_try(&self) -> bool {
-        // A clock that was set back must not keep it for ever.
+        // If the clock was set back, the figures must not hold for ever.
         let future = self.measured > seconds_since_1970();
-        self.busy && (future || self.age() > BUSY_HOLDS)
+        self.busy && (future || self.age() > PARAMS.profile.busy_holds)
     }
 
-    /// Which figure cannot be true, if any.
+    /// An error names the first impossible figure.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         use crate::cost::bounds::{BYTES, RATE, SECONDS};
         let is = |ok: bool, what| if ok { Ok(()) } else { Err(what) };
@@ -263,8 +257,9 @@ impl DeviceEntry {
     }
 }
 
-/// Whether what was learned on top of one still holds on top of the other.
+/// Whether factors that were learned relative to one model hold relative to the other.
 pub(crate) fn agree(one: &DeviceModel, other: &DeviceModel) -> bool {
+    const SAME: f64 = PARAMS.profile.agreeing_factor;
     let close = |a: f64, b: f64| a <= SAME * b && b <= SAME * a;
     let engines = |(a, b): (&Engine, &Engine)| {
         let mut points = a.bandwidth.points().iter().chain(b.bandwidth.points());
@@ -283,7 +278,7 @@ pub(crate) fn agree(one: &DeviceModel, other: &DeviceModel) -> bool {
 }
 
 impl CoRunEntry {
-    /// Whether its figures can be true.
+    /// Whether its figures are possible.
     pub(super) fn is_sound(&self) -> bool {
         let mut factors = self.compute.iter().chain(&self.memory);
         factors.all(|factor| (1.0..=1e4).contains(factor))
@@ -294,20 +289,30 @@ impl CoRunEntry {
     }
 }
 
-/// What a profile took from another.
+/// The result of merging another profile.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Merged {
     /// The labels of the devices whose figures were taken.
     pub devices: Vec<String>,
-    /// Entries about kernels of which something was taken.
+    /// The number of entries about kernels that changed.
     pub learned: usize,
-    /// What was not taken, and why.
+    /// What was not taken, with the reason.
     pub ignored: Vec<String>,
 }
 
+/// The labels of one device in two profiles.
+struct MergedLabel {
+    /// In the profile that is merged.
+    there: String,
+    /// In the profile that takes it; `None` if entries about the device cannot be used.
+    here: Option<String>,
+    /// Whether the figures were taken.
+    taken: bool,
+}
+
 impl Default for Profile {
-    /// Nothing is known.
+    /// An empty profile.
     fn default() -> Self {
         Self {
             schema: SCHEMA,
@@ -320,17 +325,17 @@ impl Default for Profile {
 }
 
 impl Profile {
-    /// What is known of devices.
+    /// The figures of devices.
     pub fn devices(&self) -> &[DeviceEntry] {
         &self.devices
     }
 
-    /// How much they slow each other down.
+    /// How much the devices slow each other down.
     pub fn corun(&self) -> &[CoRunEntry] {
         &self.corun
     }
 
-    /// What was learned of kernels.
+    /// The entries about kernels.
     pub fn learned(&self) -> &[LearnedEntry] {
         &self.learned
     }
@@ -340,12 +345,12 @@ impl Profile {
         self.devices.iter().find(|entry| entry.key == *key)
     }
 
-    /// Notes what is known of a device, in place of what was known before.
+    /// Inserts the figures of a device, in place of earlier ones.
     pub(crate) fn insert(&mut self, key: DeviceKey, at: MeasurementConditions, model: DeviceModel) {
         let known = self.find(&key);
         let keeps = known.is_some_and(|known| agree(&known.model, &model));
         let label = known.map(|known| known.label.clone());
-        // What was learned corrects figures that no longer hold. The label of the same device stays.
+        // Entries that correct figures which no longer hold are dropped. The label of the same device stays.
         for gone in self.devices.clone() {
             if gone.key.is_replaced_by(&key) && !(keeps && gone.key == key) {
                 self.forget(&gone.label);
@@ -363,7 +368,7 @@ impl Profile {
         });
     }
 
-    /// Drops what was measured with or of the device of that label, but for its own figures.
+    /// Drops all entries that mention the device with this label, except its own figures.
     fn forget(&mut self, label: &str) {
         self.learned.retain(|entry| !entry.mentions(label));
         self.corun.retain(|entry| !entry.mentions(label));
@@ -379,13 +384,13 @@ impl Profile {
             .unwrap_or(name)
     }
 
-    /// What the file calls a device of a runtime, if it knows it.
+    /// The name of a runtime's device in the file, if the file has it.
     pub(super) fn refer(&self, device: &Keyed) -> Option<String> {
         let known = self.find(&device.key).filter(|_| device.kept)?;
         Some(reference(&known.label, device.copy))
     }
 
-    /// How much devices of a runtime slow each other down.
+    /// How much the devices of a runtime slow each other down.
     pub(crate) fn corun_of(&self, devices: &[Keyed]) -> Vec<CoRun> {
         let named: Vec<(String, DeviceId)> = devices
             .iter()
@@ -402,7 +407,7 @@ impl Profile {
         pairs.collect()
     }
 
-    /// Notes how much devices of a runtime slow each other down, in place of what was known of these pairs.
+    /// Inserts how much the devices of a runtime slow each other down, in place of earlier figures of these pairs.
     pub(crate) fn insert_corun(&mut self, devices: &[Keyed], pairs: &[CoRun]) {
         let name = |id: DeviceId| {
             let device = devices.iter().find(|device| device.id == id)?;
@@ -431,7 +436,7 @@ impl Profile {
         self.corun.push(entry);
     }
 
-    /// Takes in another profile: of each device the newer figures, of each kernel what rests on more samples.
+    /// Merges another profile: takes newer figures of devices, and sizes of kernels with more samples.
     pub fn merge(&mut self, other: Self) -> Merged {
         let mut merged = Merged::default();
         let mut labels = Vec::new();
@@ -441,10 +446,10 @@ impl Profile {
                 .devices
                 .iter()
                 .find(|known| known.key.is_replaced_by(&entry.key));
-            let at = entry.circumstances();
+            let at = entry.conditions();
             match rival {
                 Some(known) if rank(known) >= rank(&entry) => {
-                    // Of another driver, nothing of it can be used.
+                    // Entries that were measured with another driver cannot be used.
                     let usable = known.key == entry.key && agree(&known.model, &entry.model);
                     if known.model != entry.model || known.key != entry.key {
                         merged.ignored.push(format!(
@@ -452,21 +457,30 @@ impl Profile {
                             entry.model.name
                         ));
                     }
-                    labels.push((entry.label, usable.then(|| known.label.clone()), false));
+                    labels.push(MergedLabel {
+                        there: entry.label,
+                        here: usable.then(|| known.label.clone()),
+                        taken: false,
+                    });
                 }
                 _ => {
                     self.insert(entry.key.clone(), at, entry.model);
-                    let label = self.find(&entry.key).map(|entry| entry.label.clone());
-                    merged.devices.extend(label.clone());
-                    labels.push((entry.label, label, true));
+                    let here = self.find(&entry.key).map(|entry| entry.label.clone());
+                    merged.devices.extend(here.clone());
+                    labels.push(MergedLabel {
+                        there: entry.label,
+                        here,
+                        taken: true,
+                    });
                 }
             }
         }
+        let find = |name: &str| labels.iter().find(|label| label.there == label_of(name));
         let here = |name: &String| {
-            let (_, label, taken) = labels.iter().find(|(label, ..)| label == label_of(name))?;
             let copy = &name[label_of(name).len()..];
-            Some((format!("{}{copy}", label.as_ref()?), *taken))
+            Some(format!("{}{copy}", find(name)?.here.as_ref()?))
         };
+        let is_taken = |name: &String| find(name).is_some_and(|label| label.taken);
         for mut entry in other.corun {
             let (Some(one), Some(two)) = (here(&entry.devices[0]), here(&entry.devices[1])) else {
                 continue;
@@ -474,9 +488,9 @@ impl Profile {
             let is_known = self
                 .corun
                 .iter()
-                .any(|known| known.devices.contains(&one.0) && known.devices.contains(&two.0));
-            if one.1 || two.1 || !is_known {
-                entry.devices = [one.0, two.0];
+                .any(|known| known.devices.contains(&one) && known.devices.contains(&two));
+            if entry.devices.iter().any(is_taken) || !is_known {
+                entry.devices = [one, two];
                 self.replace_corun(entry);
             }
         }
@@ -484,13 +498,9 @@ impl Profile {
         let mut translated = Vec::new();
         for mut entry in other.learned {
             let device = here(&entry.device);
-            let beside: Option<Vec<String>> = entry
-                .beside
-                .iter()
-                .map(|name| Some(here(name)?.0))
-                .collect();
+            let beside: Option<Vec<String>> = entry.beside.iter().map(here).collect();
             match (device, beside) {
-                (Some((device, _)), Some(beside)) => {
+                (Some(device), Some(beside)) => {
                     (entry.device, entry.beside) = (device, beside);
                     translated.push(entry);
                 }
@@ -506,7 +516,7 @@ impl Profile {
         merged
     }
 
-    /// Whether it is about other machines only, which a user may not expect.
+    /// Whether it is only about other machines, which a user may not expect.
     pub(crate) fn is_foreign(&self, devices: &[Keyed]) -> bool {
         let known = |entry: &DeviceEntry| {
             devices
@@ -516,7 +526,7 @@ impl Profile {
         !self.devices.is_empty() && !self.devices.iter().any(known)
     }
 
-    /// The devices of a runtime that were measured with another driver, of which nothing holds any more.
+    /// The labels of a runtime's devices that were measured with another driver: their figures no longer hold.
     pub(crate) fn outdated<'a>(&'a self, devices: &[Keyed]) -> Vec<&'a str> {
         let outdated = |entry: &&DeviceEntry| {
             devices

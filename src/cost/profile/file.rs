@@ -1,24 +1,24 @@
-//! Where the profile is kept, and how it gets there and back.
+//! Where the profile is, and how it is read and written.
 //!
-//! It is replaced as a whole, by renaming, so that nobody ever sees half of one. Who changes it reads it, merges and
-//! writes under a lock on a file beside it, so that nothing is lost that another process wrote meanwhile. The lock is the
-//! operating system's and ends with the process that holds it; who cannot get it in time goes on without.
+//! The file is replaced as a whole, by renaming, so that no reader ever sees half of one. A process that changes it
+//! reads, merges and writes under a lock on a file beside it, so that nothing is lost that another process writes
+//! meanwhile. The operating system's lock ends with the process that holds it. A process that does not get the lock in
+//! time continues without it.
 
 use super::contents::{Keyed, Profile};
 use super::text::{Parsed, parse};
+use crate::cost::params::PARAMS;
 use crate::error::{Error, ProfileProblem, Result};
 use crate::files::{self, io_error};
 use std::fs::{self, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// A profile larger than this is none.
-const MOST_BYTES: u64 = 16 << 20;
-/// Nobody needs the lock for so long, unless stopped.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The largest profile.
+const MOST_BYTES: u64 = PARAMS.profile.most_bytes;
 
-/// Where the profile is kept.
+/// Where the profile is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Location {
@@ -30,18 +30,19 @@ pub enum Location {
     Named(PathBuf),
 }
 
-/// What was removed from a profile.
+/// What [`Location::clear`] removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Cleared {
-    /// How many devices.
+    /// The number of devices.
     pub devices: usize,
-    /// How many entries about kernels.
+    /// The number of entries about kernels.
     pub learned: usize,
 }
 
 impl Location {
-    /// `DIVVY_PROFILE`, which is `off` or a path; otherwise a file in the user's data directory, if there is one.
+    /// The location that `DIVVY_PROFILE` names: `off` or a path. Without it, a file in the user's data directory, if
+    /// there is one.
     pub fn from_environment() -> Self {
         match std::env::var_os("DIVVY_PROFILE").filter(|value| !value.is_empty()) {
             Some(off) if off == "off" => Self::Off,
@@ -52,7 +53,7 @@ impl Location {
         }
     }
 
-    /// The file, if there is to be one.
+    /// The file; `None` if the profile is off.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Off => None,
@@ -60,10 +61,10 @@ impl Location {
         }
     }
 
-    /// What is kept there; `None` if nothing is.
+    /// The profile there; `None` if there is no file.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file is there and cannot be read, [`Error::Profile`] if it is no profile of this version.
+    /// [`Error::Io`] if the file exists and cannot be read, [`Error::Profile`] if it is no profile of this version.
     pub fn read(&self) -> Result<Option<Parsed>> {
         let Some(path) = self.path() else {
             return Ok(None);
@@ -76,11 +77,10 @@ impl Location {
         }
     }
 
-    /// The profile that is kept there; an empty one if there is none that can be used. One warning says what is ignored
-    /// of it.
+    /// The profile there; an empty one if there is no usable profile. One warning says what is ignored.
     ///
     /// # Errors
-    /// [`Error::Io`] if the user named a file that is there and cannot be read.
+    /// [`Error::Io`] if the user named a file that exists and cannot be read.
     pub(crate) fn load(&self, devices: &[Keyed]) -> Result<Profile> {
         let Some(path) = self.path() else {
             return Ok(Profile::default());
@@ -116,11 +116,11 @@ impl Location {
         Ok(Profile::default())
     }
 
-    /// Changes the profile that is kept there now. What other processes write meanwhile is not lost.
+    /// Reads the profile there, changes it, and writes it back. What other processes write meanwhile is not lost.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read or written, [`Error::Profile`] if there is something that is not this version's
-    /// to replace: a newer profile, or a file that the user named and that is something else.
+    /// [`Error::Io`] if it cannot be read or written, [`Error::Profile`] if this version must not replace the file: a
+    /// newer profile, or a file that the user named and that is not a profile.
     pub fn update<R>(&self, change: impl FnOnce(&mut Profile) -> R) -> Result<Option<R>> {
         let Some(path) = self.path() else {
             return Ok(None);
@@ -147,7 +147,7 @@ impl Location {
         Ok(Some(changed))
     }
 
-    /// Forgets everything, or what was learned of kernels only.
+    /// Removes everything, or only the entries about kernels.
     ///
     /// # Errors
     /// As [`Location::update`].
@@ -175,8 +175,8 @@ impl Location {
         Ok(cleared)
     }
 
-    /// Whether a file with this problem may be overwritten: not one that a newer version will want back, nor one that
-    /// the user named and that may be something else altogether.
+    /// Whether a file with this problem may be overwritten. A newer version's profile may not, nor a file that the user
+    /// named and that may not be a profile at all.
     fn may_replace(&self, problem: &ProfileProblem) -> bool {
         match problem {
             ProfileProblem::Schema { found, expected } => found < expected,
@@ -195,7 +195,7 @@ pub fn read_from(source: impl Read, name: &Path) -> Result<Parsed> {
     parse(&text).map_err(|problem| unusable(name, problem))
 }
 
-/// What a message adds to the first of several things.
+/// The end of a message that lists only the first of several things.
 fn and_more(more: usize) -> String {
     match more {
         0 => String::new(),
@@ -210,7 +210,7 @@ fn unusable(path: &Path, problem: ProfileProblem) -> Error {
     }
 }
 
-/// What there is at a path.
+/// What is at a path.
 enum Found {
     Nothing,
     Profile(Parsed),
@@ -240,7 +240,7 @@ fn read_text(source: impl Read) -> io::Result<String> {
     if bytes.len() as u64 > MOST_BYTES {
         return refuse("it is too large for a profile");
     }
-    // What is not UTF-8 is no profile either, which is for `parse` to say.
+    // Text that is not UTF-8 is no profile: `parse` reports that.
     Ok(String::from_utf8(bytes)
         .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
@@ -249,18 +249,18 @@ fn make_folder(path: &Path) -> io::Result<()> {
     fs::create_dir_all(files::folder_of(path))
 }
 
-/// Holds off other processes, and threads, that would change the file at `path`, until it is dropped. `None` if the
-/// file system cannot, or somebody does not let go: then the change is made all the same, and at worst theirs is lost.
+/// Keeps other processes and threads from changing the file at `path` until the result is dropped. `None` if the file
+/// system cannot lock, or if another process does not release the lock in time. The change is made all the same then; at
+/// worst, that of the other process is lost.
 fn lock(path: &Path) -> Option<fs::File> {
-    const LOOK_AGAIN: Duration = Duration::from_millis(2);
     make_folder(path).ok()?;
     let file = files::open_lock(&files::beside(path, ".lock")).ok()?;
     let since = Instant::now();
     loop {
         match file.try_lock() {
             Ok(()) => return Some(file),
-            Err(TryLockError::WouldBlock) if since.elapsed() < PATIENCE => {
-                std::thread::sleep(LOOK_AGAIN);
+            Err(TryLockError::WouldBlock) if since.elapsed() < PARAMS.profile.lock_patience => {
+                std::thread::sleep(PARAMS.profile.lock_interval);
             }
             Err(error) => {
                 tracing::debug!(path = %path.display(), %error, "the profile cannot be locked");

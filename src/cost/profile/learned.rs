@@ -1,26 +1,15 @@
-//! What was learned of kernels, as the file keeps it: the measurements of every way to run them, the losing ones too.
+//! The entries about kernels: the measurements of every variant, the slower ones too.
 
 use super::contents::{Keyed, Profile, label_of};
 use crate::cost::learned::{ClassRecord, Record};
+use crate::cost::params::{PARAMS, ProfileParams};
 use crate::device::DeviceId;
 use crate::element::ElementType;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// More entries than this are not kept: the oldest of those with the fewest samples go.
-const MOST_ENTRIES: usize = 1 << 14;
-/// More sizes than any kernel is run at.
-const MOST_SIZES: usize = 512;
-/// Measurements of a size that are read.
-const MOST_RECENT: usize = 64;
-/// Measurements of a size that are written: the latest. More would make the file long, and loading it slow, and what
-/// follows from them little surer.
-const KEPT_RECENT: usize = 8;
-/// More bytes than a kernel's name should have.
-const LONGEST_NAME: usize = 1 << 10;
-/// Implementations of one kernel that are remembered, so that two programs may have kernels of the same name.
-const IMPLEMENTATIONS: usize = 4;
+const PROFILE: ProfileParams = PARAMS.profile;
 
-/// What was learned of one way to run a kernel.
+/// The measurements of one variant of a kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LearnedEntry {
@@ -29,7 +18,7 @@ pub struct LearnedEntry {
     /// The type of its elements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub element_type: Option<ElementType>,
-    /// A hash of its implementation: what was learned of another does not hold.
+    /// A hash of its implementation: entries of another implementation do not hold.
     #[serde(serialize_with = "write_hash", deserialize_with = "read_hash")]
     pub implementation: u64,
     /// Where it ran: the label of a device.
@@ -40,7 +29,7 @@ pub struct LearnedEntry {
     pub beside: Vec<String>,
     /// Whether some of its input had to be moved first.
     pub moved: bool,
-    /// What was measured, by ascending size.
+    /// The measurements, by ascending size.
     pub sizes: Vec<ClassRecord>,
 }
 
@@ -66,18 +55,18 @@ fn read_hash<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     from.deserialize_str(Hex)
 }
 
-/// Four digits after the point: a factor is not known to a tenth of a per mille.
+/// Four digits after the point: no factor is known to a tenth of a per mille.
 fn rounded(log_factor: f64) -> f64 {
     (log_factor * 1e4).round() / 1e4
 }
 
 impl LearnedEntry {
-    /// Whether both are about the same thing.
-    fn is_about_what(&self, other: &Self) -> bool {
+    /// Whether both are about the same implementation and variant.
+    fn is_same_subject(&self, other: &Self) -> bool {
         self.implementation == other.implementation && self.variant() == other.variant()
     }
 
-    /// What it is about, but for the implementation.
+    /// The kernel and its variant, without the implementation.
     fn variant(&self) -> impl Ord + '_ {
         (
             &self.kernel,
@@ -89,21 +78,21 @@ impl LearnedEntry {
         )
     }
 
-    /// Whether it was measured on or beside the device of that label.
+    /// Whether it was measured on or beside the device with this label.
     pub(super) fn mentions(&self, label: &str) -> bool {
         let mut devices = self.beside.iter().chain([&self.device]);
         devices.any(|device| label_of(device) == label)
     }
 
-    /// All measurements there ever were.
+    /// The number of all measurements there ever were.
     pub fn samples(&self) -> u64 {
         let samples = self.sizes.iter().map(|size| size.samples);
         samples.fold(0, u64::saturating_add)
     }
 
-    /// Whether all its figures can be true, and no more than are wanted.
+    /// Whether all its figures are possible, and within the limits on their number.
     pub(super) fn is_sound(&mut self) -> bool {
-        // Moved there and back, since there may be many.
+        // Moved into a record and back, since there may be many.
         let record = Record {
             kernel: String::new(),
             element_type: None,
@@ -118,16 +107,18 @@ impl LearnedEntry {
         self.sizes = record.classes;
         let sizes = &self.sizes;
         sound
-            && (1..=LONGEST_NAME).contains(&self.kernel.len())
+            && (1..=PROFILE.longest_name).contains(&self.kernel.len())
             && self.threads > 0
             && !sizes.is_empty()
-            && sizes.len() <= MOST_SIZES
-            && self.beside.len() <= super::contents::MOST_DEVICES
-            && sizes.iter().all(|size| size.recent.len() <= MOST_RECENT)
+            && sizes.len() <= PROFILE.most_sizes
+            && self.beside.len() <= PROFILE.most_devices
+            && sizes
+                .iter()
+                .all(|size| size.recent.len() <= PROFILE.most_recent)
             && sizes.is_sorted_by(|a, b| a.size < b.size)
     }
 
-    /// The same with the names that devices have in a runtime.
+    /// The record for a runtime, with its names of the devices.
     fn into_record(self, device: DeviceId, beside: Vec<DeviceId>) -> Record {
         Record {
             kernel: self.kernel,
@@ -141,7 +132,7 @@ impl LearnedEntry {
         }
     }
 
-    /// Takes over what the other knows better. Whether that was anything.
+    /// Takes the sizes for which the other has at least as many samples. Returns whether anything changed.
     fn take(&mut self, other: Self) -> bool {
         /// Half an octave, as the learner has them.
         fn class(size: &ClassRecord) -> f64 {
@@ -171,7 +162,7 @@ impl LearnedEntry {
 }
 
 impl Profile {
-    /// Takes out what was learned on the devices of a runtime, and beside no others.
+    /// Removes and returns the entries that mention only devices of a runtime.
     pub(crate) fn take_records(&mut self, devices: &[Keyed]) -> Vec<Record> {
         let named: Vec<(String, DeviceId)> = devices
             .iter()
@@ -189,7 +180,7 @@ impl Profile {
         records
     }
 
-    /// Takes in what was learned on the devices of a runtime: of each size what rests on more samples.
+    /// Merges the records of a runtime: takes the sizes with more samples.
     pub(crate) fn insert_records(&mut self, devices: &[Keyed], records: &[Record]) {
         let named: Vec<(DeviceId, String)> = devices
             .iter()
@@ -205,7 +196,7 @@ impl Profile {
                 .iter()
                 .filter(|class| !class.recent.is_empty());
             let latest = |recent: &[f64]| -> Vec<f64> {
-                let skipped = recent.len().saturating_sub(KEPT_RECENT);
+                let skipped = recent.len().saturating_sub(PROFILE.kept_recent);
                 recent[skipped..].iter().copied().map(rounded).collect()
             };
             let mut entry = LearnedEntry {
@@ -230,10 +221,10 @@ impl Profile {
         self.merge_learned(entries);
     }
 
-    /// Takes in entries about devices of this profile. Of how many it took something.
+    /// Merges entries about devices of this profile. Returns the number of entries that changed.
     pub(super) fn merge_learned(&mut self, entries: Vec<LearnedEntry>) -> usize {
         let mut taken = 0;
-        // Both in one order, so that a look for each of many entries is short.
+        // Sorted, so that each of many entries is found quickly.
         self.learned.sort_by(|a, b| a.variant().cmp(&b.variant()));
         for entry in entries {
             let start = self
@@ -242,26 +233,26 @@ impl Profile {
             let len =
                 self.learned[start..].partition_point(|known| known.variant() <= entry.variant());
             let group = &mut self.learned[start..start + len];
-            match group.iter().position(|known| known.is_about_what(&entry)) {
+            match group.iter().position(|known| known.is_same_subject(&entry)) {
                 Some(at) => {
                     taken += usize::from(group[at].take(entry));
-                    // The latest last: it stays longest.
+                    // The latest one comes last, and stays longest.
                     group[at..].rotate_left(1);
                 }
                 None => {
                     self.learned.insert(start + len, entry);
                     taken += 1;
-                    if len >= IMPLEMENTATIONS {
+                    if len >= PROFILE.implementations {
                         self.learned.remove(start);
                     }
                 }
             }
         }
-        self.keep_learned(MOST_ENTRIES);
+        self.keep_learned(PROFILE.most_entries);
         taken
     }
 
-    /// Keeps that many entries at the most: those with the most samples.
+    /// Keeps at most `most` entries: those with the most samples.
     pub(super) fn keep_learned(&mut self, most: usize) {
         if self.learned.len() <= most {
             return;

@@ -1,9 +1,8 @@
-//! What is known of the machine's devices and of the kernels that ran on them, kept in a JSON file that a person can
-//! read.
+//! The figures of the machine's devices and of the kernels that ran on them, in a JSON file that a person can read.
 //!
-//! The file is only a memory of measurements: whatever is unknown, stale or corrupt in it is ignored with one warning
-//! and measured again. `text` turns it into text and back, and lets nothing in that cannot be true; `file` finds it,
-//! and merges what several processes write at the same time; `learned` is about kernels.
+//! The file only stores measurements: an unknown, stale or corrupt entry is ignored with one warning and measured again.
+//! `text` reads and writes the JSON, and refuses impossible figures. `file` finds the file, and merges what several
+//! processes write at the same time. `learned` holds the entries about kernels.
 
 mod contents;
 mod file;

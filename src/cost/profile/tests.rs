@@ -1,4 +1,4 @@
-//! What must hold of profiles and their file.
+//! Tests of profiles and their file.
 
 use super::contents::{DeviceEntry, DeviceKey, seconds_since_1970};
 use super::*;
@@ -110,7 +110,7 @@ fn record(kernel: &str, device: DeviceId, samples: u64) -> Record {
     }
 }
 
-/// What was learned, of one device, of two equal ones, and of two together.
+/// Records of one device, of two equal ones, and of two together.
 fn records() -> Vec<Record> {
     let mut all = vec![
         record("axpy", DeviceId::Cpu, 4),
@@ -147,12 +147,12 @@ fn profile() -> Profile {
     profile
 }
 
-/// What was learned, without taking it out.
+/// The records for these devices, which stay in the profile.
 fn known(profile: &Profile, devices: &[Keyed]) -> Vec<Record> {
     profile.clone().take_records(devices)
 }
 
-/// The same, whatever the order.
+/// The same in a fixed order.
 fn sorted(mut records: Vec<Record>) -> Vec<String> {
     records.sort_by(|a, b| a.kernel.cmp(&b.kernel));
     let mut all: Vec<String> = records.iter().map(|record| format!("{record:?}")).collect();
@@ -166,7 +166,7 @@ fn keep(location: &Location, key: DeviceKey, at: MeasurementConditions, model: D
 }
 
 #[test]
-fn what_is_written_can_be_read_back() {
+fn a_written_profile_can_be_read_back() {
     let text = profile().to_json();
     let parsed = parse(&text).expect("it was just written");
     assert_eq!(parsed.profile, profile());
@@ -191,7 +191,7 @@ fn a_person_can_read_it() {
 }
 
 #[test]
-fn figures_and_lessons_of_one_instruction_set_do_not_hold_for_another() {
+fn figures_and_records_of_one_instruction_set_do_not_hold_for_another() {
     let mut keyed = keyed();
     let DeviceKey::Cpu { simd, .. } = &mut keyed[0].key else {
         panic!("the first is the CPU");
@@ -205,7 +205,7 @@ fn figures_and_lessons_of_one_instruction_set_do_not_hold_for_another() {
     assert_eq!(on_cpu(&profile(), &keyed), 0);
     let before = on_cpu(&profile(), &self::keyed());
     assert!(before > 0);
-    // Measured too, it has its own figures beside those of the other, and still none of the other's lessons.
+    // Once measured, it has its own figures beside those of the other, and still none of the other's records.
     let mut both = profile();
     both.insert(keyed[0].key.clone(), QUIET, cpu(8));
     assert!(both.find(&keyed[0].key).is_some() && both.find(&cpu_key(8)).is_some());
@@ -226,14 +226,14 @@ fn only_the_same_device_is_found_and_a_new_driver_replaces_the_old() {
     profile.insert(gpu_key("1.1"), QUIET, gpu());
     assert!(profile.find(&gpu_key("1.0")).is_none() && profile.find(&gpu_key("1.1")).is_some());
     assert_eq!(profile.devices.len(), 3);
-    // What was learned with the old driver does not hold.
+    // Records of the old driver do not hold.
     let left = known(&profile, &updated);
     assert!(left.len() == 2 && left.iter().all(|record| record.device == DeviceId::Cpu));
     assert_eq!(profile.corun, []);
 }
 
 #[test]
-fn what_was_learned_outlives_figures_that_agree() {
+fn records_outlive_figures_that_agree() {
     let mut profile = profile();
     let mut again = cpu(8);
     again.engines[1].flops_per_second *= 1.2;
@@ -246,7 +246,7 @@ fn what_was_learned_outlives_figures_that_agree() {
 }
 
 #[test]
-fn devices_of_other_runtimes_keep_what_was_learned_of_them() {
+fn devices_of_other_runtimes_keep_their_records() {
     let mut profile = profile();
     let only_cpu = &keyed()[..1];
     assert_eq!(known(&profile, only_cpu).len(), 2);
@@ -257,7 +257,7 @@ fn devices_of_other_runtimes_keep_what_was_learned_of_them() {
 }
 
 #[test]
-fn of_two_the_one_with_more_samples_is_kept_for_each_size() {
+fn for_each_size_the_record_with_more_samples_is_kept() {
     let mut profile = profile();
     let mut fewer = record("axpy", DeviceId::Cpu, 3);
     fewer.classes[1].samples = 9;
@@ -276,7 +276,7 @@ fn of_two_the_one_with_more_samples_is_kept_for_each_size() {
 }
 
 #[test]
-fn a_few_implementations_of_a_kernel_are_remembered_and_the_latest_longest() {
+fn a_few_implementations_of_a_kernel_are_kept_and_the_latest_stays_longest() {
     let mut profile = Profile::default();
     profile.insert(cpu_key(8), QUIET, cpu(8));
     for implementation in [1, 2, 3, 4, 1, 5] {
@@ -295,7 +295,7 @@ fn a_few_implementations_of_a_kernel_are_remembered_and_the_latest_longest() {
 }
 
 #[test]
-fn what_cannot_be_true_is_not_written() {
+fn impossible_figures_are_not_written() {
     let mut profile = profile();
     let before = profile.clone();
     let mut unsound = record("other", DeviceId::Cpu, 1);
@@ -309,7 +309,7 @@ fn what_cannot_be_true_is_not_written() {
 }
 
 #[test]
-fn what_is_not_a_profile_is_refused_with_the_reason() {
+fn a_text_that_is_no_profile_is_refused_with_the_reason() {
     let good = profile().to_json();
     let schema = format!("\"schema\": {SCHEMA}");
     let head = format!("{{{schema}}}");
@@ -331,7 +331,7 @@ fn what_is_not_a_profile_is_refused_with_the_reason() {
 }
 
 #[test]
-fn what_cannot_be_true_is_ignored_with_the_reason_and_the_rest_is_used() {
+fn impossible_entries_are_ignored_with_the_reason_and_the_rest_is_used() {
     let good = profile().to_json();
     for (from, to, devices, learned, says) in [
         ("\"busy\"", "\"lazy\"", 2, 5, "missing field `busy`"),
@@ -442,7 +442,7 @@ fn what_cannot_be_true_is_ignored_with_the_reason_and_the_rest_is_used() {
 }
 
 #[test]
-fn a_file_is_kept_read_again_and_added_to() {
+fn a_file_is_written_read_again_and_extended() {
     let folder = tempfile::tempdir().expect("a folder");
     let location = Location::Named(folder.path().join("new/profile.json"));
     assert_eq!(
@@ -471,7 +471,7 @@ fn a_file_is_kept_read_again_and_added_to() {
 }
 
 #[test]
-fn what_was_measured_on_a_busy_machine_holds_for_a_while_only() {
+fn figures_of_a_busy_machine_hold_only_for_a_while() {
     let entry = |busy, seconds: i64| DeviceEntry {
         label: "cpu".into(),
         key: cpu_key(1),
@@ -495,7 +495,7 @@ fn what_was_measured_on_a_busy_machine_holds_for_a_while_only() {
 }
 
 #[test]
-fn clearing_removes_everything_or_what_was_learned() {
+fn clearing_removes_everything_or_the_records() {
     let folder = tempfile::tempdir().expect("a folder");
     let location = Location::Named(folder.path().join("profile.json"));
     assert_eq!(
@@ -592,7 +592,7 @@ fn merging_older_figures_of_another_machine_state_is_refused_with_the_reason() {
 }
 
 #[test]
-fn a_profile_of_other_machines_is_told_from_one_of_this() {
+fn a_profile_of_other_machines_is_recognized() {
     assert!(!Profile::default().is_foreign(&keyed()));
     assert!(!profile().is_foreign(&keyed()));
     let mut other = keyed();
@@ -619,7 +619,7 @@ fn a_named_file_that_cannot_be_read_is_an_error_and_stays() {
     );
     assert!(location.update(|_| ()).is_err() && location.clear(false).is_err());
     assert!(folder.path().is_dir());
-    // In the data directory the same is no reason to stop.
+    // In the data directory the same is only a warning.
     assert!(
         Location::DataDir(folder.path().into())
             .load(&keyed())
@@ -628,7 +628,7 @@ fn a_named_file_that_cannot_be_read_is_an_error_and_stays() {
 }
 
 #[test]
-fn a_named_file_that_is_something_else_is_ignored_and_stays() {
+fn a_named_file_that_is_no_profile_is_ignored_and_stays() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("letter.txt");
     fs::write(&path, "Dear Ada,").expect("writable");
@@ -638,18 +638,18 @@ fn a_named_file_that_is_something_else_is_ignored_and_stays() {
         Profile::default()
     );
     for refused in [named.update(|_| ()).map(drop), named.clear(false).map(drop)] {
-        let error = refused.expect_err("it may be dear to somebody").to_string();
+        let error = refused.expect_err("it is not a profile").to_string();
         assert!(error.contains("letter.txt: it is not a profile"), "{error}");
     }
     assert_eq!(fs::read_to_string(&path).expect("readable"), "Dear Ada,");
-    // What is broken in the data directory can only be a profile.
+    // A broken file in the data directory can only be a profile.
     let own = Location::DataDir(path);
     keep(&own, cpu_key(1), QUIET, cpu(1));
     assert_eq!(own.load(&keyed()).expect("readable").devices.len(), 1);
 }
 
 #[test]
-fn a_newer_profile_is_left_to_the_newer_version() {
+fn a_newer_profile_stays_for_the_newer_version() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("profile.json");
     let newer = "{\"schema\": 999, \"divvy\": \"9.0.0\", \"moons\": []}";
@@ -664,7 +664,7 @@ fn a_newer_profile_is_left_to_the_newer_version() {
 }
 
 #[test]
-fn a_file_that_is_too_large_is_none() {
+fn a_file_that_is_too_large_is_no_profile() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("profile.json");
     let file = fs::File::create(&path).expect("writable");
@@ -679,7 +679,7 @@ fn a_file_that_is_too_large_is_none() {
 }
 
 #[test]
-fn concurrent_writers_never_leave_half_a_file_and_lose_nothing() {
+fn concurrent_writers_lose_nothing_and_leave_whole_files() {
     const WRITERS: usize = 4;
     const KERNELS: usize = 10;
     let folder = tempfile::tempdir().expect("a folder");
@@ -736,11 +736,11 @@ proptest! {
     }
 
     #[test]
-    fn no_figure_enters_unless_it_can_be_true(which in 0usize..512, value in prop_oneof![
+    fn only_possible_figures_are_read(which in 0usize..512, value in prop_oneof![
         Just("null".to_owned()), Just("NaN".to_owned()), Just("1e999".to_owned()), Just("-0.5".to_owned()),
         Just("0".to_owned()), Just("true".to_owned()), any::<f64>().prop_map(|x| format!("{x:e}")), any::<i64>().prop_map(|x| x.to_string())
     ]) {
-        // Puts the value in the place of one number of the file.
+        // Replaces one number of the file by the value.
         let text = profile().to_json();
         let starts: Vec<usize> = text.match_indices(|c: char| c.is_ascii_digit())
             .map(|(at, _)| at)

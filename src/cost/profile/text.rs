@@ -1,7 +1,8 @@
-//! A profile as text, and back: only what can be true comes in.
+//! Reads a profile from text, and writes it as text. Impossible figures are refused.
 
-use super::contents::{CoRunEntry, DeviceEntry, MOST_DEVICES, Profile, SCHEMA, label_of};
+use super::contents::{CoRunEntry, DeviceEntry, Profile, SCHEMA, label_of};
 use super::learned::LearnedEntry;
+use crate::cost::params::PARAMS;
 use crate::error::ProfileProblem;
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -9,18 +10,18 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::marker::PhantomData;
 
-/// What a text holds.
+/// The result of reading a profile.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Parsed {
-    /// What of it can be used.
+    /// The usable entries.
     pub profile: Profile,
-    /// Why the rest cannot, an entry each.
+    /// For each ignored entry, the reason.
     pub ignored: Vec<String>,
 }
 
-/// Reads a profile. An entry of which a figure cannot be true (not finite, negative, or so large or small that no
-/// machine has it) is ignored, and so is what refers to it.
+/// Reads a profile. An entry with an impossible figure (not finite, negative, or so large or small that no machine has
+/// it) is ignored, and so are the entries that refer to it.
 ///
 /// # Errors
 /// If the text is no profile of this version.
@@ -52,7 +53,7 @@ fn check_versions(schema: u32, divvy: &str) -> Result<(), ProfileProblem> {
     Ok(())
 }
 
-/// Reads what is not a profile as a whole: finds out why, and what of it is usable.
+/// Reads a text that is not a profile as a whole: finds the reason, and the usable entries.
 fn parse_by_entry(text: &str) -> Result<Parsed, ProfileProblem> {
     #[derive(Deserialize)]
     struct Head {
@@ -67,7 +68,7 @@ fn parse_by_entry(text: &str) -> Result<Parsed, ProfileProblem> {
         #[serde(default)]
         learned: Entries<LearnedEntry>,
     }
-    // The versions first, since the rest of another version may have any shape.
+    // Reads the versions first: the rest of another version may have any shape.
     let head: Head = serde_json::from_str(text)?;
     check_versions(head.schema, &head.divvy)?;
     let lists: Lists = serde_json::from_str(text)?;
@@ -82,22 +83,20 @@ fn parse_by_entry(text: &str) -> Result<Parsed, ProfileProblem> {
     Ok(Parsed { profile, ignored })
 }
 
-/// The entries of a list that can be used, and of some others why they cannot. A file may have millions of those, so they
-/// are looked at one by one, and not kept.
+/// The usable entries of a list, and the problems of some others. A file may have millions of unusable entries, so they
+/// are read one by one and not stored.
 struct Entries<T> {
     usable: Vec<T>,
-    unusable: Vec<String>,
-    /// Further ones that cannot be used.
+    /// The problems of the first unusable entries.
+    problems: Vec<String>,
+    /// The number of further unusable entries.
     more: usize,
 }
 
-/// Entries of a list of which is told why they cannot be used.
-const MOST_TOLD: usize = 20;
-
 impl<T> Entries<T> {
     fn usable(self, list: &str, ignored: &mut Vec<String>) -> Vec<T> {
-        let told = self.unusable.into_iter();
-        ignored.extend(told.map(|problem| format!("{list}, {problem}")));
+        let problems = self.problems.into_iter();
+        ignored.extend(problems.map(|problem| format!("{list}, {problem}")));
         if self.more > 0 {
             ignored.push(format!("{list}, {} more entries", self.more));
         }
@@ -109,7 +108,7 @@ impl<T> Default for Entries<T> {
     fn default() -> Self {
         Self {
             usable: Vec::new(),
-            unusable: Vec::new(),
+            problems: Vec::new(),
             more: 0,
         }
     }
@@ -136,8 +135,8 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for EntriesVisitor<T> {
         while let Some(value) = list.next_element::<Value>()? {
             match serde_json::from_value(value) {
                 Ok(entry) => entries.usable.push(entry),
-                Err(error) if entries.unusable.len() < MOST_TOLD => {
-                    entries.unusable.push(format!("entry {at}: {error}"));
+                Err(error) if entries.problems.len() < PARAMS.profile.most_problems => {
+                    entries.problems.push(format!("entry {at}: {error}"));
                 }
                 Err(_) => entries.more += 1,
             }
@@ -147,7 +146,7 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for EntriesVisitor<T> {
     }
 }
 
-/// Drops the entries that cannot be true, and those that refer to devices which are not there.
+/// Drops the entries with impossible figures, and those that refer to unknown devices.
 fn drop_unsound(Parsed { profile, ignored }: &mut Parsed) {
     let mut labels = HashSet::new();
     let Profile {
@@ -159,7 +158,7 @@ fn drop_unsound(Parsed { profile, ignored }: &mut Parsed) {
     devices.retain(|entry: &DeviceEntry| {
         let problem = match entry.check() {
             Err(what) => format!("{what} of {} is out of range", entry.model.name),
-            Ok(()) if labels.len() >= MOST_DEVICES => {
+            Ok(()) if labels.len() >= PARAMS.profile.most_devices => {
                 format!("{} is a device too many", entry.model.name)
             }
             Ok(()) if !labels.insert(entry.label.clone()) => {
@@ -192,7 +191,7 @@ fn drop_unsound(Parsed { profile, ignored }: &mut Parsed) {
             return true;
         };
         ignored.push(format!(
-            "what was learned of {} on {} {problem}",
+            "the entry of {} on {} {problem}",
             entry.kernel, entry.device
         ));
         false
@@ -202,19 +201,19 @@ fn drop_unsound(Parsed { profile, ignored }: &mut Parsed) {
 impl Profile {
     /// The text of the file.
     pub fn to_json(&self) -> String {
-        let json = serde_json::to_string(self).expect("no map in it has keys that JSON cannot");
+        let json = serde_json::to_string(self).expect("every map has texts as keys");
         readable(&json)
     }
 }
 
-/// Breaks JSON text into lines: what fits into one is not broken.
+/// Breaks JSON text into lines. A value that fits into one line is not broken.
 fn readable(json: &str) -> String {
     /// Characters to a line, without its indentation.
     const WIDTH: usize = 110;
     let ends = ends(json);
     let mut text = String::with_capacity(json.len() * 5 / 4);
     let mut depth = 0;
-    // Up to where lines are not broken.
+    // The end of the value that stays on one line.
     let mut whole = 0;
     let mut quoted = false;
     let mut escaped = false;
@@ -266,7 +265,7 @@ fn readable(json: &str) -> String {
     text
 }
 
-/// For each bracket that opens, where its counterpart is.
+/// The position of the closing bracket, by that of the opening one.
 fn ends(json: &str) -> std::collections::HashMap<usize, usize> {
     let mut ends = std::collections::HashMap::new();
     let mut open = Vec::new();
@@ -297,14 +296,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn of_many_entries_that_cannot_be_used_a_few_are_told() {
+    fn the_problems_of_a_few_unusable_entries_are_listed() {
         let [none, wrong] = ["[]".to_owned(), format!("[{}[]]", "{},".repeat(999_999))];
         let text = format!(
             r#"{{"schema": {SCHEMA}, "divvy": {:?}, "devices": {none}, "learned": {wrong}}}"#,
             env!("CARGO_PKG_VERSION")
         );
         let parsed = parse(&text).expect("the rest is sound");
-        assert_eq!(parsed.ignored.len(), MOST_TOLD + 1);
+        assert_eq!(parsed.ignored.len(), PARAMS.profile.most_problems + 1);
         let [first, .., last] = parsed.ignored.as_slice() else {
             panic!("there are several");
         };
@@ -316,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_a_line_is_not_broken() {
+    fn a_value_that_fits_a_line_is_not_broken() {
         let long: Vec<f64> = (0..60).map(f64::from).collect();
         let json =
             serde_json::json!({"a": [1, {"b": "x, [\"{:"}], "c": [long, [[]], {}]}).to_string();

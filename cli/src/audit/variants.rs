@@ -1,6 +1,7 @@
-//! The ways in which a kernel can be run, each forced and timed: what `Placement::Auto` is held against.
+//! The variants of a kernel, each forced and timed: the reference for `Placement::Auto`.
 
 use super::super::args::StartLocation;
+use super::super::params::{AuditParams, PARAMS};
 use super::statistics::Samples;
 use super::subject::Subject;
 use divvy::PartReport;
@@ -9,54 +10,63 @@ use divvy::device::DeviceKind;
 use divvy::{DeviceId, Error, Placement, Runtime};
 use serde::Serialize;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// The shares of a GPU in its splits with the CPU.
-const SHARES: [f64; 7] = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95];
-/// Every way that is not given up is timed at least so often: half of that to choose by, half to tell the time.
-const LEAST_ROUNDS: usize = 6;
-/// And for this long in sum over all ways,
-const LONG: Duration = Duration::from_millis(300);
-/// but no more often than this.
-const MOST_ROUNDS: usize = 300;
-/// Ways come close to the best that take up to so many times as long. What is worse is not taken for the best by
-/// mistake,
-const CLOSE: f64 = 1.25;
-/// and of those that come close, the first few are enough: mistakes among them are small.
-const MOST_CONTENDERS: usize = 3;
-/// A way is not given up before it was timed for this long in sum, in seconds,
-const PATIENCE: f64 = 5e-3;
-/// or so often.
-const ENOUGH: usize = 4;
-/// Splits with a software adapter that takes so many times as long as the CPU are timed only once.
-const FEEBLE: f64 = 3.0;
+const AUDIT: AuditParams = PARAMS.audit;
 
-/// The devices, opened so that each way can be forced.
+/// The devices, opened so that each variant can be forced.
 pub struct Forced {
     /// For GPUs, and for splits.
     whole: Runtime,
     /// For the CPU: with one thread, with the pool.
-    engines: Vec<(usize, Runtime)>,
-    gpus: Vec<(DeviceId, DeviceKind)>,
+    engines: Vec<ForcedEngine>,
+    gpus: Vec<ForcedGpu>,
+}
+
+/// A runtime whose CPU always uses the same number of threads.
+struct ForcedEngine {
+    threads: usize,
+    rt: Runtime,
+}
+
+#[derive(Clone, Copy)]
+struct ForcedGpu {
+    device: DeviceId,
+    kind: DeviceKind,
+}
+
+/// A run of a variant.
+pub struct ForcedRun {
+    /// How long it took.
+    pub seconds: f64,
+    /// What ran where.
+    pub parts: Vec<Part>,
 }
 
 impl Forced {
-    /// Ways to force where calls run on the devices of a runtime, which are those of `machine`.
+    /// The devices of a runtime, which are those of `machine`.
     pub fn new(devices: &Runtime, machine: &Machine) -> Result<Self, Error> {
         let cpu = machine.device(DeviceId::Cpu);
         let engines = cpu.iter().flat_map(|cpu| &cpu.engines).map(|engine| {
-            // With a single engine there is no choice. The GPUs stay, so that a call has as much to look after.
+            // A single engine leaves no choice. The GPUs stay, so that a call has the same overhead.
             let mut only = machine.clone();
             for device in &mut only.devices {
                 if device.id == DeviceId::Cpu {
                     device.engines = vec![engine.clone()];
                 }
             }
-            Ok((engine.threads, devices.with_machine(only)?))
+            Ok(ForcedEngine {
+                threads: engine.threads,
+                rt: devices.with_machine(only)?,
+            })
         });
-        let mut gpus: Vec<_> = machine.devices.iter().map(|d| (d.id, d.kind)).collect();
-        gpus.retain(|(id, _)| *id != DeviceId::Cpu);
-        gpus.sort_unstable_by_key(|(id, _)| *id);
+        let gpus = machine.devices.iter().map(|model| ForcedGpu {
+            device: model.id,
+            kind: model.kind,
+        });
+        let mut gpus: Vec<ForcedGpu> = gpus.collect();
+        gpus.retain(|gpu| gpu.device != DeviceId::Cpu);
+        gpus.sort_unstable_by_key(|gpu| gpu.device);
         Ok(Self {
             engines: engines.collect::<Result<_, Error>>()?,
             whole: devices.with_machine(machine.clone())?,
@@ -64,101 +74,106 @@ impl Forced {
         })
     }
 
-    /// Every way whose shares need no measuring.
-    fn arms(&self) -> Vec<Arm> {
-        let mut arms: Vec<Arm> = Vec::new();
-        for (threads, rt) in &self.engines {
-            let kind = Kind::Cpu { threads: *threads };
-            arms.push(Arm::new(kind, rt, Placement::Cpu));
+    /// Every variant with fixed shares.
+    fn variants(&self) -> Vec<Variant> {
+        let mut variants: Vec<Variant> = Vec::new();
+        for ForcedEngine { threads, rt } in &self.engines {
+            let kind = VariantKind::Cpu { threads: *threads };
+            variants.push(Variant::new(kind, rt, Placement::Cpu));
         }
-        for &(device, _) in &self.gpus {
-            let kind = Kind::Gpu { device };
-            arms.push(Arm::new(kind, &self.whole, Placement::from(device)));
+        for &ForcedGpu { device, .. } in &self.gpus {
+            let kind = VariantKind::Gpu { device };
+            variants.push(Variant::new(kind, &self.whole, Placement::from(device)));
         }
         if !self.engines.is_empty() {
-            for &(device, _) in &self.gpus {
-                // The CPU comes last in a split, as the planner has it.
-                let shares =
-                    SHARES.map(|share| vec![(device, share), (DeviceId::Cpu, 1.0 - share)]);
-                arms.extend(shares.map(|shares| self.split(shares)));
+            for &ForcedGpu { device, .. } in &self.gpus {
+                // The CPU comes last in a split, as in the planner.
+                let split = |share| vec![(device, share), (DeviceId::Cpu, 1.0 - share)];
+                let shares = AUDIT.shares.map(split);
+                variants.extend(shares.map(|shares| self.split(shares)));
             }
         }
-        arms
+        variants
     }
 
-    fn split(&self, shares: Vec<(DeviceId, f64)>) -> Arm {
-        let kind = Kind::Split {
+    fn split(&self, shares: Vec<(DeviceId, f64)>) -> Variant {
+        let kind = VariantKind::Split {
             shares: shares.clone(),
         };
-        Arm::new(kind, &self.whole, Placement::Split(shares))
+        Variant::new(kind, &self.whole, Placement::Split(shares))
     }
 
-    /// Splits whose shares follow from what was measured of each device alone.
-    fn equal_finish(&self, arms: &[Arm]) -> Vec<Arm> {
+    /// Splits whose shares follow from the times of each device alone.
+    fn equal_finish(&self, variants: &[Variant]) -> Vec<Variant> {
         let alone = |device: DeviceId| {
-            let same = arms.iter().filter(|arm| arm.kind.is_alone_on(device));
+            let same = variants
+                .iter()
+                .filter(|variant| variant.kind.is_alone_on(device));
             Some((device, least(same)?))
         };
-        let gpus = self.gpus.iter().filter_map(|(device, _)| alone(*device));
+        let gpus = self.gpus.iter().filter_map(|gpu| alone(gpu.device));
         let shares = equal_finish(&gpus.collect::<Vec<_>>(), alone(DeviceId::Cpu));
         shares.into_iter().map(|each| self.split(each)).collect()
     }
 
-    /// Whether a way's splits are worth no more than a glance: its GPUs only seem to be some, and are far slower alone
-    /// than the CPU.
-    fn is_feeble(&self, kind: &Kind, arms: &[Arm], cpu: Option<f64>) -> bool {
-        let Kind::Split { shares } = kind else {
+    /// Whether it is a split that is timed only once: one with a software adapter that is far slower alone than the CPU.
+    fn is_feeble(&self, kind: &VariantKind, variants: &[Variant], cpu: Option<f64>) -> bool {
+        let VariantKind::Split { shares } = kind else {
             return false;
         };
         let is_feeble = |device: DeviceId| {
-            let software = self.gpus.contains(&(device, DeviceKind::Software));
-            let alone = arms.iter().find(|arm| arm.kind == Kind::Gpu { device });
-            let seconds = alone.and_then(|arm| arm.samples.median());
-            let slow = |(seconds, cpu)| seconds > FEEBLE * cpu;
+            let same = self.gpus.iter().find(|gpu| gpu.device == device);
+            let software = same.is_some_and(|gpu| gpu.kind == DeviceKind::Software);
+            let alone = variants
+                .iter()
+                .find(|variant| variant.kind == VariantKind::Gpu { device });
+            let seconds = alone.and_then(|variant| variant.samples.median());
+            let slow = |(seconds, cpu)| seconds > AUDIT.feeble * cpu;
             software && seconds.zip(cpu).is_some_and(slow)
         };
         shares.iter().any(|(device, _)| is_feeble(*device))
     }
 
-    /// Times every way in turn, round by round, so that a disturbance of the machine meets them all. Ways that are
-    /// hopeless are given up.
+    /// Times every variant in turn, round by round, so that a disturbance of the machine meets them all. Gives up
+    /// hopeless variants.
     ///
     /// # Errors
-    /// Whatever goes wrong, except that a way cannot be taken, which is noted with it.
+    /// Any error, except that a variant is infeasible, which is recorded in it.
     pub fn measure(
         &self,
         subject: &mut Subject,
         residency: StartLocation,
-    ) -> Result<Vec<Arm>, Error> {
-        let mut arms = self.arms();
+    ) -> Result<Vec<Variant>, Error> {
+        let mut variants = self.variants();
         let started = Instant::now();
-        for round in 0..MOST_ROUNDS {
-            if round >= LEAST_ROUNDS && started.elapsed() >= LONG {
+        for round in 0..AUDIT.most_rounds {
+            if round >= AUDIT.least_rounds && started.elapsed() >= AUDIT.rounds_time {
                 break;
             }
             if round == 1 && self.gpus.len() > 1 {
-                arms.extend(self.equal_finish(&arms));
+                variants.extend(self.equal_finish(&variants));
             }
-            for at in 0..arms.len() {
-                if arms[at].is_out() {
+            for at in 0..variants.len() {
+                if variants[at].is_out() {
                     continue;
                 }
-                let cpu = least(arms.iter().filter(|arm| arm.kind.is_cpu()));
-                let glance = round == 0 && self.is_feeble(&arms[at].kind, &arms, cpu);
-                arms[at].time(subject, residency, glance)?;
-                let best = least(&arms).unwrap_or(f64::INFINITY);
-                for arm in &mut arms {
-                    let tried = arm.seconds >= PATIENCE || arm.samples.len() >= ENOUGH;
-                    arm.given_up |= tried && arm.samples.are_hopeless(best);
+                let cpu = least(variants.iter().filter(|variant| variant.kind.is_cpu()));
+                let once = round == 0 && self.is_feeble(&variants[at].kind, &variants, cpu);
+                variants[at].time(subject, residency, once)?;
+                let best = least(&variants).unwrap_or(f64::INFINITY);
+                for variant in &mut variants {
+                    let tried = variant.seconds >= AUDIT.tried_seconds
+                        || variant.samples.len() >= AUDIT.tried_samples;
+                    variant.given_up |= tried && variant.samples.are_hopeless(best);
                 }
             }
         }
-        Ok(arms)
+        Ok(variants)
     }
 }
 
-/// The shares with which GPUs in pairs, and all of them together with the CPU, finish together, as far as the seconds
-/// that each takes alone tell.
+/// The shares with which pairs of GPUs, and all GPUs with the CPU, finish at the same time, by the seconds of each device
+/// alone.
 fn equal_finish(
     gpus: &[(DeviceId, f64)],
     cpu: Option<(DeviceId, f64)>,
@@ -171,7 +186,7 @@ fn equal_finish(
         sets.extend(cpu.map(|cpu| gpus.iter().copied().chain([cpu]).collect()));
     }
     for set in &mut sets {
-        // A clock that did not move makes all equal, not one infinitely fast.
+        // If the clock did not move, all are equally fast, and none infinitely.
         let speed = |seconds: f64| 1.0 / seconds.max(1e-9);
         let sum: f64 = set.iter().map(|(_, seconds)| speed(*seconds)).sum();
         for (_, seconds) in set {
@@ -182,54 +197,56 @@ fn equal_finish(
 }
 
 /// The least median.
-fn least<'a>(arms: impl IntoIterator<Item = &'a Arm>) -> Option<f64> {
-    let medians = arms.into_iter().filter_map(|arm| arm.samples.median());
+fn least<'a>(variants: impl IntoIterator<Item = &'a Variant>) -> Option<f64> {
+    let medians = variants
+        .into_iter()
+        .filter_map(|variant| variant.samples.median());
     medians.min_by(f64::total_cmp)
 }
 
-/// The ways that may be the best, by the choosing half of their times: those that come close to the one that seems to be,
-/// which comes first. Another measurement, in turns with Auto, decides.
-pub fn contenders(arms: &[Arm]) -> Vec<usize> {
-    let timed = arms.iter().enumerate();
+/// The variants that may be the best: those close to the fastest by the choosing half of their samples, fastest first.
+/// Another measurement, in turns with Auto, decides.
+pub fn contenders(variants: &[Variant]) -> Vec<usize> {
+    let timed = variants.iter().enumerate();
     let mut timed: Vec<(usize, f64)> = timed
-        .filter_map(|(at, arm)| Some((at, arm.samples.choosing()?)))
+        .filter_map(|(at, variant)| Some((at, variant.samples.choosing()?)))
         .collect();
     timed.sort_by(|(_, a), (_, b)| a.total_cmp(b));
     let best = timed.first().map_or(0.0, |(_, seconds)| *seconds);
-    timed.retain(|(_, seconds)| *seconds <= CLOSE * best);
-    timed.truncate(MOST_CONTENDERS);
+    timed.retain(|(_, seconds)| *seconds <= AUDIT.close * best);
+    timed.truncate(AUDIT.most_contenders);
     timed.into_iter().map(|(at, _)| at).collect()
 }
 
-/// A way to run a kernel.
+/// A way to run a kernel, with its samples.
 #[derive(Clone)]
-pub struct Arm {
-    /// What people call it.
-    pub kind: Kind,
+pub struct Variant {
+    /// Its devices.
+    pub kind: VariantKind,
     rt: Runtime,
     placement: Placement,
-    /// What was measured.
+    /// Its times.
     pub samples: Samples,
-    /// What ran where when it last ran.
+    /// What ran where in its last run.
     pub parts: Vec<Part>,
     /// Seconds of its timed runs.
     seconds: f64,
     given_up: bool,
-    /// Why it cannot be taken.
+    /// Why it is infeasible.
     pub problem: Option<String>,
 }
 
-/// Which devices take part in a way.
+/// The devices of a variant.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub enum VariantKind {
     /// The CPU alone.
     Cpu {
-        /// With so many threads.
+        /// The number of threads.
         threads: usize,
     },
     /// A GPU alone.
     Gpu {
-        /// Which.
+        /// The GPU.
         device: DeviceId,
     },
     /// Several devices.
@@ -239,7 +256,7 @@ pub enum Kind {
     },
 }
 
-impl Kind {
+impl VariantKind {
     /// Whether it is the CPU alone.
     pub fn is_cpu(&self) -> bool {
         matches!(self, Self::Cpu { .. })
@@ -258,7 +275,7 @@ impl Kind {
         }
     }
 
-    /// The share of the items that GPUs get.
+    /// The share of the items on GPUs.
     pub fn gpu_share(&self) -> f64 {
         match self {
             Self::Cpu { .. } => 0.0,
@@ -271,7 +288,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for VariantKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu { threads } => f.write_str(&engine_name(DeviceId::Cpu, *threads)),
@@ -298,10 +315,10 @@ fn shares_name(shares: impl Iterator<Item = (DeviceId, f64)>) -> String {
     each.join(" + ")
 }
 
-/// What one device did in a run.
+/// The part of one device in a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Part {
-    /// Where.
+    /// The device.
     pub device: DeviceId,
     /// CPU threads that computed it; 1 on a GPU.
     pub threads: usize,
@@ -323,7 +340,7 @@ pub fn parts(reported: &[PartReport]) -> Vec<Part> {
     parts.collect()
 }
 
-/// What people call a run of these parts.
+/// The displayed name of a run of these parts.
 pub fn name(parts: &[Part]) -> String {
     match parts {
         [] => "nothing".into(),
@@ -332,8 +349,8 @@ pub fn name(parts: &[Part]) -> String {
     }
 }
 
-impl Arm {
-    fn new(kind: Kind, rt: &Runtime, placement: Placement) -> Self {
+impl Variant {
+    fn new(kind: VariantKind, rt: &Runtime, placement: Placement) -> Self {
         Self {
             kind,
             rt: rt.clone(),
@@ -350,15 +367,14 @@ impl Arm {
         self.given_up || self.problem.is_some()
     }
 
-    /// Adds a sample, which for short runs is the median of several. At a `glance`, the first run is timed, whatever
-    /// ran before.
+    /// Adds a sample, which for short runs is the median of several. With `once`, no untimed run precedes it.
     fn time(
         &mut self,
         subject: &mut Subject,
         residency: StartLocation,
-        glance: bool,
+        once: bool,
     ) -> Result<(), Error> {
-        match self.try_time(subject, residency, glance) {
+        match self.try_time(subject, residency, once) {
             Err(Error::Infeasible { reasons, .. }) => {
                 self.problem = Some(reasons);
                 Ok(())
@@ -371,17 +387,17 @@ impl Arm {
         &mut self,
         subject: &mut Subject,
         residency: StartLocation,
-        glance: bool,
+        once: bool,
     ) -> Result<(), Error> {
         let usual = self.samples.median();
         let settled = residency == StartLocation::Host
             && usual.is_some_and(|seconds| subject.is_settled_after(seconds));
-        if !(settled || glance) {
+        if !(settled || once) {
             self.settle(subject)?;
         }
         let mut times = Samples::default();
         loop {
-            let (seconds, parts) = self.run(subject)?;
+            let ForcedRun { seconds, parts } = self.run(subject)?;
             self.parts = parts;
             if self.kind.is_split() && self.parts.len() < 2 {
                 self.problem = Some("a device would get no items".into());
@@ -397,19 +413,22 @@ impl Arm {
         Ok(())
     }
 
-    /// Runs it untimed until what ran before no longer matters.
+    /// Runs it untimed until the runs before no longer matter.
     pub fn settle(&self, subject: &mut Subject) -> Result<(), Error> {
         subject.settle(&self.rt, &self.placement, |_| {})
     }
 
-    /// Runs it once, and returns the seconds that took and what ran where.
-    pub fn run(&self, subject: &mut Subject) -> Result<(f64, Vec<Part>), Error> {
+    /// Runs it once.
+    pub fn run(&self, subject: &mut Subject) -> Result<ForcedRun, Error> {
         let timed = subject.run(&self.rt, &self.placement)?;
-        Ok((timed.seconds, parts(&timed.report.parts)))
+        Ok(ForcedRun {
+            seconds: timed.seconds,
+            parts: parts(&timed.report.parts),
+        })
     }
 }
 
-/// How often a way is timed before it is another's turn: short runs several times, since settling takes longer.
+/// The number of timed runs in a turn: several for short runs, since settling takes longer than they do.
 pub fn runs_per_visit(seconds: f64) -> usize {
     match seconds {
         s if s < 1e-4 => 5,
@@ -449,27 +468,33 @@ mod tests {
     }
 
     #[test]
-    fn whatever_comes_close_contends_to_be_the_best() {
+    fn variants_close_to_the_best_are_contenders() {
         let rt = Runtime::builder().cpu_only().no_profile().threads(1);
         let rt = rt.build().expect("a runtime");
-        let arms = |times: &[&[f64]]| {
-            let arms = times.iter().map(|times| {
-                let mut arm = Arm::new(Kind::Cpu { threads: 1 }, &rt, Placement::Cpu);
-                times.iter().for_each(|seconds| arm.samples.push(*seconds));
-                arm
+        let variants = |times: &[&[f64]]| {
+            let variants = times.iter().map(|times| {
+                let mut variant =
+                    Variant::new(VariantKind::Cpu { threads: 1 }, &rt, Placement::Cpu);
+                times
+                    .iter()
+                    .for_each(|seconds| variant.samples.push(*seconds));
+                variant
             });
-            arms.collect::<Vec<_>>()
+            variants.collect::<Vec<_>>()
         };
         assert!(contenders(&[]).is_empty());
-        assert!(contenders(&arms(&[&[], &[]])).is_empty());
-        assert_eq!(contenders(&arms(&[&[1.2], &[], &[1.0], &[1.3]])), [2, 0]);
+        assert!(contenders(&variants(&[&[], &[]])).is_empty());
+        assert_eq!(
+            contenders(&variants(&[&[1.2], &[], &[1.0], &[1.3]])),
+            [2, 0]
+        );
         // By every other time, from the first.
-        assert_eq!(contenders(&arms(&[&[1.0, 9.0], &[2.0, 0.1]])), [0]);
-        assert_eq!(contenders(&arms(&[&[1.0][..]; 5])), [0, 1, 2]);
+        assert_eq!(contenders(&variants(&[&[1.0, 9.0], &[2.0, 0.1]])), [0]);
+        assert_eq!(contenders(&variants(&[&[1.0][..]; 5])), [0, 1, 2]);
     }
 
     #[test]
-    fn runs_are_named_by_what_took_part() {
+    fn runs_are_named_after_their_devices() {
         let part = |device, threads, fraction| Part {
             device,
             threads,
