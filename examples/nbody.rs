@@ -1,4 +1,4 @@
-//! Two galaxies collide: a gravitational simulation whose bodies stay where they are computed.
+//! Two galaxies collide: a gravitational simulation whose bodies stay on the device that computes them.
 //!
 //! ```text
 //! cargo run --release --example nbody -- --png galaxies.png
@@ -7,8 +7,8 @@
 //! cargo run --release --example nbody -- --checkpoint run.divvy --every 50 --resume run.divvy
 //! ```
 //!
-//! A run that is killed and resumed ends with the same bits as one that is not, if it is computed in the same place: the
-//! CPU and each GPU round differently, so name one with `--placement`.
+//! A run that is killed and resumed ends with the same bits as an uninterrupted one, if both are computed on the same
+//! device. The CPU and each GPU round differently, so name a device with `--placement`.
 
 use clap::{Parser, ValueEnum};
 use divvy::prelude::*;
@@ -26,16 +26,16 @@ use std::time::Instant;
 /// Simulates bodies that attract each other, by direct summation and leapfrog steps.
 #[derive(Parser)]
 struct Args {
-    /// How many bodies.
+    /// The number of bodies.
     #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     bodies: u32,
-    /// How many time steps.
+    /// The number of time steps.
     #[arg(long, default_value_t = 400)]
     steps: u32,
     /// Where to compute: auto, cpu, gpu, gpu:1, split:0.3 (that share on the first GPU).
     #[arg(long, default_value = "auto")]
     placement: Placement,
-    /// What the bodies form at first.
+    /// The initial arrangement of the bodies.
     #[arg(long, value_enum, default_value_t = Start::Galaxies)]
     start: Start,
     /// The time step; the bodies of a galaxy's rim need about 6 for a turn.
@@ -50,27 +50,27 @@ struct Args {
     /// Draws the final state into this file.
     #[arg(long, value_name = "FILE")]
     png: Option<PathBuf>,
-    /// Saves the state into this file now and then, and at the end.
+    /// Saves the state into this file at intervals, and at the end.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// How many steps from one checkpoint to the next.
+    /// The number of steps from one checkpoint to the next.
     #[arg(long, value_name = "STEPS", default_value_t = 100, requires = "checkpoint",
           value_parser = clap::value_parser!(u32).range(1..))]
     every: u32,
-    /// Goes on from a checkpoint; give the arguments again with which it was begun.
+    /// Resumes from a checkpoint; repeat the arguments of the original run.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
 }
 
-/// What a checkpoint holds besides arrays.
+/// The contents of a checkpoint besides arrays.
 #[derive(Serialize, Deserialize)]
 struct State {
-    /// Steps that are done.
+    /// The number of completed steps.
     step: u32,
     choices: Choices,
 }
 
-/// What decides how a run goes, besides where it is computed.
+/// The choices that determine the result of a run, apart from the device.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Choices {
     bodies: u32,
@@ -84,14 +84,14 @@ struct Choices {
 enum Start {
     /// Two spinning discs on a collision course.
     Galaxies,
-    /// A Plummer sphere, which stays as it is.
+    /// A Plummer sphere, which stays in equilibrium.
     Plummer,
 }
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads our output has seen enough.
+        // The reader of our output has closed the pipe, so this is no failure.
         Err(e) if is_closed_pipe(&*e) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {e}");
@@ -169,7 +169,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
                 .save(path)?;
         }
     }
-    // Steps on a GPU are only queued until somebody waits for them.
+    // Steps on a GPU are only queued until a read waits for them.
     rt.synchronize()?;
     let seconds = started.elapsed().as_secs_f64();
     bar.finish_and_clear();
@@ -215,7 +215,7 @@ fn choices(args: &Args) -> Choices {
     }
 }
 
-/// How many steps a saved run has behind it, if it is the one that was asked for.
+/// The number of steps of a saved run, if it is the requested run.
 fn step_of(state: &State, args: &Args, path: &Path) -> Result<u32, String> {
     let (path, given) = (path.display(), choices(args));
     if state.choices != given {
@@ -245,7 +245,7 @@ fn place(report: &divvy::Report) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// A bar on a terminal, nothing when the output goes elsewhere.
+/// A bar on a terminal; hidden when the output goes elsewhere.
 fn progress_bar(steps: u32) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
@@ -278,7 +278,7 @@ fn galaxies(n: usize, rng: &mut fastrand::Rng) -> Vec<Body> {
     if n > first {
         all.extend(disc(n - first, -0.9, rng));
         let distance = [2.8f32, 2.0, 0.5];
-        // Each has a mass of 1: at this speed relative to each other they could just escape.
+        // Each has a mass of 1. At this speed relative to each other they could just escape.
         let speed = (2.0 * 2.0 / distance.iter().map(|d| d * d).sum::<f32>().sqrt()).sqrt();
         for (i, body) in all.iter_mut().enumerate() {
             let side = if i < first { -0.5 } else { 0.5 };
@@ -306,7 +306,7 @@ fn disc(n: usize, tilt: f32, rng: &mut fastrand::Rng) -> Vec<Body> {
         let radius = 0.15 + 0.85 * rng.f32();
         let (sin, cos) = (TAU * rng.f32()).sin_cos();
         let height = 0.05 * (rng.f32() - 0.5);
-        // On a circle around all that is nearer to the centre.
+        // On a circle around all the mass that is nearer to the centre.
         let speed = ((CENTRE + (1.0 - CENTRE) * radius) / radius).sqrt();
         Body {
             at: tilted([radius * cos, radius * sin, height]),

@@ -1,4 +1,4 @@
-//! Random sequences of kernel calls, host reads and host writes at random placements, against plain `Vec`s.
+//! Random sequences of kernel calls, host reads and host writes at random placements, compared with plain `Vec`s.
 
 use divvy::array::Array;
 use divvy::kernels::{Binary, axpy, exclusive_scan, fill, inclusive_scan, max, sum, zip};
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 /// Arrays of each type in a program.
 const ARRAYS: usize = 3;
 
-/// One thing that a program does.
+/// One operation of a program.
 #[derive(Clone, Debug)]
 pub enum Step {
     Fill(usize, u32),
@@ -17,7 +17,7 @@ pub enum Step {
     ExclusiveScan(usize, usize),
     Sum(usize),
     Max(usize),
-    /// y = x + y or y = -x + y on the f32 arrays, which round the same however they are computed.
+    /// y = x + y or y = -x + y on the f32 arrays, which round the same on every device.
     AddTo(bool, usize, usize),
     SumFloats(usize),
     Read(usize, f64, f64),
@@ -47,7 +47,7 @@ pub fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A placement as a number of a device, or the share of the GPU in a split and whether the CPU comes first.
+/// A placement as the number of a device, or the share of the GPU in a split and whether the CPU comes first.
 fn placement(choice: u8, share: f64, gpu: bool) -> Placement {
     if !gpu {
         return Placement::Cpu;
@@ -65,7 +65,7 @@ fn placement(choice: u8, share: f64, gpu: bool) -> Placement {
     }
 }
 
-/// The range from share `lo` of `n` on, over share `len` of the rest.
+/// The range that starts at share `lo` of `n` and covers share `len` of the rest.
 fn range(n: usize, lo: f64, len: f64) -> std::ops::Range<usize> {
     let lo = (n as f64 * lo) as usize;
     lo..lo + ((n - lo) as f64 * len) as usize
@@ -88,7 +88,7 @@ fn pick<T>(all: &mut [T], read: [usize; 2], write: usize) -> Option<([&T; 2], &m
     Some((read.map(find), target))
 }
 
-/// Holds elements against those that are expected, and tells the first that differs.
+/// Compares elements with the expected ones, and reports the first that differs.
 fn same<T: Copy + PartialEq + std::fmt::Debug>(
     got: &[T],
     want: &[T],
@@ -108,7 +108,8 @@ fn same<T: Copy + PartialEq + std::fmt::Debug>(
     Ok(())
 }
 
-/// Runs a program on arrays of `n` elements, and compares everything that it reads. `before` is called with the number
+/// Runs a program on arrays of `n` elements, and compares everything that it reads. Calls `before` with the number of
+/// each step.
 /// of each step.
 pub fn run(
     rt: &Runtime,
@@ -192,7 +193,7 @@ pub fn run(
                 y.iter_mut().zip(x).for_each(|(y, x)| *y += alpha * x);
             }
             Step::SumFloats(a) => {
-                // The fixed tree: what the placement gives is what the CPU gives on the expected values.
+                // The fixed tree: every placement gives what the CPU gives on the expected values.
                 let expected = rt.array_from(&want_floats[a]).unwrap();
                 let expected = rt.run(sum(&expected).on(Placement::Cpu)).unwrap().value;
                 let value = rt.run(sum(&got_floats[a]).on(on)).unwrap().value;

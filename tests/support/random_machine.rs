@@ -1,4 +1,4 @@
-//! Machines that nobody has: files for the simulator with any number of devices, odd tables and changes over time.
+//! Imaginary machines: files for the simulator with any number of devices, unusual tables and changes over time.
 
 use divvy::catalog::{self, CATALOG, Size};
 use divvy::kernel::Work;
@@ -85,15 +85,15 @@ impl Random {
     }
 }
 
-/// How fast a device is, and where it stumbles.
+/// The speed of a device, with its irregularities.
 struct Speed {
     flops: f64,
     bytes: f64,
-    /// Seconds that every kernel takes at least.
+    /// The least time of any kernel, in seconds.
     floor: f64,
-    /// Work at which half of the speed is reached.
+    /// The work at which half of the speed is reached.
     half: f64,
-    /// Bytes beyond which memory is slower, and by how much.
+    /// The number of bytes beyond which memory is slower, and the factor.
     cliffs: Vec<(f64, f64)>,
 }
 
@@ -113,7 +113,7 @@ impl Speed {
     }
 
     fn table(&self, kernel: &str, sizes: &[usize], rng: &mut Random) -> Value {
-        // Kernels reach very different shares of what a device could do.
+        // Kernels reach very different shares of a device's peak.
         let (arithmetic, memory) = (rng.log_between(0.1, 0.9), rng.log_between(0.15, 0.95));
         let passes = rng.0.usize(1..4) as f64;
         let points: Vec<Value> = sizes
@@ -221,7 +221,7 @@ impl Gpu {
     }
 }
 
-/// A latency, a rate, and perhaps another rate for what is small.
+/// A latency, a rate, and perhaps another rate for small transfers.
 fn link(rng: &mut Random) -> Value {
     let (latency, rate) = (rng.log_between(5e-7, 5e-5), rng.log_between(5e8, 5e10));
     let small = rng.log_between(0.4, 1.0) * rate;
@@ -242,7 +242,7 @@ fn sizes(size: Size, rng: &mut Random) -> Vec<usize> {
     (0..count).map(|i| first * usize::pow(factor, i)).collect()
 }
 
-/// What a kernel costs in the abstract, and the bytes it touches.
+/// The abstract cost of a kernel, and the bytes it touches.
 fn demand(kernel: &str, n: usize) -> (Work, f64) {
     let spec = catalog::spec(kernel, n)
         .expect("of the catalog")
