@@ -354,7 +354,8 @@ fn direction(rng: &mut fastrand::Rng) -> [f32; 3] {
 
 /// Draws the bodies as seen along the z axis: the first half blue, the second orange, brighter where there are more.
 fn draw(bodies: &[f32], path: &Path) -> Result<(), Box<dyn Error>> {
-    const SIZE: (usize, usize) = (1200, 900);
+    const WIDTH: usize = 1200;
+    const HEIGHT: usize = 900;
     const COLOURS: [[f32; 3]; 2] = [[0.35, 0.6, 1.0], [1.0, 0.6, 0.3]];
     let n = bodies.len() / 4;
     // All but the outermost fiftieth are in the picture.
@@ -363,14 +364,14 @@ fn draw(bodies: &[f32], path: &Path) -> Result<(), Box<dyn Error>> {
         all.sort_unstable_by(f32::total_cmp);
         all[all.len() * 49 / 50].max(0.1)
     };
-    let scale = (SIZE.0 as f32 / extent(0)).min(SIZE.1 as f32 / extent(1)) * 0.46;
+    let scale = (WIDTH as f32 / extent(0)).min(HEIGHT as f32 / extent(1)) * 0.46;
 
-    let mut light = vec![[0f32; 3]; SIZE.0 * SIZE.1];
+    let mut light = vec![[0f32; 3]; WIDTH * HEIGHT];
     for (i, body) in bodies.chunks_exact(4).enumerate() {
-        let x = SIZE.0 as f32 / 2.0 + body[0] * scale;
-        let y = SIZE.1 as f32 / 2.0 - body[1] * scale;
+        let x = WIDTH as f32 / 2.0 + body[0] * scale;
+        let y = HEIGHT as f32 / 2.0 - body[1] * scale;
         let colour = COLOURS[usize::from(i >= n.div_ceil(2))];
-        splat(&mut light, SIZE, [x, y], colour);
+        splat(&mut light, WIDTH, [x, y], colour);
     }
     // The eye sees ratios: logarithms, so that faint tails show beside bright centres.
     let exposure = 40.0 * (8192.0 / n as f32).min(1.0);
@@ -381,25 +382,25 @@ fn draw(bodies: &[f32], path: &Path) -> Result<(), Box<dyn Error>> {
         .collect();
 
     let file = File::create(path).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
-    let mut encoder = png::Encoder::new(BufWriter::new(file), SIZE.0 as u32, SIZE.1 as u32);
+    let mut encoder = png::Encoder::new(BufWriter::new(file), WIDTH as u32, HEIGHT as u32);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.write_header()?.write_image_data(&pixels)?;
     Ok(())
 }
 
-/// Adds a soft dot of a few pixels.
-fn splat(light: &mut [[f32; 3]], size: (usize, usize), at: [f32; 2], colour: [f32; 3]) {
+/// Adds a soft dot of a few pixels to a picture of the given width.
+fn splat(light: &mut [[f32; 3]], width: usize, at: [f32; 2], colour: [f32; 3]) {
     const RADIUS: f32 = 2.5;
     let range = |at: f32, size: usize| {
         let lo = (at - RADIUS).max(0.0) as usize;
         lo..((at + RADIUS).max(0.0) as usize).min(size)
     };
-    for y in range(at[1], size.1) {
-        for x in range(at[0], size.0) {
+    for y in range(at[1], light.len() / width) {
+        for x in range(at[0], width) {
             let d = [x as f32 + 0.5 - at[0], y as f32 + 0.5 - at[1]];
             let strength = (-(d[0] * d[0] + d[1] * d[1])).exp();
-            for (light, colour) in light[y * size.0 + x].iter_mut().zip(colour) {
+            for (light, colour) in light[y * width + x].iter_mut().zip(colour) {
                 *light += strength * colour;
             }
         }

@@ -329,7 +329,7 @@ impl<'a> GpuPart<'a> {
         let Some(windows) = windows else {
             return Err(Error::argument(
                 format!("shader `{}`", shader.label()),
-                "an array of which all parts read everything has no room on the GPU; use `window` and not `arg`",
+                "an array that every part reads as a whole does not fit on the GPU; use `window` instead of `arg`",
             ));
         };
         gpu.dispatch(&Dispatch {

@@ -93,15 +93,21 @@ struct Speed {
     floor: f64,
     /// The work at which half of the speed is reached.
     half: f64,
-    /// The number of bytes beyond which memory is slower, and the factor.
-    cliffs: Vec<(f64, f64)>,
+    cliffs: Vec<Cliff>,
+}
+
+/// A size beyond which memory is slower, such as that of a cache.
+#[derive(Clone)]
+struct Cliff {
+    bytes: f64,
+    factor: f64,
 }
 
 impl Speed {
     fn cpu(rng: &mut Random) -> Self {
-        let cliffs = (0..rng.0.usize(0..3)).map(|_| {
-            let at = rng.log_between(1e5, 1e8);
-            (at, rng.log_between(1.5, 12.0))
+        let cliffs = (0..rng.0.usize(0..3)).map(|_| Cliff {
+            bytes: rng.log_between(1e5, 1e8),
+            factor: rng.log_between(1.5, 12.0),
         });
         Self {
             cliffs: cliffs.collect(),
@@ -123,8 +129,8 @@ impl Speed {
                 let slower: f64 = self
                     .cliffs
                     .iter()
-                    .filter(|(at, _)| footprint > *at)
-                    .map(|(_, factor)| factor)
+                    .filter(|cliff| footprint > cliff.bytes)
+                    .map(|cliff| cliff.factor)
                     .product();
                 let asked = work.flops + work.bytes();
                 let ramp = (asked + self.half) / asked;
@@ -167,7 +173,10 @@ impl Gpu {
         let (floor, half) = (rng.log_between(4e-7, 2e-5), rng.log_between(1e5, 3e7));
         let mut cliffs = Vec::new();
         if rng.chance(0.4) {
-            cliffs.push((rng.log_between(1e6, 3e8), rng.log_between(2.0, 30.0)));
+            cliffs.push(Cliff {
+                bytes: rng.log_between(1e6, 3e8),
+                factor: rng.log_between(2.0, 30.0),
+            });
         }
         let launch = if rng.chance(0.15) {
             0.0

@@ -538,13 +538,13 @@ impl Checker<'_> {
         {
             return needs_part(
                 &halo.name,
-                "its role is `input_halo`, so the shader must be told where a part's own items begin in it",
+                "its role is `input_halo`, so the shader must know where a part's own items begin in it",
             );
         }
         match arrays.iter().all(|array| !array.role.is_split()) {
             true => needs_part(
                 &arrays[0].name,
-                "no array is split by item, so the shader must be told which items are a part's own",
+                "no array is split by item, so the shader must know which items are a part's own",
             ),
             false => Ok(()),
         }
