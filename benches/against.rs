@@ -336,7 +336,7 @@ fn cpu_heat(side: usize, threads: Option<usize>) -> Option<Pair<'static>> {
     );
     Some(Pair {
         divvy: Box::new(move || {
-            let call = heat_step((side, side), R, Border::Insulated, &u, &mut next);
+            let call = heat_step(side, side, R, Border::Insulated, &u, &mut next);
             rt.run(call).expect("heat");
         }),
         direct: Box::new(move || {
@@ -366,7 +366,7 @@ fn gpu_heat(rt: &Runtime, side: usize) -> Option<Pair<'_>> {
     let uniform = raw.uniform(bytemuck::cast_slice(&params));
     Some(Pair {
         divvy: Box::new(move || {
-            let call = heat_step((side, side), 0.2, Border::Insulated, &u, &mut next);
+            let call = heat_step(side, side, 0.2, Border::Insulated, &u, &mut next);
             rt.run(call.on(Placement::Gpu(0))).expect("heat");
             rt.synchronize().expect("done");
         }),

@@ -1,5 +1,5 @@
-//! A kernel of your own: a three-point blur, written once in WGSL for GPUs and once in Rust for the CPU, and run on
-//! every device and split over both.
+//! A custom kernel: a three-point blur, written once in WGSL for GPUs and once in Rust for the CPU. It runs on every
+//! device and split over both.
 //!
 //! ```sh
 //! cargo run --release --example custom_kernel [ITEMS]
@@ -38,7 +38,7 @@ const BLUR: &str = "
     }
 ";
 
-/// Lies in memory as the WGSL struct does; Divvy compares their sizes.
+/// The memory layout is that of the WGSL struct; Divvy compares their sizes.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
@@ -63,12 +63,12 @@ fn main() -> ExitCode {
 const MOST_ITEMS: u32 = 1 << 28;
 
 fn run(n: usize) -> Result<(), Box<dyn std::error::Error>> {
-    // The roles say which elements of each array belong to a range of items; from them Divvy knows what to move
-    // where, and how to cut a call.
+    // The roles say which elements of each array belong to a range of items. From them Divvy knows which data to move,
+    // and how to split a call.
     let blur = WgslKernel::builder("blur", BLUR)
         .output("dst") // one element per item, all written
         .input_halo("src", 1) // one element per item, and those of 1 item past both ends of a part
-        .part("part") // the uniform in which the shader is told its part
+        .part("part") // the uniform from which the shader reads its part
         .cpu(|part, args| {
             let (src, dst) = (args.input::<f32>("src")?, args.output::<f32>("dst")?);
             let Params { centre, side } = args.uniform("params")?;

@@ -1,4 +1,4 @@
-//! Warm and cold spots on a plate even out; the picture shows the plate at the end.
+//! Warm and cold spots on a plate even out. The picture shows the plate at the end.
 //!
 //! ```text
 //! cargo run --release --example heat
@@ -7,8 +7,8 @@
 //! cargo run --release --example heat -- --checkpoint run.divvy --every 500 --resume run.divvy
 //! ```
 //!
-//! A run that is killed and resumed ends with the same bits as one that is not, if it is computed in the same place: the
-//! CPU and each GPU round differently, so name one with `--placement`.
+//! A run that is killed and resumed ends with the same bits as an uninterrupted one, if both are computed on the same
+//! device. The CPU and each GPU round differently, so name a device with `--placement`.
 
 use clap::{Parser, ValueEnum};
 use divvy::prelude::*;
@@ -29,7 +29,7 @@ struct Args {
     /// Cells of the plate: ROWSxCOLUMNS, or the side of a square one.
     #[arg(long, default_value = "512")]
     size: Size,
-    /// How many time steps.
+    /// The number of time steps.
     #[arg(long, default_value_t = 1000)]
     steps: u32,
     /// α·Δt/Δx², how far heat gets in a step; stable up to 0.25.
@@ -44,30 +44,30 @@ struct Args {
     /// Chooses where the spots are.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The picture.
+    /// The file of the picture.
     #[arg(long, value_name = "FILE", default_value = "heat.png")]
     png: PathBuf,
-    /// Saves the state into this file now and then, and at the end.
+    /// Saves the state into this file at intervals, and at the end.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// How many steps from one checkpoint to the next.
+    /// The number of steps from one checkpoint to the next.
     #[arg(long, value_name = "STEPS", default_value_t = 100, requires = "checkpoint",
           value_parser = clap::value_parser!(u32).range(1..))]
     every: u32,
-    /// Goes on from a checkpoint; give the arguments again with which it was begun.
+    /// Resumes from a checkpoint; repeat the arguments of the original run.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
 }
 
-/// What a checkpoint holds besides the plate.
+/// The contents of a checkpoint besides the plate.
 #[derive(Serialize, Deserialize)]
 struct State {
-    /// Steps that are done.
+    /// The number of completed steps.
     step: u32,
     choices: Choices,
 }
 
-/// What decides how a run goes, besides where it is computed.
+/// The choices that determine the result of a run, apart from the device.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Choices {
     size: Size,
@@ -95,7 +95,7 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (rows, cols) = text.split_once('x').unwrap_or((text, text));
-        // A picture has at least one pixel, and larger ones than this nobody can look at.
+        // A picture has at least one pixel; larger ones than this are of no use.
         let side = |text: &str| {
             text.parse::<u16>()
                 .ok()
@@ -114,7 +114,7 @@ impl FromStr for Size {
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads our output has seen enough.
+        // The reader of our output has closed the pipe, so this is no failure.
         Err(e) if is_closed_pipe(&*e) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {e}");
@@ -150,7 +150,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let started = Instant::now();
     for done in first + 1..=args.steps {
         let report = rt
-            .run(heat_step((rows, cols), args.r, border, &u, &mut next))?
+            .run(heat_step(rows, cols, args.r, border, &u, &mut next))?
             .report;
         std::mem::swap(&mut u, &mut next);
         *places.entry(place(&report)).or_default() += 1;
@@ -165,7 +165,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             Checkpoint::new(&state).array("plate", &u).save(path)?;
         }
     }
-    // Steps on a GPU are only queued until somebody waits for them.
+    // Steps on a GPU are only queued until a read waits for them.
     rt.synchronize()?;
     let seconds = started.elapsed().as_secs_f64();
     bar.finish_and_clear();
@@ -205,7 +205,7 @@ fn choices(args: &Args) -> Choices {
     }
 }
 
-/// How many steps a saved run has behind it, if it is the one that was asked for.
+/// The number of steps of a saved run, if it is the requested run.
 fn step_of(state: &State, args: &Args, path: &Path) -> Result<u32, String> {
     let (path, given) = (path.display(), choices(args));
     if state.choices != given {
@@ -280,7 +280,7 @@ fn place(report: &divvy::Report) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// A bar on a terminal, nothing when the output goes elsewhere.
+/// A bar on a terminal; hidden when the output goes elsewhere.
 fn progress_bar(steps: u32) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()

@@ -26,7 +26,7 @@ struct Args {
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads our output has seen enough.
+        // The reader of our output has closed the pipe, so this is no failure.
         Err(e) if is_closed_pipe(&*e) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {e}");
@@ -60,7 +60,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         "", "ms", "GFLOP/s", "error"
     )?;
     for placement in placements {
-        // What an element would keep that no device writes.
+        // The poison that remains in elements that no device writes.
         let mut c = rt.filled(elements, f32::NAN)?;
         let mut seconds = Vec::new();
         let mut ran_on = Vec::new();
@@ -98,7 +98,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The largest error of some random elements of C, relative to the sum of the magnitudes that were added.
+/// The largest error of some random elements of C, relative to the sum of the magnitudes of the added terms.
 fn worst_error(a: &[f32], b: &[f32], c: &[f32], n: usize, rng: &mut fastrand::Rng) -> f64 {
     (0..256.min(n * n))
         .map(|_| {
@@ -111,7 +111,7 @@ fn worst_error(a: &[f32], b: &[f32], c: &[f32], n: usize, rng: &mut fastrand::Rn
             }
             (f64::from(c[row * n + column]) - want).abs() / magnitude
         })
-        // A NaN must not be lost in `max`.
+        // Unlike `max`, keeps a NaN.
         .fold(0.0, |worst, error| {
             if error.is_nan() {
                 error

@@ -1,4 +1,4 @@
-//! Two galaxies collide: a gravitational simulation whose bodies stay where they are computed.
+//! Two galaxies collide: a gravitational simulation whose bodies stay on the device that computes them.
 //!
 //! ```text
 //! cargo run --release --example nbody -- --png galaxies.png
@@ -7,8 +7,8 @@
 //! cargo run --release --example nbody -- --checkpoint run.divvy --every 50 --resume run.divvy
 //! ```
 //!
-//! A run that is killed and resumed ends with the same bits as one that is not, if it is computed in the same place: the
-//! CPU and each GPU round differently, so name one with `--placement`.
+//! A run that is killed and resumed ends with the same bits as an uninterrupted one, if both are computed on the same
+//! device. The CPU and each GPU round differently, so name a device with `--placement`.
 
 use clap::{Parser, ValueEnum};
 use divvy::prelude::*;
@@ -26,16 +26,16 @@ use std::time::Instant;
 /// Simulates bodies that attract each other, by direct summation and leapfrog steps.
 #[derive(Parser)]
 struct Args {
-    /// How many bodies.
+    /// The number of bodies.
     #[arg(long, default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
     bodies: u32,
-    /// How many time steps.
+    /// The number of time steps.
     #[arg(long, default_value_t = 400)]
     steps: u32,
     /// Where to compute: auto, cpu, gpu, gpu:1, split:0.3 (that share on the first GPU).
     #[arg(long, default_value = "auto")]
     placement: Placement,
-    /// What the bodies form at first.
+    /// The initial arrangement of the bodies.
     #[arg(long, value_enum, default_value_t = Start::Galaxies)]
     start: Start,
     /// The time step; the bodies of a galaxy's rim need about 6 for a turn.
@@ -50,27 +50,27 @@ struct Args {
     /// Draws the final state into this file.
     #[arg(long, value_name = "FILE")]
     png: Option<PathBuf>,
-    /// Saves the state into this file now and then, and at the end.
+    /// Saves the state into this file at intervals, and at the end.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// How many steps from one checkpoint to the next.
+    /// The number of steps from one checkpoint to the next.
     #[arg(long, value_name = "STEPS", default_value_t = 100, requires = "checkpoint",
           value_parser = clap::value_parser!(u32).range(1..))]
     every: u32,
-    /// Goes on from a checkpoint; give the arguments again with which it was begun.
+    /// Resumes from a checkpoint; repeat the arguments of the original run.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
 }
 
-/// What a checkpoint holds besides arrays.
+/// The contents of a checkpoint besides arrays.
 #[derive(Serialize, Deserialize)]
 struct State {
-    /// Steps that are done.
+    /// The number of completed steps.
     step: u32,
     choices: Choices,
 }
 
-/// What decides how a run goes, besides where it is computed.
+/// The choices that determine the result of a run, apart from the device.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Choices {
     bodies: u32,
@@ -84,14 +84,14 @@ struct Choices {
 enum Start {
     /// Two spinning discs on a collision course.
     Galaxies,
-    /// A Plummer sphere, which stays as it is.
+    /// A Plummer sphere, which stays in equilibrium.
     Plummer,
 }
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads our output has seen enough.
+        // The reader of our output has closed the pipe, so this is no failure.
         Err(e) if is_closed_pipe(&*e) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {e}");
@@ -169,7 +169,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
                 .save(path)?;
         }
     }
-    // Steps on a GPU are only queued until somebody waits for them.
+    // Steps on a GPU are only queued until a read waits for them.
     rt.synchronize()?;
     let seconds = started.elapsed().as_secs_f64();
     bar.finish_and_clear();
@@ -215,7 +215,7 @@ fn choices(args: &Args) -> Choices {
     }
 }
 
-/// How many steps a saved run has behind it, if it is the one that was asked for.
+/// The number of steps of a saved run, if it is the requested run.
 fn step_of(state: &State, args: &Args, path: &Path) -> Result<u32, String> {
     let (path, given) = (path.display(), choices(args));
     if state.choices != given {
@@ -245,7 +245,7 @@ fn place(report: &divvy::Report) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// A bar on a terminal, nothing when the output goes elsewhere.
+/// A bar on a terminal; hidden when the output goes elsewhere.
 fn progress_bar(steps: u32) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
@@ -278,7 +278,7 @@ fn galaxies(n: usize, rng: &mut fastrand::Rng) -> Vec<Body> {
     if n > first {
         all.extend(disc(n - first, -0.9, rng));
         let distance = [2.8f32, 2.0, 0.5];
-        // Each has a mass of 1: at this speed relative to each other they could just escape.
+        // Each has a mass of 1. At this speed relative to each other they could just escape.
         let speed = (2.0 * 2.0 / distance.iter().map(|d| d * d).sum::<f32>().sqrt()).sqrt();
         for (i, body) in all.iter_mut().enumerate() {
             let side = if i < first { -0.5 } else { 0.5 };
@@ -306,7 +306,7 @@ fn disc(n: usize, tilt: f32, rng: &mut fastrand::Rng) -> Vec<Body> {
         let radius = 0.15 + 0.85 * rng.f32();
         let (sin, cos) = (TAU * rng.f32()).sin_cos();
         let height = 0.05 * (rng.f32() - 0.5);
-        // On a circle around all that is nearer to the centre.
+        // On a circle around all the mass that is nearer to the centre.
         let speed = ((CENTRE + (1.0 - CENTRE) * radius) / radius).sqrt();
         Body {
             at: tilted([radius * cos, radius * sin, height]),
@@ -354,7 +354,8 @@ fn direction(rng: &mut fastrand::Rng) -> [f32; 3] {
 
 /// Draws the bodies as seen along the z axis: the first half blue, the second orange, brighter where there are more.
 fn draw(bodies: &[f32], path: &Path) -> Result<(), Box<dyn Error>> {
-    const SIZE: (usize, usize) = (1200, 900);
+    const WIDTH: usize = 1200;
+    const HEIGHT: usize = 900;
     const COLOURS: [[f32; 3]; 2] = [[0.35, 0.6, 1.0], [1.0, 0.6, 0.3]];
     let n = bodies.len() / 4;
     // All but the outermost fiftieth are in the picture.
@@ -363,14 +364,14 @@ fn draw(bodies: &[f32], path: &Path) -> Result<(), Box<dyn Error>> {
         all.sort_unstable_by(f32::total_cmp);
         all[all.len() * 49 / 50].max(0.1)
     };
-    let scale = (SIZE.0 as f32 / extent(0)).min(SIZE.1 as f32 / extent(1)) * 0.46;
+    let scale = (WIDTH as f32 / extent(0)).min(HEIGHT as f32 / extent(1)) * 0.46;
 
-    let mut light = vec![[0f32; 3]; SIZE.0 * SIZE.1];
+    let mut light = vec![[0f32; 3]; WIDTH * HEIGHT];
     for (i, body) in bodies.chunks_exact(4).enumerate() {
-        let x = SIZE.0 as f32 / 2.0 + body[0] * scale;
-        let y = SIZE.1 as f32 / 2.0 - body[1] * scale;
+        let x = WIDTH as f32 / 2.0 + body[0] * scale;
+        let y = HEIGHT as f32 / 2.0 - body[1] * scale;
         let colour = COLOURS[usize::from(i >= n.div_ceil(2))];
-        splat(&mut light, SIZE, [x, y], colour);
+        splat(&mut light, WIDTH, [x, y], colour);
     }
     // The eye sees ratios: logarithms, so that faint tails show beside bright centres.
     let exposure = 40.0 * (8192.0 / n as f32).min(1.0);
@@ -381,25 +382,25 @@ fn draw(bodies: &[f32], path: &Path) -> Result<(), Box<dyn Error>> {
         .collect();
 
     let file = File::create(path).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
-    let mut encoder = png::Encoder::new(BufWriter::new(file), SIZE.0 as u32, SIZE.1 as u32);
+    let mut encoder = png::Encoder::new(BufWriter::new(file), WIDTH as u32, HEIGHT as u32);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.write_header()?.write_image_data(&pixels)?;
     Ok(())
 }
 
-/// Adds a soft dot of a few pixels.
-fn splat(light: &mut [[f32; 3]], size: (usize, usize), at: [f32; 2], colour: [f32; 3]) {
+/// Adds a soft dot of a few pixels to a picture of the given width.
+fn splat(light: &mut [[f32; 3]], width: usize, at: [f32; 2], colour: [f32; 3]) {
     const RADIUS: f32 = 2.5;
     let range = |at: f32, size: usize| {
         let lo = (at - RADIUS).max(0.0) as usize;
         lo..((at + RADIUS).max(0.0) as usize).min(size)
     };
-    for y in range(at[1], size.1) {
-        for x in range(at[0], size.0) {
+    for y in range(at[1], light.len() / width) {
+        for x in range(at[0], width) {
             let d = [x as f32 + 0.5 - at[0], y as f32 + 0.5 - at[1]];
             let strength = (-(d[0] * d[0] + d[1] * d[1])).exp();
-            for (light, colour) in light[y * size.0 + x].iter_mut().zip(colour) {
+            for (light, colour) in light[y * width + x].iter_mut().zip(colour) {
                 *light += strength * colour;
             }
         }

@@ -55,7 +55,7 @@ fn kernels_promise_what_is_written_of_them() {
     let (v, mut w) = (array(256), array(256));
     of_value(bound(gemv(1.0, a, &v, 0.5, &mut w), 0), 258.0);
     // Five taps: 7u of the warmest cell.
-    let step = heat_step((256, 256), 0.1, Border::Fixed, &x, &mut out);
+    let step = heat_step(256, 256, 0.1, Border::Fixed, &x, &mut out);
     let share = 7.0 * f64::from(f32::EPSILON) / 2.0;
     assert_eq!(bound(step, 1), ErrorBound::OfLargest(share));
     let found = bound(nbody_accelerations(0.1, &x, &mut out), 1);

@@ -121,7 +121,7 @@ fn halves_of_a_pair_that_are_read_and_written_in_turn_stay_right() {
         let mut u = rt.array_from(&start).expect("u");
         let mut next = rt.uninit(start.len()).expect("next");
         for _ in 0..5 {
-            let step = heat_step((rows, cols), 0.125, Border::Insulated, &u, &mut next);
+            let step = heat_step(rows, cols, 0.125, Border::Insulated, &u, &mut next);
             rt.run(step.on(placement.clone())).expect("a step");
             std::mem::swap(&mut u, &mut next);
         }

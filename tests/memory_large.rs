@@ -78,7 +78,7 @@ fn two_steps_of_heat_on_a_grid_of_several_times_the_memory() {
     let mut u = array(&rt, SIDE * SIDE, 0);
     let mut next = rt.uninit(SIDE * SIDE).expect("host memory");
     for _ in 0..2 {
-        let step = heat_step((SIDE, SIDE), R, Border::Insulated, &u, &mut next);
+        let step = heat_step(SIDE, SIDE, R, Border::Insulated, &u, &mut next);
         rt.run(step.on(GPU)).expect("a step");
         std::mem::swap(&mut u, &mut next);
     }

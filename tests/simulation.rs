@@ -307,7 +307,7 @@ fn heat(
     let mut u = rt.array_from(cells)?;
     let mut next = rt.filled(cells.len(), f32::NAN)?;
     for _ in 0..steps {
-        rt.run(heat_step(shape, r, border, &u, &mut next).on(placement.clone()))?;
+        rt.run(heat_step(shape.0, shape.1, r, border, &u, &mut next).on(placement.clone()))?;
         std::mem::swap(&mut u, &mut next);
     }
     u.to_vec()
@@ -449,7 +449,7 @@ fn mistakes_in_heat_steps_are_explained() -> Result<()> {
     let mut next = rt.filled(12, 2.0f32)?;
     for r in [0.0, -0.1, 0.2501, f32::NAN, f32::INFINITY] {
         let error = rt
-            .run(heat_step((3, 4), r, Border::Fixed, &u, &mut next))
+            .run(heat_step(3, 4, r, Border::Fixed, &u, &mut next))
             .map(drop);
         let text = error.expect_err("unstable").to_string();
         assert!(
@@ -458,7 +458,7 @@ fn mistakes_in_heat_steps_are_explained() -> Result<()> {
         );
     }
     let error = rt
-        .run(heat_step((3, 5), 0.1, Border::Fixed, &u, &mut next))
+        .run(heat_step(3, 5, 0.1, Border::Fixed, &u, &mut next))
         .map(drop);
     let text = error.expect_err("too few").to_string();
     assert!(
@@ -467,7 +467,7 @@ fn mistakes_in_heat_steps_are_explained() -> Result<()> {
     );
     let mut short = rt.filled(11, 2.0f32)?;
     let error = rt
-        .run(heat_step((3, 4), 0.1, Border::Fixed, &u, &mut short))
+        .run(heat_step(3, 4, 0.1, Border::Fixed, &u, &mut short))
         .map(drop);
     assert!(
         error
@@ -475,13 +475,7 @@ fn mistakes_in_heat_steps_are_explained() -> Result<()> {
             .to_string()
             .contains("`next` has 11")
     );
-    let error = rt.run(heat_step(
-        (usize::MAX, 2),
-        0.1,
-        Border::Fixed,
-        &u,
-        &mut next,
-    ));
+    let error = rt.run(heat_step(usize::MAX, 2, 0.1, Border::Fixed, &u, &mut next));
     assert!(matches!(error, Err(Error::TooLarge { .. })));
     assert_eq!(next.to_vec()?, [2.0; 12]);
     Ok(())

@@ -8,7 +8,7 @@ use crate::error::Result;
 #[derive(Debug)]
 pub struct Generator {
     pub(super) rng: fastrand::Rng,
-    /// Whether elements are drawn. If not, arrays take no memory, and only their lengths can be relied on.
+    /// Whether elements are drawn. If not, arrays take no memory, and only their lengths are meaningful.
     draws: bool,
 }
 
@@ -23,7 +23,7 @@ impl Generator {
         self.input_with(n, T::random)
     }
 
-    /// An array of the `n` elements that `draw` gives.
+    /// An array of the `n` elements from `draw`.
     pub(super) fn input_with<T: Sample>(
         &mut self,
         n: usize,
@@ -43,7 +43,7 @@ impl Generator {
         Ok(Argument { array, drawn })
     }
 
-    /// All of `n` rows up to 512; of more, one at random of each of so many equal bands.
+    /// All rows if `n` is at most 512, else a random one from each of `bands` equal bands.
     pub(super) fn rows(&mut self, n: usize, bands: usize) -> Vec<usize> {
         if n <= 512 {
             return (0..n).collect();
@@ -56,14 +56,14 @@ impl Generator {
 
 /// An array that a case owns.
 pub(super) struct Argument<T: Sample> {
-    /// What the kernel is bound to.
+    /// The array that the kernel is bound to.
     pub(super) array: Array<T>,
-    /// What it is drawn as; nothing if the kernel overwrites it unread.
+    /// Its drawn elements; empty if the kernel overwrites it unread.
     pub(super) drawn: Vec<T>,
 }
 
 impl<T: Sample> Argument<T> {
-    /// An element as it was drawn.
+    /// A drawn element.
     pub(super) fn at(&self, index: usize) -> Exact {
         self.drawn[index].exact()
     }
@@ -71,7 +71,7 @@ impl<T: Sample> Argument<T> {
 
 /// The arrays that a case owns.
 pub(super) trait Arguments: Send + 'static {
-    /// Puts them back to what they were drawn as, or poisons them; valid on the host only.
+    /// Restores their drawn elements, or poisons them. Afterwards they are valid on the host only.
     fn reset(&mut self) -> Result<()>;
 }
 

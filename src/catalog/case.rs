@@ -1,4 +1,4 @@
-//! The one case: a kernel bound to random arguments, and what follows from that.
+//! The one case: a kernel bound to random arguments, and everything that follows from that.
 
 use super::Check;
 use super::argument::Arguments;
@@ -14,20 +14,20 @@ use std::sync::Arc;
 
 /// A kernel bound to random arguments, with the reference to check it by.
 pub trait Case: Send {
-    /// Puts inputs back to what they were drawn as and poisons outputs, so that an element that is not written is
-    /// seen. Afterwards every array is valid on the host only.
+    /// Restores the drawn inputs and poisons outputs, so that an unwritten element shows. Afterwards every array is
+    /// valid on the host only.
     fn reset(&mut self) -> Result<()>;
 
-    /// Runs the kernel once. A returned value is kept for [`Case::check`].
+    /// Runs the kernel once. Keeps a returned value for [`Case::check`].
     fn run(&mut self, rt: &Runtime, placement: Placement) -> Result<Report>;
 
     /// What `run` with this placement would do, and why.
     fn explain(&mut self, rt: &Runtime, placement: Placement) -> Result<Explanation>;
 
-    /// What `run` with this placement would do, without the reasons: what deciding costs a call.
+    /// What `run` with this placement would do, without the reasons. It costs what planning costs a call.
     fn plan(&mut self, rt: &Runtime, placement: Placement) -> Result<Plan>;
 
-    /// The kernel's outline.
+    /// The kernel's launch spec.
     fn spec(&self) -> &LaunchSpec;
 
     /// Compares the last run's results with the reference, by the kernel's own error bounds. Only meaningful after
@@ -44,11 +44,11 @@ struct Bound<K: Kernel, A, C> {
     spec: LaunchSpec,
     arguments: A,
     check: C,
-    /// What the last run returned.
+    /// The value that the last run returned.
     value: Option<K::Output>,
 }
 
-/// The case of a kernel; `check` holds each array that it writes, and its value, against what they should be.
+/// The case of a kernel. `check` compares each written array, and the value, with the reference.
 pub(super) fn bind<K: Kernel<Output: Debug + Send>, A: Arguments>(
     kernel: K,
     arguments: A,
@@ -115,7 +115,7 @@ where
     }
 
     fn bytes(&mut self) -> Result<Vec<u8>> {
-        // Its text tells any two values apart.
+        // Different values have different texts.
         let mut all = format!("{:?}", self.value).into_bytes();
         for array in self.spec.written() {
             array.take_windows(|bytes| {

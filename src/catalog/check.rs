@@ -1,4 +1,4 @@
-//! How far results are from what they should be, by the kernel's own error bounds.
+//! How far results are from their reference, by the kernel's own error bounds.
 
 use super::Sample;
 use super::argument::Argument;
@@ -10,25 +10,25 @@ use std::ops::Range;
 /// How far a result is from its reference.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Check {
-    /// The largest error found, in units in which `tolerance` is the most that is accepted.
+    /// The largest error found, in the units of `tolerance`.
     pub max_error: f64,
-    /// The largest error accepted.
+    /// The largest accepted error.
     pub tolerance: f64,
-    /// Whether every element is within tolerance. A NaN never is, unless one is expected.
+    /// Whether every element is within tolerance. A NaN is not, unless one is expected.
     pub ok: bool,
 }
 
 impl Check {
-    /// Compares elements with exact numbers. The error is a share of the bound, so that the tolerance is 1; where nothing
-    /// but the exact elements will do, the error is 1 if any differs, and the tolerance 0. Two NaNs agree, and so do equal
-    /// infinities. [`ErrorBound::OfLargest`] refers to the largest [`Exact::terms`].
+    /// Compares elements with exact numbers. The error is a share of the bound, so that the tolerance is 1. If only the
+    /// exact elements are accepted, the error is 1 if any differs, and the tolerance is 0. Two NaNs agree, and so do
+    /// equal infinities. [`ErrorBound::OfLargest`] refers to the largest [`Exact::terms`].
     pub fn elementwise<T: Sample>(got: &[T], want: &[Exact], bound: ErrorBound) -> Self {
         let mut check = Self::default();
         check.note::<T>(&[worst(got, want, bound)], bound);
         check.judged()
     }
 
-    /// Counts errors under a bound.
+    /// Accumulates errors under a bound.
     fn note<T: Sample>(&mut self, errors: &[f64], bound: ErrorBound) {
         self.max_error = errors.iter().copied().fold(self.max_error, larger);
         let accepted = f64::from(precision::<T>(bound).is_some());
@@ -41,7 +41,7 @@ impl Check {
     }
 }
 
-/// Holds the results of a kernel against what they should be.
+/// Compares the results of a kernel with its reference.
 pub(super) struct Checker<'a> {
     pub(super) spec: &'a LaunchSpec,
     /// The bound of a binding, or of the value.
@@ -61,7 +61,7 @@ impl Checker<'_> {
         self.blocks(array, |block| block.map(&want).collect())
     }
 
-    /// Compares every element of an array, of which `want` gives blocks that begin at multiples of [`BLOCK`].
+    /// Compares every element of an array with blocks from `want`, which begin at multiples of [`BLOCK`].
     pub(super) fn blocks<T: Sample>(
         &mut self,
         array: &Argument<T>,
@@ -73,7 +73,7 @@ impl Checker<'_> {
         self.rows(array, BLOCK, &blocks, want).map(drop)
     }
 
-    /// Compares those rows of `width` elements of an array; the rest must at least have been written. Gives the largest
+    /// Compares these rows of `width` elements of an array; the others must at least be written. Returns the largest
     /// error of each row, as a share of the bound.
     pub(super) fn rows<T: Sample>(
         &mut self,
@@ -102,21 +102,21 @@ impl Checker<'_> {
         Ok(errors)
     }
 
-    /// Compares the value, seen as elements.
+    /// Compares the value, as elements.
     pub(super) fn value<T: Sample>(&mut self, got: &[T], want: &[Exact]) -> Result<()> {
         let bound = (self.bound_of)(None);
         self.check.note::<T>(&[worst(got, want, bound)], bound);
         Ok(())
     }
 
-    /// Fails unless something is so.
+    /// Fails unless the condition holds.
     pub(super) fn require(&mut self, is_so: bool) {
         if !is_so {
             self.check.max_error = f64::INFINITY;
         }
     }
 
-    /// The verdict. An array that is written but was not compared is wrong.
+    /// The verdict. A written array that was not compared is wrong.
     pub(super) fn finish(mut self) -> Check {
         let mut bindings = self.spec.bindings.iter().enumerate();
         let is_fine = bindings.all(|(i, b)| !b.access.writes() || self.compared.contains(&i));
@@ -125,15 +125,15 @@ impl Checker<'_> {
     }
 }
 
-/// Elements that are compared at once where an array has no rows.
+/// Elements that are compared at once in an array without rows.
 pub(super) const BLOCK: usize = 4096;
 
-/// The precision of a type's numbers, unless they must be exact.
+/// The precision of a type's numbers; `None` if they must be exact.
 fn precision<T: Sample>(bound: ErrorBound) -> Option<Precision> {
     Precision::of(T::TYPE).filter(|_| bound != ErrorBound::Exact)
 }
 
-/// The larger of two errors. A NaN must not be lost in `max`.
+/// The larger of two errors. Unlike `max`, it keeps a NaN.
 fn larger(a: f64, b: f64) -> f64 {
     if b.is_nan() { f64::INFINITY } else { a.max(b) }
 }

@@ -1,4 +1,4 @@
-//! What the catalog says of a kernel.
+//! What the catalog states about a kernel.
 
 use super::argument::Generator;
 use super::case::Case;
@@ -16,24 +16,24 @@ pub struct Entry {
     pub about: &'static str,
     /// What `n` counts.
     pub size: Size,
-    /// The element types it has, the first of which is the default, and how a case of each is made.
+    /// Its element types, the first of which is the default, and how to make a case of each.
     pub types: &'static [(ElementType, MakeCase)],
-    /// Whether its result is bitwise the same wherever and however split it ran.
+    /// Whether its result is bitwise the same on every device and for every split.
     pub bitwise: bool,
     /// Sizes that benchmarks use, ascending.
     pub bench_sizes: &'static [usize],
-    /// Sizes at which choices are audited, ascending: from where launching is all that counts to where computing is.
-    /// Smaller than those of benchmarks, since each is run in every way, also on adapters that are slow.
+    /// Sizes at which choices are audited, ascending: from where launching dominates to where computing does. They are
+    /// smaller than those of benchmarks, since the audit runs each in every way, also on slow adapters.
     pub audit_sizes: &'static [usize],
 }
 
 /// Binds a kernel to arguments of size `n`.
 pub type MakeCase = fn(n: usize, draw: &mut Generator) -> NewCase;
 
-/// A case, unless the arguments could not be made.
+/// A case, or the error of making its arguments.
 pub type NewCase = Result<Box<dyn Case>>;
 
-/// What the entries of kernels have in common whose time grows in proportion to `n`.
+/// The common defaults of kernels whose time grows in proportion to `n`.
 pub(super) const LINEAR: Entry = Entry {
     name: "",
     about: "",
@@ -45,33 +45,33 @@ pub(super) const LINEAR: Entry = Entry {
 };
 
 impl Entry {
-    /// The element types it has.
+    /// Its element types.
     pub fn element_types(&self) -> impl Iterator<Item = ElementType> + use<> {
         self.types.iter().map(|(ty, _)| *ty)
     }
 
-    /// The element type it is used with unless another is asked for.
+    /// The element type that is used by default.
     pub fn default_type(&self) -> ElementType {
         self.types[0].0
     }
 
-    /// The outline of the kernel at size `n`, over arrays that take no memory: for planning without running.
+    /// The launch spec of the kernel at size `n`, over arrays that take no memory, for planning without running.
     ///
     /// # Errors
-    /// [`Error::Argument`] for an element type that it lacks, [`Error::TooLarge`] for the size.
+    /// [`Error::Argument`] for an element type that it lacks; [`Error::TooLarge`] for the size.
     pub fn spec(&self, n: usize, ty: ElementType) -> Result<LaunchSpec> {
         let case = self.make(ty)?(n, &mut Generator::new(0, false))?;
         Ok(case.spec().clone())
     }
 
-    /// Binds the kernel to random arguments of size `n`, drawn from `seed`, after making sure that the host can hold them.
+    /// Binds the kernel to random arguments of size `n`, drawn from `seed`, after checking that the host can hold them.
     ///
     /// # Errors
     /// As [`Entry::spec`], and [`Error::HostMemory`].
     pub fn bind(&self, n: usize, ty: ElementType, seed: u64) -> Result<Box<dyn Case>> {
         let make = self.make(ty)?;
         let shapes = make(n, &mut Generator::new(seed, false))?;
-        // A case keeps a copy of what it drew. Memory that is given back untouched costs next to nothing.
+        // A case keeps a copy of its drawn elements. Memory that is released untouched costs next to nothing.
         HostBuffer::zeroed(shapes.spec().footprint().saturating_mul(2))?;
         make(n, &mut Generator::new(seed, true))
     }

@@ -47,7 +47,7 @@ fn value<T: Sample, K: Kernel<Output = Option<T>>>(
     })
 }
 
-/// A search in an array whose second half repeats the first, so that there are several to choose from.
+/// A search in an array whose second half repeats the first, so that there are several occurrences.
 fn place<T: Sample, K: Kernel<Output = Option<usize>>>(
     n: usize,
     draw: &mut Generator,
@@ -65,7 +65,7 @@ fn place<T: Sample, K: Kernel<Output = Option<usize>>>(
     })
 }
 
-/// The place of the first element that none is better than.
+/// The index of the first element that no other beats.
 fn first<T>(all: &[T], better: fn(&T, &T) -> bool) -> Option<usize> {
     let best = |best, at| {
         if better(&all[at], &all[best]) {

@@ -18,9 +18,9 @@ fn case(n: usize, draw: &mut Generator) -> NewCase {
     let border = [Border::Insulated, Border::Fixed][draw.rng.usize(..2)];
     let r = 0.05 + 0.2 * draw.rng.f32();
     let (u, mut next) = (draw.input(cells)?, draw.output(cells)?);
-    let kernel = heat_step((n, n), r, border, &u.array, &mut next.array).kernel;
+    let kernel = heat_step(n, n, r, border, &u.array, &mut next.array).kernel;
     bind(kernel, (u, next), move |check, (u, next), ()| {
-        let exact = exact_step((n, n), r, border, &u.drawn);
+        let exact = exact_step(n, n, r, border, &u.drawn);
         let terms = u
             .drawn
             .iter()

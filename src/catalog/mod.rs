@@ -1,13 +1,13 @@
 //! The list of built-in kernels, with random arguments and a reference for each.
 //!
-//! Tests, benchmarks, the audit and the command line are stamped from this list. **Unstable**: it is public for their
-//! sake, and may change in any release.
+//! Tests, benchmarks, the audit and the command line are stamped from this list. **Unstable**: it is public only for
+//! them, and may change in any release.
 //!
-//! An entry knows its kernel's arguments and what should become of them. All else follows from the kernel itself: its
-//! arrays and what they cost from its outline, how far a result may be off from its error bounds. The catalog knows
-//! runtimes and kernels; neither knows the catalog.
+//! An entry states its kernel's arguments and reference. Everything else follows from the kernel itself: its arrays and
+//! their cost from its launch spec, and the accepted error from its error bounds. The catalog knows runtimes and
+//! kernels; neither knows the catalog.
 
-/// The table of [`Entry::types`], of how a case of each type is made.
+/// The table of [`Entry::types`]: how to make a case of each element type.
 macro_rules! types {
     ($T:ident: $($Type:ty),+ => $make:expr) => {
         &[$({
@@ -48,7 +48,7 @@ use crate::kernel::{Exact, LaunchSpec};
 use case::bind;
 use entry::{LINEAR, product};
 
-/// Every built-in kernel, in the order in which they are listed to users.
+/// Every built-in kernel, in the order of listings.
 pub const CATALOG: &[Entry] = &[
     axpy::ENTRY,
     transform::ENTRY,
@@ -73,7 +73,8 @@ pub fn find(name: &str) -> Option<&'static Entry> {
     CATALOG.iter().find(|entry| entry.name == name)
 }
 
-/// The outline of the kernel named `name` at size `n`, of its first element type, or `None` if there is no such kernel.
+/// The launch spec of the kernel named `name` at size `n`, with its first element type; `None` if there is no such
+/// kernel.
 pub fn spec(name: &str, n: usize) -> Option<Result<LaunchSpec>> {
     find(name).map(|entry| entry.spec(n, entry.default_type()))
 }

@@ -33,15 +33,15 @@ fn case(n: usize, draw: &mut Generator) -> NewCase {
     })
 }
 
-/// Whether half of the errors, as shares of the worst that is accepted, are within what is accepted of the median.
+/// Whether half of the errors, as shares of the largest accepted one, are within the bound of the median.
 fn is_near_for_most(errors: &mut [f64]) -> bool {
     errors.sort_unstable_by(f64::total_cmp);
     let median = errors.get(errors.len() / 2).unwrap_or(&0.0);
     median * WORST_ERROR <= MEDIAN_ERROR
 }
 
-/// Bodies about the origin, some tightly bound and some far away, with masses of several magnitudes. All positive:
-/// where attractions cancel, an error relative to what is left says nothing.
+/// Bodies around the origin, some tightly bound and some far away, with masses of several magnitudes. All masses are
+/// positive: where attractions cancel, a relative error of the remainder says nothing.
 fn random_bodies(n: usize, rng: &mut fastrand::Rng) -> Vec<f32> {
     let mut all = Vec::with_capacity(n * WIDTH);
     for _ in 0..n {
@@ -55,7 +55,7 @@ fn random_bodies(n: usize, rng: &mut fastrand::Rng) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_check_knows_the_bound_of_the_median() {
+    fn the_check_applies_the_bound_of_the_median() {
         let ok = |errors: &[f64]| super::is_near_for_most(&mut errors.to_vec());
         assert!(ok(&[]) && ok(&[0.0]) && ok(&[1e-2, 1e-2, 0.9]) && ok(&[0.9, 0.19, 0.1]));
         assert!(!ok(&[1e-2, 0.21, 0.21]) && !ok(&[1e-2, 0.21]) && !ok(&[f64::INFINITY]));

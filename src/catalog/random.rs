@@ -1,13 +1,13 @@
-//! Random elements, and what unwritten ones hold.
+//! Random elements, and the poison of unwritten ones.
 
 use super::Exact;
 use crate::array::Element;
 
-/// What elements that a kernel must write hold before it runs: these two bytes again and again. A NaN in every
+/// Elements that a kernel must write hold this before it runs: these two bytes, repeated. It is a NaN in every
 /// floating-point type, and no integer that results are likely to have.
 pub const POISON: [u8; 2] = 0x7ffd_u16.to_ne_bytes();
 
-/// Element types of which random arguments can be drawn.
+/// Element types for which random arguments can be drawn.
 pub trait Sample: Element {
     /// `n` random elements: both signs if the type has them, tiny and large magnitudes.
     fn random(n: usize, rng: &mut fastrand::Rng) -> Vec<Self>;
@@ -15,7 +15,7 @@ pub trait Sample: Element {
     /// The value, exactly.
     fn exact(self) -> Exact;
 
-    /// The nearest element; of integers the lowest bits.
+    /// The nearest element; for integers, the lowest bits.
     fn rounded(exact: Exact) -> Self;
 }
 

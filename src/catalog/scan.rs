@@ -32,7 +32,7 @@ fn case<T: Addend + Sample>(n: usize, draw: &mut Generator, inclusive: bool) -> 
     })
 }
 
-/// The sums of what is `before` the terms and those up to each, with it or without.
+/// The sums of `before` and the terms up to each index, with or without that index.
 fn prefix_sums(terms: impl Iterator<Item = Exact>, before: Exact, inclusive: bool) -> Vec<Exact> {
     let mut sum = before;
     let next = |term| {

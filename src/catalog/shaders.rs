@@ -1,10 +1,10 @@
-//! Every built-in shader with every pipeline that is made of it, for tools that look at compiled code. Not part of the
+//! Every built-in shader with every pipeline that is made of it, for tools that inspect compiled code. Not part of the
 //! stable interface.
 //!
-//! No list is kept by hand beside what runs. A shader declares its pipelines where it is made (`Shader::entry`), from the
-//! same tables from which a dispatch chooses; a debug build panics when a dispatch uses a pipeline that is not declared,
-//! which the whole test suite would meet; and tests fail when a file of `shaders/`, or a static that holds a shader,
-//! is missing in [`all`].
+//! There is no second list to maintain by hand. A shader declares its pipelines at its definition (`Shader::entry`),
+//! from the same tables from which a dispatch chooses. A debug build panics when a dispatch uses an undeclared
+//! pipeline, so the whole test suite checks this. Tests fail when a file of `shaders/`, or a static that holds a
+//! shader, is missing in [`all`].
 
 use crate::device::gpu::self_test;
 use crate::error::Result;
@@ -13,7 +13,7 @@ use crate::kernels::{
     axpy, extremum, fill, fold, gemm, gemv, heat, leapfrog, nbody, scale, scan, transform, zip,
 };
 
-/// What a device is asked for, where an adapter has it.
+/// The features that a device requests, where an adapter has them.
 pub use crate::device::gpu::useful_features;
 
 /// Every built-in shader.
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    /// What all element types of a shader have in common.
+    /// The source without its element type: the same for all types of a shader.
     fn untyped(source: &str) -> String {
         let is_alias = |line: &&str| line.starts_with("alias T = ");
         let lines = source.lines().filter(|line| !is_alias(line));
@@ -73,7 +73,7 @@ mod tests {
         assert!(files > 10, "{files}");
     }
 
-    /// How many shaders a line of Rust defines as a static.
+    /// The number of shaders that a line of Rust defines as a static.
     fn defined(line: &str) -> usize {
         let Some((_, ty)) = line.split_once(": LazyLock<") else {
             return 0;

@@ -14,7 +14,7 @@ pub(super) const ENTRY: Entry = Entry {
 fn case(n: usize, draw: &mut Generator) -> NewCase {
     let x = draw.input_with(n, |n, rng| {
         let all = random_f32(n, rng).into_iter();
-        // Within what has a finite, normal exponential.
+        // Arguments with a finite, normal exponential.
         all.map(|x| x % 80.0).collect()
     })?;
     let mut y = draw.output(n)?;

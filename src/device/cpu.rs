@@ -1,13 +1,11 @@
 //! The CPU as a device: one rayon pool.
 
+use super::params::PARAMS;
 use super::region::{RangeTask, Region, Standby};
 use crate::error::{Error, Result};
 use crate::simd::Simd;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
-
-/// Ranges handed out per thread: enough that a thread which is held up leaves work for the others.
-const RANGES_PER_THREAD: usize = 8;
 
 /// The processor's cores: one rayon pool, and the instruction set that loops run with.
 pub(crate) struct Cpu {
@@ -35,7 +33,7 @@ impl Cpu {
         })
     }
 
-    /// What the system calls the processor, else its architecture.
+    /// The system's name for the processor, else its architecture.
     pub(crate) fn name(&self) -> &'static str {
         static NAME: OnceLock<String> = OnceLock::new();
         NAME.get_or_init(|| {
@@ -49,7 +47,7 @@ impl Cpu {
         })
     }
 
-    /// How many threads the pool has.
+    /// The number of threads of the pool.
     pub(crate) fn threads(&self) -> usize {
         self.pool.current_num_threads()
     }
@@ -65,15 +63,15 @@ impl Cpu {
         self.pool.install(task)
     }
 
-    /// Finds a helper for a region whose helpers were called away.
+    /// Finds a helper for a region whose helpers were recalled.
     fn assist(&self, displaced: Option<Arc<Region>>) {
         if let Some(region) = displaced {
             self.pool.spawn(move || region.work());
         }
     }
 
-    /// Calls `task` for consecutive ranges that together are `items`, on up to `threads` threads, this one among
-    /// them. Borders between ranges are multiples of `grain`. The first error stops the handing out of ranges.
+    /// Calls `task` for consecutive ranges that together are `items`, on up to `threads` threads including this one.
+    /// Borders between ranges are multiples of `grain`. The first error stops the distribution of ranges.
     pub(crate) fn for_ranges(
         &self,
         items: Range<usize>,
@@ -83,7 +81,7 @@ impl Cpu {
     ) -> Result<()> {
         let step = items
             .len()
-            .div_ceil(threads * RANGES_PER_THREAD)
+            .div_ceil(threads * PARAMS.ranges_per_thread)
             .next_multiple_of(grain);
         if threads == 1 || items.len() <= step {
             return if items.is_empty() {
@@ -92,8 +90,8 @@ impl Cpu {
                 task(items)
             };
         }
-        // SAFETY: `region.finish()` below returns only after every range that was claimed is computed and none can be
-        // claimed any more, and before that nothing returns or unwinds.
+        // SAFETY: `region.finish()` below returns only after every claimed range is computed and none can be claimed
+        // any more. Before that, nothing returns or unwinds.
         let region = unsafe { Region::new(items, step, task) };
         let helpers = threads.min(region.ranges()) - 1;
         let offer = self.standby.offer(&region);
@@ -167,7 +165,7 @@ mod tests {
         })
         .expect_err("it panics");
         assert!(error.to_string().contains("item 50"), "{error}");
-        // The pool works on.
+        // The pool still works.
         cpu.for_ranges(0..100, 1, 2, &|_| Ok(()))
             .expect("nothing fails");
     }

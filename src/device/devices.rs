@@ -1,4 +1,4 @@
-//! The devices of a runtime: the CPU and the GPUs, lost ones too.
+//! The devices of a runtime: the CPU and the GPUs, including lost ones.
 
 use super::DeviceId;
 use super::cpu::Cpu;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// The devices of a runtime.
 pub(crate) struct Devices {
-    /// The CPU, which is always there, though a runtime may be told to place nothing on it.
+    /// The CPU, which always exists, though a runtime may be configured to place nothing on it.
     pub(crate) cpu: Cpu,
     /// Whether calls may be placed on the CPU.
     pub(crate) place_on_cpu: bool,
@@ -26,10 +26,10 @@ impl Devices {
         }
     }
 
-    /// The GPU of that number.
+    /// The GPU with this number.
     ///
     /// # Errors
-    /// [`Error::NoSuchDevice`] if there is none, [`Error::DeviceLost`] if it is lost.
+    /// [`Error::NoSuchDevice`] if it does not exist, [`Error::DeviceLost`] if it is lost.
     pub(crate) fn gpu(&self, index: usize) -> Result<Arc<Gpu>> {
         let gpu = self.managed_gpu(index)?;
         gpu.gpu().ok_or_else(|| Error::DeviceLost {
@@ -38,7 +38,7 @@ impl Devices {
         })
     }
 
-    /// The GPU of that number, working or not.
+    /// The GPU with this number, whether or not it works.
     pub(crate) fn managed_gpu(&self, index: usize) -> Result<&ManagedGpu> {
         self.gpus.get(index).ok_or_else(|| Error::NoSuchDevice {
             wanted: DeviceId::Gpu(index).to_string(),
@@ -63,7 +63,7 @@ impl Devices {
         self.unusable(ManagedGpu::loss)
     }
 
-    /// The GPUs that are set aside because they compute wrongly.
+    /// The GPUs that are set aside because they compute wrong results.
     pub(crate) fn set_aside(&self) -> impl Iterator<Item = UnusableGpu> + '_ {
         self.unusable(|gpu| gpu.why_set_aside().map(str::to_owned))
     }
@@ -88,23 +88,23 @@ impl Devices {
         self.gpus.iter().all(is_usable)
     }
 
-    /// Opens all lost GPUs again at once; whether any of them works then that did not before.
+    /// Reopens all lost GPUs at once. Returns whether any of them works again.
     pub(crate) fn open_all_now(&self) -> bool {
         let lost: Vec<&ManagedGpu> = self.gpus.iter().filter(|s| s.gpu().is_none()).collect();
         lost.iter().filter(|gpu| gpu.open_now().is_ok()).count() > 0
     }
 
-    /// Has lost GPUs opened again whose time has come.
+    /// Reopens lost GPUs that are due.
     pub(crate) fn reopen_due_gpus(&self) {
         self.gpus.iter().for_each(ManagedGpu::reopen_if_due);
     }
 
-    /// Opens a lost GPU again at once.
+    /// Reopens a lost GPU at once.
     pub(crate) fn open_now(&self, index: usize) -> Result<Arc<Gpu>> {
         self.managed_gpu(index)?.open_now()
     }
 
-    /// The threads that compute what runs on a device alone: all of the pool's on the CPU, 1 on a GPU.
+    /// The threads that compute a run on one device: all of the pool's on the CPU, 1 on a GPU.
     pub(crate) fn threads_of(&self, device: DeviceId) -> usize {
         match device {
             DeviceId::Cpu => self.cpu.threads(),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 /// A device of a runtime: the CPU, or one of the GPUs in the order in which `divvy devices` lists them.
 ///
-/// Written `cpu`, `gpu0`, `gpu1`; `gpu` alone is the first GPU and `gpu:1` is read like `gpu1`.
+/// As text: `cpu`, `gpu0`, `gpu1`. `gpu` alone is the first GPU, and `gpu:1` is the same as `gpu1`.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -15,7 +15,7 @@ use std::str::FromStr;
 pub enum DeviceId {
     /// The CPU and the host's memory.
     Cpu,
-    /// The GPU of that number, from 0.
+    /// The GPU with this number, from 0.
     Gpu(usize),
 }
 
@@ -47,7 +47,7 @@ impl FromStr for DeviceId {
         }
         let index = match text.strip_prefix("gpu") {
             Some("") => Some(0),
-            // Only digits: `usize::from_str` would also take a sign.
+            // Only digits: `usize::from_str` would also accept a sign.
             Some(rest) => Some(rest.strip_prefix(':').unwrap_or(rest))
                 .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
                 .and_then(|digits| digits.parse().ok()),
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_can_be_read_back() {
+    fn texts_of_devices_parse_to_the_same_device() {
         for id in [DeviceId::Cpu, DeviceId::Gpu(0), DeviceId::Gpu(17)] {
             assert_eq!(id.to_string().parse::<DeviceId>().expect("a name"), id);
             let json = serde_json::to_string(&id).expect("a string");

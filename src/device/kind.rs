@@ -1,8 +1,8 @@
-//! What sorts of devices there are.
+//! The kinds of devices.
 
 use serde::{Deserialize, Serialize};
 
-/// What sort of device it is, which decides whether it may share work with others.
+/// The kind of a device, which decides whether it may share work with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -15,6 +15,6 @@ pub enum DeviceKind {
     Integrated,
     /// A graphics driver that computes on the CPU's cores.
     Software,
-    /// A GPU of which the driver does not say what it is.
+    /// A GPU whose kind the driver does not report.
     Other,
 }

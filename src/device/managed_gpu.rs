@@ -1,8 +1,8 @@
-//! A GPU among the devices of a runtime: in use, lost and opened again after a while, or set aside because it computed
-//! wrongly.
+//! A GPU among the devices of a runtime: in use, lost and reopened after a while, or set aside because it computed
+//! wrong results.
 //!
-//! A GPU that is lost never comes back itself; a new one is opened on its adapter, by a thread of its own, and takes its
-//! place and number.
+//! A lost GPU never recovers by itself. A separate thread opens a new one on its adapter, which takes its place and
+//! number.
 
 use super::gpu::{Adapter, Faults, Gpu, GpuInfo, OpenGpu};
 use crate::error::Result;
@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// One GPU of a runtime, whichever device is open on its adapter now.
+/// One GPU of a runtime, independent of the device that is currently open on its adapter.
 pub(crate) struct ManagedGpu {
     shared: Arc<Shared>,
-    /// The thread that opens it again.
+    /// The thread that reopens it.
     opening: Mutex<Option<JoinHandle<()>>>,
-    /// Verifications in a row that spoke against it.
+    /// The number of consecutive verifications that found an error.
     mismatches: AtomicU32,
     /// Why it is set aside, if it is.
     set_aside: OnceLock<String>,
@@ -24,14 +24,14 @@ pub(crate) struct ManagedGpu {
 
 struct Shared {
     adapter: Adapter,
-    /// The one that was opened last.
+    /// The last opened device.
     gpu: RwLock<Arc<Gpu>>,
-    /// Whether it is known to be lost, so that calls need no lock to see that all is well.
+    /// Whether it is known to be lost, so that calls need no lock in the common case.
     is_lost: AtomicBool,
     loss: Mutex<Loss>,
 }
 
-/// What is known of the losses of a GPU.
+/// The history of a GPU's losses.
 struct Loss {
     reason: String,
     pause: Duration,
@@ -39,7 +39,7 @@ struct Loss {
     is_opening: bool,
 }
 
-/// A GPU on which nothing is placed, for now or for good.
+/// A GPU on which nothing is placed, temporarily or permanently.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnusableGpu {
@@ -47,7 +47,7 @@ pub struct UnusableGpu {
     pub index: usize,
     /// Its name.
     pub name: String,
-    /// Why it was lost, or could not be opened again, or was set aside.
+    /// Why it was lost, could not be reopened, or was set aside.
     pub reason: String,
 }
 
@@ -73,7 +73,7 @@ impl ManagedGpu {
         }
     }
 
-    /// What the adapter says of itself.
+    /// The adapter's description of itself.
     pub(crate) fn info(&self) -> &GpuInfo {
         self.shared.adapter.info()
     }
@@ -91,7 +91,7 @@ impl ManagedGpu {
         Some(gpu)
     }
 
-    /// The GPU that was opened last, lost or not.
+    /// The GPU that was opened last, whether or not it is lost.
     pub(crate) fn latest(&self) -> Arc<Gpu> {
         self.shared.latest()
     }
@@ -108,8 +108,8 @@ impl ManagedGpu {
         self.mismatches.store(0, Ordering::Relaxed);
     }
 
-    /// Records that a verification found an error. After several in a row nothing is placed on it any more; what it holds
-    /// can still be read.
+    /// Records that a verification found an error. After several in a row, nothing is placed on the GPU any more. Its
+    /// contents can still be read.
     pub(crate) fn disagreed(&self, mismatch: &str) {
         let count = self.mismatches.fetch_add(1, Ordering::Relaxed) + 1;
         if count >= self.shared.adapter.tuning().most_mismatches {
@@ -132,7 +132,7 @@ impl ManagedGpu {
         self.set_aside.get().map(String::as_str)
     }
 
-    /// Begins to open a lost GPU again, if its time has come.
+    /// Begins to reopen a lost GPU if it is due.
     pub(super) fn reopen_if_due(&self) {
         if !self.shared.is_lost.load(Ordering::Acquire) {
             return;
@@ -154,7 +154,7 @@ impl ManagedGpu {
         }
     }
 
-    /// Opens a lost GPU again at once, whether or not its time has come: for what can run nowhere else.
+    /// Reopens a lost GPU at once, whether or not it is due: for work that can run nowhere else.
     pub(super) fn open_now(&self) -> Result<Arc<Gpu>> {
         self.stop();
         match self.gpu() {
@@ -163,16 +163,16 @@ impl ManagedGpu {
         }
     }
 
-    /// Waits for the thread that opens it, if there is one.
+    /// Waits for the thread that reopens it, if there is one.
     pub(super) fn stop(&self) {
         let thread = self.opening().take();
         if let Some(thread) = thread.filter(|t| t.thread().id() != std::thread::current().id()) {
-            // It does not panic, and if it did the GPU would stay lost.
+            // The thread does not panic. If it did, the GPU would stay lost.
             let _ = thread.join();
         }
     }
 
-    /// The faults that tests have happen on it.
+    /// The faults that tests inject into it.
     pub(crate) fn with_faults<T>(&self, see: impl FnOnce(&Faults) -> T) -> T {
         see(self.shared.adapter.faults())
     }
@@ -198,7 +198,7 @@ impl Shared {
             return;
         }
         loss.reason = gpu.loss().unwrap_or_default();
-        // One that had worked for long is given the benefit of the doubt.
+        // After a long time without a loss, the pause starts small again.
         let tuning = self.adapter.tuning();
         let lasted = loss.since.elapsed() > tuning.longest_pause;
         let pause = if lasted {

@@ -1,7 +1,7 @@
-//! The places that run kernels: the CPU and GPUs.
+//! The devices that run kernels: the CPU and GPUs.
 //!
-//! `cpu` owns the rayon pool, `gpu` owns everything of wgpu. None of them knows an array or a kernel, or decides
-//! anything: that is the planner's, in [`plan`](mod@crate::plan).
+//! `cpu` owns the rayon pool, and `gpu` owns all of wgpu. This room knows no array and no kernel, and decides nothing:
+//! the planner decides, in [`plan`](mod@crate::plan).
 
 pub(crate) mod buffer_size;
 pub(crate) mod cpu;
@@ -10,6 +10,7 @@ pub(crate) mod gpu;
 mod id;
 mod kind;
 mod managed_gpu;
+mod params;
 mod placement;
 mod region;
 mod set;

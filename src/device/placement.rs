@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 /// Where a call runs.
 ///
-/// As text: `auto`, `cpu`, `gpu` (the first one), `gpu:1`, `split:0.25` (a quarter on the first GPU, the rest on
-/// the CPU) or `split:gpu0=0.5,gpu1=0.3,cpu=0.2`.
+/// As text: `auto`, `cpu`, `gpu` (the first GPU), `gpu:1`, `split:0.25` (a quarter on the first GPU, the rest on the
+/// CPU) or `split:gpu0=0.5,gpu1=0.3,cpu=0.2`.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Placement {
@@ -19,10 +19,10 @@ pub enum Placement {
     Auto,
     /// On the CPU, with one thread or all, whichever is predicted to be faster.
     Cpu,
-    /// On the GPU of that number, from 0.
+    /// On the GPU with this number, from 0.
     Gpu(usize),
-    /// On several devices at once: each gets that share of the items, in the order listed. Shares are at least 0
-    /// and sum to 1; no device is listed twice.
+    /// On several devices at once. Each gets its share of the items, in the listed order. Shares are at least 0 and sum
+    /// to 1; no device is listed twice.
     Split(Vec<(DeviceId, f64)>),
 }
 
@@ -35,8 +35,8 @@ impl Placement {
         ])
     }
 
-    /// The same without devices that cannot be used: the others share what these were to do, and if there are none it is
-    /// left to the cost model.
+    /// The same placement without unusable devices: the others share their work. If no device remains, the cost model
+    /// decides.
     pub(crate) fn without(&self, unusable: &[(DeviceId, Arc<str>)]) -> Cow<'_, Self> {
         let is_unusable = |device: DeviceId| unusable.iter().any(|(id, _)| *id == device);
         match self {
@@ -56,10 +56,10 @@ impl Placement {
         }
     }
 
-    /// Refuses shares that cannot be used.
+    /// Refuses invalid shares.
     ///
     /// # Errors
-    /// [`Error::Placement`] if a share is negative or not a number, the shares do not sum to 1, or a device is
+    /// [`Error::Placement`] if a share is negative or not a number, if the shares do not sum to 1, or if a device is
     /// listed twice.
     pub fn check(&self) -> Result<()> {
         match self {
@@ -71,7 +71,7 @@ impl Placement {
     }
 }
 
-/// How far the shares of a split may be from 1 in sum.
+/// How far the sum of a split's shares may be from 1.
 const SHARE_TOLERANCE: f64 = 1e-6;
 
 fn check_shares(shares: &[(DeviceId, f64)]) -> Result<(), String> {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong_with_the_rest() {
+    fn invalid_texts_are_refused_with_the_reason() {
         for (text, says) in [
             ("", "expected `auto`"),
             ("GPU", "expected `auto`"),
@@ -221,7 +221,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_can_be_read_back(fraction in 0.0f64..=1.0, index in 0usize..100) {
+        fn texts_of_placements_parse_to_the_same_placement(fraction in 0.0f64..=1.0, index in 0usize..100) {
             let others = [Placement::Auto, Placement::Cpu, Placement::Gpu(index), Placement::split(fraction)];
             for placement in others {
                 prop_assert_eq!(placement.to_string().parse::<Placement>().expect("just written"), placement);

@@ -1,11 +1,11 @@
 //! Parallel regions: ranges of items that the calling thread and helpers from the pool compute together.
 //!
-//! A region entered from outside a rayon pool in rayon's own way puts the caller to sleep and wakes it again, which
-//! costs 15 to 22 µs. Here the calling thread works too: it takes ranges from the same counter as its helpers, and waits
-//! only for ranges that a helper has begun. A helper that wakes too late finds the counter exhausted and touches
-//! nothing. Helpers that are done stand by for a moment, since the next region often follows at once, and then it need
-//! not wake anybody.
+//! rayon's own way to enter a region from outside its pool puts the caller to sleep and wakes it again, which costs 15
+//! to 22 µs. Here the calling thread works too: it takes ranges from the same counter as its helpers, and waits only
+//! for ranges that a helper has begun. A helper that wakes too late finds the counter exhausted and touches nothing.
+//! Helpers that are done stand by for a moment, since the next region often follows at once and then wakes no thread.
 
+use super::params::PARAMS;
 use crate::error::{Error, Result};
 use crate::panics::discard;
 use std::any::Any;
@@ -14,21 +14,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How often the caller looks whether the helpers are done before it goes to sleep.
-const SPINS: u32 = 2_000;
-/// How long a helper stands by: a few times what waking it costs.
-const STANDBY: Duration = Duration::from_micros(60);
-/// How often a helper on standby looks for a region between two looks at the clock.
-const LOOKS: u32 = 64;
-
-/// What a region does with each range.
+/// The work of a region on one range.
 pub(super) type RangeTask<'a> = dyn Fn(Range<usize>) -> Result<()> + Sync + 'a;
 
-/// A parallel region: ranges waiting to be claimed by the caller and its helpers.
+/// A parallel region: ranges that the caller and its helpers claim.
 pub(super) struct Region {
-    /// A pointer, since a helper that comes too late holds it after the task is gone.
+    /// A pointer, since a late helper may hold it after the task is gone.
     task: *const RangeTask<'static>,
     items: Range<usize>,
     step: usize,
@@ -44,7 +37,7 @@ unsafe impl Send for Region {}
 // SAFETY: as above.
 unsafe impl Sync for Region {}
 
-/// How a range ended badly.
+/// The failure of a range.
 enum Failure {
     Error(Error),
     Panic(Box<dyn Any + Send>),
@@ -54,9 +47,9 @@ impl Region {
     /// A region of `items`, handed out `step` at a time.
     ///
     /// # Safety
-    /// The task must live, and what it borrows too, until [`Region::finish`] has returned, which must be called.
+    /// The task, and everything it borrows, must live until [`Region::finish`] has returned. The caller must call it.
     pub(super) unsafe fn new(items: Range<usize>, step: usize, task: &RangeTask<'_>) -> Arc<Self> {
-        // SAFETY: only the lifetime changes, of a pointer that `work` dereferences for claimed ranges alone.
+        // SAFETY: only the lifetime of the pointer changes, and `work` dereferences it for claimed ranges only.
         let task: *const RangeTask<'static> =
             unsafe { std::mem::transmute::<&RangeTask<'_>, _>(task) };
         Arc::new(Self {
@@ -71,12 +64,12 @@ impl Region {
         })
     }
 
-    /// How many ranges there are.
+    /// The number of ranges.
     pub(super) fn ranges(&self) -> usize {
         self.ranges
     }
 
-    /// Whether there are ranges that nobody has begun.
+    /// Whether there are unclaimed ranges.
     fn has_unclaimed(&self) -> bool {
         self.claimed.load(Ordering::Relaxed) < self.ranges
     }
@@ -100,11 +93,11 @@ impl Region {
             let mut done = 1;
             if let Some(failure) = outcome {
                 self.fail(failure);
-                // Claim all that is left, so that nobody begins it.
+                // Claims all remaining ranges, so that no thread begins them.
                 let before = self.claimed.swap(self.ranges, Ordering::Relaxed);
                 done += self.ranges.saturating_sub(before);
             }
-            // Release: what this range wrote is seen by the caller once it reads the final count.
+            // Release: the caller sees what this range wrote once it reads the final count.
             if self.finished.fetch_add(done, Ordering::AcqRel) + done == self.ranges {
                 self.caller.unpark();
             }
@@ -122,13 +115,13 @@ impl Region {
         }
     }
 
-    /// Computes ranges on this thread, waits for those that helpers have begun, and returns the first failure. Only for
-    /// the thread that made the region.
+    /// Computes ranges on this thread, waits for those that helpers have begun, and returns the first failure. Only the
+    /// thread that made the region may call it.
     pub(super) fn finish(&self) -> Result<()> {
         self.work();
         let mut spins = 0;
         while self.finished.load(Ordering::Acquire) < self.ranges {
-            if spins < SPINS {
+            if spins < PARAMS.spins {
                 spins += 1;
                 std::hint::spin_loop();
             } else {
@@ -148,21 +141,22 @@ impl Region {
     }
 }
 
-/// What became of offering a region.
+/// The result of an offer.
 pub(super) struct Offer {
-    /// Helpers on standby, who will see it.
+    /// Helpers on standby, which will find the region.
     pub(super) waiting: usize,
-    /// Its number.
+    /// The number of the offer.
     pub(super) epoch: usize,
-    /// The region of another thread that was offered before and still needs help, which nobody will see any more.
+    /// Another thread's region that was offered before and still needs help, which no helper on standby will find any
+    /// more.
     pub(super) displaced: Option<Arc<Region>>,
 }
 
-/// Where helpers that are done wait for the next region.
+/// Where idle helpers wait for the next region.
 #[derive(Default)]
 pub(super) struct Standby {
     latest: Mutex<Option<Arc<Region>>>,
-    /// Counts the offers, so that helpers need no lock to see that there is none.
+    /// The number of offers, so that helpers need no lock to see that there is none.
     epoch: AtomicUsize,
     waiting: AtomicUsize,
 }
@@ -173,7 +167,8 @@ impl Standby {
         self.publish(Some(Arc::clone(region)))
     }
 
-    /// Sends the helpers on standby back to the pool, which has other work for them. Returns what they were to help with.
+    /// Sends the helpers on standby back to the pool, which has other work for them. Returns the region that they were
+    /// to help with.
     pub(super) fn dismiss(&self) -> Option<Arc<Region>> {
         if self.waiting.load(Ordering::SeqCst) == 0 {
             return None;
@@ -186,8 +181,8 @@ impl Standby {
             let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *latest, region)
         };
-        // Before `waiting` is read: a helper that leaves counts itself out first and looks a last time then, so that
-        // whoever is counted here sees the offer.
+        // Before reading `waiting`: a leaving helper first counts itself out and then checks a last time, so that every
+        // helper counted here sees the offer.
         let epoch = self.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         Offer {
             waiting: self.waiting.load(Ordering::SeqCst),
@@ -196,7 +191,7 @@ impl Standby {
         }
     }
 
-    /// Helps with a region, offered as number `epoch`, and with those that follow soon.
+    /// Helps with a region, offered as number `epoch`, and with regions that follow soon.
     pub(super) fn help(&self, region: Arc<Region>, mut epoch: usize) {
         let mut next = Some(region);
         while let Some(region) = next.take() {
@@ -214,8 +209,8 @@ impl Standby {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let since = Instant::now();
         let mut found = newer();
-        while found.is_none() && since.elapsed() < STANDBY {
-            for _ in 0..LOOKS {
+        while found.is_none() && since.elapsed() < PARAMS.standby {
+            for _ in 0..PARAMS.polls_per_clock_read {
                 std::hint::spin_loop();
                 found = newer();
                 if found.is_some() {
@@ -233,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_region_that_follows_at_once_is_joined_by_who_stands_by() {
+    fn a_helper_on_standby_joins_the_next_region() {
         let standby = Arc::new(Standby::default());
         let computed_by = Mutex::new(Vec::new());
         let task = |_| {
@@ -251,7 +246,7 @@ mod tests {
                 scope.spawn(move || standby.help(first, epoch))
             };
             first.finish().expect("nothing fails");
-            // Offer regions until the helper has taken part in one, or has gone.
+            // Offers regions until the helper has taken part in one, or has left.
             while !helper.is_finished() {
                 let next = region();
                 if standby.offer(&next).waiting > 0 {
@@ -276,7 +271,7 @@ mod tests {
     fn dismissed_helpers_leave() {
         let standby = Standby::default();
         assert_eq!(standby.publish(None).waiting, 0);
-        // An offer newer than number 0 is there, and it is none: the helper returns although it just began to wait.
+        // Offer number 1 is there and holds no region: the helper returns although it just began to wait.
         let task = |_| Ok(());
         // SAFETY: the region is finished below, before the task goes.
         let region = unsafe { Region::new(0..1, 1, &task) };

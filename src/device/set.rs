@@ -13,29 +13,29 @@ impl DeviceSet {
     fn bit(device: DeviceId) -> u64 {
         match device {
             DeviceId::Cpu => 1,
-            // More GPUs than bits share the last one.
+            // GPUs beyond the number of bits share the last bit.
             DeviceId::Gpu(index) => 1 << index.saturating_add(1).min(63),
         }
     }
 
-    /// The set with `device` in it.
+    /// The set with `device` added.
     #[must_use]
     pub fn with(self, device: DeviceId) -> Self {
         Self(self.0 | Self::bit(device))
     }
 
-    /// The set without `device`.
+    /// The set with `device` removed.
     #[must_use]
     pub fn without(self, device: DeviceId) -> Self {
         Self(self.0 & !Self::bit(device))
     }
 
-    /// Whether `device` is in it.
+    /// Whether it contains `device`.
     pub fn contains(self, device: DeviceId) -> bool {
         self.0 & Self::bit(device) != 0
     }
 
-    /// Whether nothing is in it.
+    /// Whether it is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }

@@ -6,10 +6,10 @@ use crate::error::Result;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// A kernel with the borrows of its arguments and, if the caller wants one, a placement.
+/// A kernel with the borrows of its arguments and, optionally, a placement.
 ///
-/// Constructors such as [`axpy`](crate::kernels::axpy()) return one; hand it to [`Runtime::run`](crate::Runtime::run).
-/// Because the constructor borrows what is written as `&mut`, the borrow checker refuses aliasing:
+/// Constructors such as [`axpy`](crate::kernels::axpy()) return one; pass it to [`Runtime::run`](crate::Runtime::run).
+/// Because the constructor borrows written arrays as `&mut`, the borrow checker refuses aliasing:
 ///
 /// ```compile_fail
 /// # use divvy::prelude::*;
@@ -26,7 +26,7 @@ pub struct Call<'a, K> {
 }
 
 impl<'a, K: Kernel> Call<'a, K> {
-    /// Wraps a kernel. The lifetime must be that of the borrows through which its arrays were reached; a
+    /// Wraps a kernel. The lifetime must be that of the borrows through which the kernel reached its arrays. A
     /// constructor's signature ties it, as in `fn scale<'a>(x: &'a mut Array<f32>) -> Call<'a, Scale>`.
     pub fn new(kernel: K) -> Self {
         Self {
@@ -37,15 +37,15 @@ impl<'a, K: Kernel> Call<'a, K> {
         }
     }
 
-    /// Places this call, whatever the runtime's default placement is.
+    /// Sets the placement of this call, which overrides the runtime's default.
     pub fn on(mut self, placement: Placement) -> Self {
         self.placement = Some(placement);
         self
     }
 
-    /// Says whether the host will read what the call writes before it is written again, which counts where results are
-    /// on a GPU. Otherwise that is told from what became of earlier results in the same arrays, and of the first it is
-    /// taken to read all.
+    /// Says whether the host will read what the call writes before it is written again. This matters for the cost of
+    /// results on a GPU. Without it, Divvy infers the answer from what happened to earlier results in the same arrays,
+    /// and assumes that the host reads the first results in full.
     pub fn read_back(mut self, wanted: bool) -> Self {
         self.read_back = Some(wanted);
         self
@@ -57,7 +57,7 @@ impl<'a, K: Kernel> Call<'a, K> {
     }
 }
 
-/// A kernel that several hold on to.
+/// A kernel with several owners.
 pub(crate) struct SharedKernel<K>(pub(crate) Arc<K>);
 
 impl<K: Kernel> Kernel for SharedKernel<K> {

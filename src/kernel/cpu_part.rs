@@ -1,20 +1,20 @@
-//! What a pass sees of its arrays on the host.
+//! The view that a pass has of its arrays on the host.
 
 use super::{Access, LaunchSpec};
 use crate::element::{Element, ElementType};
 use crate::simd::Simd;
 use std::ops::Range;
 
-/// Where an array lies on the host, for the time of one launch.
+/// The location of an array on the host during one launch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HostView {
     /// The array's first element.
     pub(crate) start: *mut u8,
-    /// What the elements are.
+    /// The type of the elements.
     pub(crate) ty: ElementType,
 }
 
-// SAFETY: `CpuPart` hands out non-overlapping parts of what the pointer leads to; see there.
+// SAFETY: `CpuPart` hands out non-overlapping slices of the memory behind the pointer; see there.
 unsafe impl Send for HostView {}
 // SAFETY: as above.
 unsafe impl Sync for HostView {}
@@ -33,10 +33,9 @@ pub struct CpuPart<'a> {
 impl<'a> CpuPart<'a> {
     /// A view of `items` on the host.
     ///
-    /// # Safety
-    /// For as long as `'a`, each view must lead to memory in which the elements of its binding that belong to
-    /// `items` are allocated and initialised; those of written bindings must be in no other `CpuPart` and not be
-    /// accessed otherwise, those of read bindings must not be written.
+    /// For the whole of `'a`, each view must point to memory in which the elements of its binding that belong to
+    /// `items` are allocated and initialised. No other `CpuPart` may contain those of written bindings, and nothing
+    /// else may access them. Nothing may write those of read bindings.
     pub(crate) unsafe fn new(
         items: Range<usize>,
         spec: &'a LaunchSpec,
@@ -59,29 +58,28 @@ impl<'a> CpuPart<'a> {
         self.items.clone()
     }
 
-    /// How many items there are to compute.
+    /// The number of items to compute.
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether there is nothing to compute.
+    /// Whether there are no items to compute.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// How many items the whole pass has.
+    /// The number of items of the whole pass.
     pub fn total(&self) -> usize {
         self.spec.items
     }
 
-    /// How many threads this call may use: 1 unless the pass asked for
+    /// The number of threads that this call may use: 1 unless the pass requests
     /// [`CpuTasks::Own`](crate::kernel::CpuTasks::Own).
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// The instruction set that loops over the elements run with: give it a
-    /// [`VectorLoop`](crate::simd::VectorLoop).
+    /// The instruction set for loops over the elements: pass a [`VectorLoop`](crate::simd::VectorLoop) to it.
     pub fn simd(&self) -> Simd {
         self.simd
     }
@@ -89,7 +87,7 @@ impl<'a> CpuPart<'a> {
     /// The elements of binding `index` that belong to the items.
     ///
     /// # Panics
-    /// If there is no such binding, it is written, or it does not hold `T`: mistakes in the pass, which
+    /// If there is no such binding, if it is written, or if it does not hold `T`. These are mistakes in the pass, which
     /// [`Runtime::run`](crate::Runtime::run) reports as [`Error::Panicked`].
     pub fn read<T: Element>(&self, index: usize) -> &'a [T] {
         let (start, len) = self.locate::<T>(index);
@@ -98,15 +96,15 @@ impl<'a> CpuPart<'a> {
             binding.access == Access::Read,
             "binding {index} is written: use `write`"
         );
-        // SAFETY: `new`'s contract: allocated, initialised, and written by nobody during 'a.
+        // SAFETY: `new`'s contract: the elements are allocated and initialised, and nothing writes them during 'a.
         unsafe { std::slice::from_raw_parts(start, len) }
     }
 
-    /// The elements of binding `index` that belong to the items, to be written (and, for
-    /// [`Access::ReadWrite`], read). Once per binding and part.
+    /// The elements of binding `index` that belong to the items, for writing (and, with [`Access::ReadWrite`],
+    /// reading). Callable once per binding and part.
     ///
     /// # Panics
-    /// As [`CpuPart::read`], if the binding is only read, or if it was handed out before.
+    /// As [`CpuPart::read`], and if the binding is only read or was handed out before.
     pub fn write<T: Element>(&mut self, index: usize) -> &'a mut [T] {
         let (start, len) = self.locate::<T>(index);
         let binding = &self.spec.bindings[index];
@@ -120,11 +118,11 @@ impl<'a> CpuPart<'a> {
             "binding {index} was already handed out for writing"
         );
         self.handed_out |= bit;
-        // SAFETY: `new`'s contract: in no other part; and handed out once by this one.
+        // SAFETY: `new`'s contract: no other part has these elements, and this part hands them out once.
         unsafe { std::slice::from_raw_parts_mut(start, len) }
     }
 
-    /// How many elements of `read(index)` precede the first that the items own: not 0 only for halos.
+    /// The number of elements of `read(index)` before the first that the items own: nonzero only for halos.
     pub fn lead(&self, index: usize) -> usize {
         match self.spec.bindings[index].role {
             super::Role::Halo { width, .. } => {
@@ -147,7 +145,7 @@ impl<'a> CpuPart<'a> {
             T::TYPE
         );
         let elements = self.elements(index);
-        // SAFETY: the offset stays within the array that `new`'s contract speaks of.
+        // SAFETY: the offset stays within the array of `new`'s contract.
         (
             unsafe { view.start.cast::<T>().add(elements.start) },
             elements.len(),

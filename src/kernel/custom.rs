@@ -1,8 +1,8 @@
 //! Kernels that users write: a WGSL source, the role of each of its bindings, and optionally Rust code for the CPU.
 //!
-//! A role says which elements of an array belong to which items, and that is all Divvy needs to split a call over
-//! devices. Everything a user can get wrong is an error when the kernel is built or run, and names the binding.
-//! Nothing here trusts a user's shader: it is compiled with bounds checks.
+//! A role says which elements of an array belong to which items. This is all that Divvy needs to split a call over
+//! devices. Every mistake of a user is an error when the kernel is built or run, and names the binding. Nothing here
+//! trusts a user's shader: it is compiled with bounds checks.
 
 mod args;
 mod bound;
@@ -24,28 +24,28 @@ use crate::kernel::{Fold, Tolerance};
 use definition::{Definition, Description, GroupItems, Use};
 use std::sync::Arc;
 
-/// A kernel written in WGSL by the user of this crate.
+/// A kernel that the user of this crate writes in WGSL.
 ///
 /// The shader computes *items*: one invocation each, numbered by `global_invocation_id.x` from 0 in each part that
-/// Divvy cuts a call into. Every array that the shader uses has a role, which says what belongs to an item:
+/// Divvy cuts a call into. Every array that the shader uses has a role, which says which elements belong to an item:
 ///
 /// | role | a part sees | the shader declares |
 /// |---|---|---|
 /// | [`input`](WgslKernelBuilder::input) | the elements of its items | `var<storage, read>` |
-/// | [`input_halo`](WgslKernelBuilder::input_halo) | those, and its neighbours' | `var<storage, read>` |
+/// | [`input_halo`](WgslKernelBuilder::input_halo) | those, and those of neighbouring items | `var<storage, read>` |
 /// | [`input_whole`](WgslKernelBuilder::input_whole) | all elements | `var<storage, read>` |
-/// | [`output`](WgslKernelBuilder::output) | the elements of its items, to be written entirely | `var<storage, read_write>` |
-/// | [`update`](WgslKernelBuilder::update) | the elements of its items, to be read and written | `var<storage, read_write>` |
-/// | [`partial`](WgslKernelBuilder::partial) | a copy of its own; the copies are folded | `var<storage, read_write>` |
+/// | [`output`](WgslKernelBuilder::output) | the elements of its items, all of which it must write | `var<storage, read_write>` |
+/// | [`update`](WgslKernelBuilder::update) | the elements of its items, to read and write | `var<storage, read_write>` |
+/// | [`partial`](WgslKernelBuilder::partial) | its own copy; Divvy folds the copies | `var<storage, read_write>` |
 ///
 /// Arrays are runtime-sized: `array<T>`, `array<vec2<T>>`, `array<vec3<T>>`, `array<vec4<T>>` or `array<atomic<T>>`
 /// with f32, u32 or i32, in bind group 0. One element belongs to an item, unless [`width`](WgslKernelBuilder::width)
-/// says more. An [`Array`] holds the scalars of vectors one after the other; an `array<vec3<T>>` takes four for each
-/// vector, as WGSL lays it out, the fourth being padding. The last workgroup has invocations without an item: the
-/// shader must return where `id.x >= arrayLength(&..)`, or `id.x >= part.len`.
+/// sets another number. An [`Array`] holds the scalars of vectors one after the other. An `array<vec3<T>>` takes four
+/// scalars for each vector, as WGSL lays it out; the fourth is padding. The last workgroup has invocations without an
+/// item: the shader must return where `id.x >= arrayLength(&..)`, or `id.x >= part.len`.
 ///
-/// A shader that must know where its part lies declares a uniform for it and names it with
-/// [`part`](WgslKernelBuilder::part); one with halos must.
+/// A shader that must know the position of its part declares a uniform for it and names it with
+/// [`part`](WgslKernelBuilder::part). A shader with halos needs it.
 ///
 /// ```
 /// # fn main() -> divvy::Result<()> {
@@ -81,8 +81,8 @@ use std::sync::Arc;
 /// # }
 /// ```
 ///
-/// Cheap to clone, and bound as often as one likes. The borrows of the arrays last until the call has run, so the
-/// compiler refuses to bind an array that is written a second time:
+/// A kernel is cheap to clone and can be bound any number of times. The borrows of the arrays last until the call has
+/// run, so the compiler refuses to bind a written array a second time:
 ///
 /// ```compile_fail
 /// # use divvy::prelude::*;
@@ -96,7 +96,7 @@ pub struct WgslKernel {
 }
 
 impl WgslKernel {
-    /// Starts to describe a kernel: the name under which it is reported and its speed is learned, and its source.
+    /// Starts a kernel from its name and its source. Reports show the name, and Divvy learns the kernel's speed under it.
     pub fn builder(name: impl Into<String>, source: impl Into<String>) -> WgslKernelBuilder {
         let (name, source) = (name.into(), source.into());
         WgslKernelBuilder {
@@ -113,17 +113,17 @@ impl WgslKernel {
         &self.definition.name
     }
 
-    /// A call to which nothing is bound yet.
+    /// A call without any bound array.
     pub fn call(&self) -> Call<'static, BoundWgsl> {
         Call::new(BoundWgsl::new(Arc::clone(&self.definition)))
     }
 
-    /// A call with its first array, which the kernel reads; the others follow in any order.
+    /// A call with its first array, which the kernel reads. The others follow in any order.
     pub fn bind<'a, T: Element>(&self, name: &str, array: &'a Array<T>) -> Call<'a, BoundWgsl> {
         self.call().bind(name, array)
     }
 
-    /// A call with its first array, which the kernel writes; the others follow in any order.
+    /// A call with its first array, which the kernel writes. The others follow in any order.
     pub fn bind_mut<'a, T: Element>(
         &self,
         name: &str,
@@ -160,18 +160,18 @@ impl WgslKernelBuilder {
         self.role(name, Use::Input)
     }
 
-    /// An array that is read, split by item, of which a part also sees at least `items` items past both its ends, as
-    /// far as there are any. The shader finds its item `i` at index `part.lead + i` (times the width).
+    /// An array that is read, split by item. A part also sees at least `items` items past both its ends, within the
+    /// array. The shader finds its item `i` at index `part.lead + i` (times the width).
     pub fn input_halo(self, name: &str, items: usize) -> Self {
         self.role(name, Use::Halo(items))
     }
 
-    /// An array of which every part reads what it likes. On a GPU it must fit one storage binding.
+    /// An array that every part may read as a whole. On a GPU it must fit one storage binding.
     pub fn input_whole(self, name: &str) -> Self {
         self.role(name, Use::Whole)
     }
 
-    /// An array that is written entirely, split by item, without being read: what it held before need not move.
+    /// An array that is written entirely, split by item, and not read: the old values need not move.
     pub fn output(self, name: &str) -> Self {
         self.role(name, Use::Output)
     }
@@ -182,23 +182,23 @@ impl WgslKernelBuilder {
     }
 
     /// A result of `len` elements to which every item may contribute, such as a histogram. The shader accumulates
-    /// into copies that start at the fold's identity, in an `array<atomic<T>>` if invocations share elements; the
-    /// copies are folded in the order of the items, and the bound array is overwritten.
+    /// into copies that start at the fold's identity, in an `array<atomic<T>>` if invocations share elements. Divvy
+    /// folds the copies in the order of the items and overwrites the bound array.
     ///
-    /// f32 sums are accumulated in blocks of items whose size depends on the length of the call alone, so that the
-    /// result does not depend on how the call was split as long as the shader and the closure add in a fixed order.
+    /// f32 sums accumulate in blocks of items whose size depends only on the length of the call. The result therefore
+    /// does not depend on the split, if the shader and the closure add in a fixed order.
     pub fn partial(self, name: &str, len: usize, fold: Fold) -> Self {
         self.role(name, Use::Partial { len, fold })
     }
 
-    /// How many elements of an array belong to one item; 1 if not said. Elements are those of the WGSL array: 2 for
-    /// an `array<vec4<f32>>` are eight f32.
+    /// Sets how many elements of an array belong to one item; the default is 1. Elements are those of the WGSL array: 2
+    /// of an `array<vec4<f32>>` are eight f32.
     pub fn width(mut self, name: &str, elements: usize) -> Self {
         self.description.widths.push((name.into(), elements));
         self
     }
 
-    /// The uniform in which the shader is told its part, declared as
+    /// Names the uniform from which the shader reads its part, declared as
     ///
     /// ```wgsl
     /// struct Part {
@@ -214,41 +214,42 @@ impl WgslKernelBuilder {
         self
     }
 
-    /// Which compute entry point to run; needed only if the source has several.
+    /// Selects the compute entry point; required only if the source has several.
     pub fn entry_point(mut self, name: &str) -> Self {
         self.description.entry_point = Some(name.into());
         self
     }
 
-    /// The value of one of the source's `override` constants.
+    /// Sets the value of one of the source's `override` constants.
     pub fn constant(mut self, name: &str, value: f64) -> Self {
         self.description.constants.push((name.into(), value));
         self
     }
 
-    /// Consecutive items that each invocation computes; 1 if not said.
+    /// Sets the number of consecutive items that each invocation computes; the default is 1.
     pub fn items_per_invocation(mut self, items: usize) -> Self {
         self.description.group_items = Some(GroupItems::PerInvocation(items));
         self
     }
 
-    /// Consecutive items that each workgroup computes, however many invocations it has: 1 for a workgroup per row.
+    /// Sets the number of consecutive items that each workgroup computes, for any number of its invocations: 1 for a
+    /// workgroup per row.
     pub fn items_per_workgroup(mut self, items: usize) -> Self {
         self.description.group_items = Some(GroupItems::PerWorkgroup(items));
         self
     }
 
-    /// Operations that an item costs, for the first predictions of where a call is fastest; if not said, one for each
-    /// scalar that belongs to it.
+    /// Sets the operations that an item costs, for the first predictions of where a call is fastest. The default is one
+    /// for each scalar of the item.
     pub fn flops_per_item(mut self, flops: f64) -> Self {
         self.description.flops_per_item = Some(flops);
         self
     }
 
-    /// The implementation for the CPU: serial code that computes the items it is given. Divvy calls it from every
-    /// thread of its pool, each time with other items. Errors and panics become the error of the run.
+    /// Sets the implementation for the CPU: serial code that computes the given items. Divvy calls it from every thread
+    /// of its pool, each time with other items. Errors and panics become the error of the run.
     ///
-    /// Without one the kernel runs on GPUs only.
+    /// Without one, the kernel runs on GPUs only.
     pub fn cpu(
         mut self,
         code: impl Fn(PartItems, &WgslArgs<'_>) -> Result<()> + Send + Sync + 'static,
@@ -257,8 +258,8 @@ impl WgslKernelBuilder {
         self
     }
 
-    /// How far the shader and the closure may be apart in an array that they write, where
-    /// [`Policy::verify`](crate::Policy::verify) compares them; [`Tolerance::default`] if not said.
+    /// Sets how far the shader and the closure may be apart in an array that they write, where
+    /// [`Policy::verify`](crate::Policy::verify) compares them. The default is [`Tolerance::default`].
     pub fn tolerance(mut self, name: &str, tolerance: Tolerance) -> Self {
         self.description.tolerances.push((name.into(), tolerance));
         self
@@ -268,8 +269,9 @@ impl WgslKernelBuilder {
     ///
     /// # Errors
     /// [`Error::Wgsl`](crate::Error::Wgsl) if the source is not valid, with the line;
-    /// [`Error::Binding`](crate::Error::Binding) if a binding is unknown, has no role, two, or one that contradicts
-    /// what the shader does with it; [`Error::Argument`](crate::Error::Argument) for what concerns no single binding.
+    /// [`Error::Binding`](crate::Error::Binding) if a binding is unknown, has no role or two, or has one that contradicts
+    /// what the shader does with it; [`Error::Argument`](crate::Error::Argument) for mistakes that concern no single
+    /// binding.
     pub fn build(self) -> Result<WgslKernel> {
         Ok(WgslKernel {
             definition: Arc::new(Definition::new(self.description)?),

@@ -1,4 +1,4 @@
-//! How far a result may be from the exact one, and the numbers that this is said of.
+//! How far a result may be from the exact one, and the exact numbers to which a bound applies.
 
 use crate::array::ElementType;
 use std::iter::Sum;
@@ -6,18 +6,18 @@ use std::ops::{Add, Mul};
 
 /// How far a result may be from the exact one.
 ///
-/// Said of floating-point numbers; integers must be exact. Errors below the least normal number are accepted everywhere
-/// but in vectors.
+/// Bounds apply to floating-point numbers; integers must be exact. Errors below the least normal number are always
+/// accepted, except in vectors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ErrorBound {
-    /// The exact result, rounded once if it is no number of the type.
+    /// The exact result, rounded once if the type cannot represent it.
     Exact,
-    /// So many units in the last place of the exact result.
+    /// This number of units in the last place of the exact result.
     Ulps(f64),
-    /// So many times the magnitude of the exact result.
+    /// This multiple of the magnitude of the exact result.
     Relative(f64),
-    /// So many times the largest magnitude that is read or written.
+    /// This multiple of the largest magnitude that is read or written.
     OfLargest(f64),
     /// The norm of the error of each vector of `width` elements may be `relative` times the norm of the exact one.
     Vectors {
@@ -26,12 +26,12 @@ pub enum ErrorBound {
         /// The share of the norm.
         relative: f64,
     },
-    /// So many roundings of Σ|terms|.
+    /// This number of roundings of Σ|terms|.
     Roundings(f64),
 }
 
 impl ErrorBound {
-    /// The error that is allowed of one number, where `largest` is the largest magnitude that is read or written. Vectors
+    /// The error that one number may have, where `largest` is the largest magnitude that is read or written. Vectors
     /// have no bound for each number.
     pub(crate) fn allowed(self, precision: Precision, exact: Exact, largest: f64) -> f64 {
         match self {
@@ -44,7 +44,7 @@ impl ErrorBound {
     }
 }
 
-/// What a floating-point type can tell apart.
+/// The resolution of a floating-point type.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Precision {
     /// The unit roundoff: half the distance from 1 to the next number.
@@ -54,13 +54,13 @@ pub(crate) struct Precision {
 }
 
 impl Precision {
-    /// That of f32.
+    /// The precision of f32.
     pub(crate) const F32: Self = Self {
         unit: f32::EPSILON as f64 / 2.0,
         least_normal: f32::MIN_POSITIVE as f64,
     };
 
-    /// That of a type; integers have none.
+    /// The precision of a type; integers have none.
     pub(crate) fn of(ty: ElementType) -> Option<Self> {
         match ty {
             ElementType::F32 => Some(Self::F32),
@@ -68,26 +68,26 @@ impl Precision {
         }
     }
 
-    /// The unit in the last place of `x`, which is the lower one where `x` is a power of two.
+    /// The unit in the last place of `x`; the lower one where `x` is a power of two.
     fn ulp(self, x: f64) -> f64 {
         let magnitude = x.abs().max(self.least_normal);
         2.0 * self.unit * magnitude.log2().floor().exp2()
     }
 }
 
-/// An exact number. Arithmetic with it is done in f64 and, for integers, modulo 2^64.
+/// An exact number. Its arithmetic is done in f64 and, for integers, modulo 2^64.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Exact {
     /// The number.
     pub real: f64,
     /// Its lowest bits, if it is an integer.
     pub integer: u64,
-    /// The sum of the magnitudes of the terms that it is the sum of.
+    /// The sum of the magnitudes of the terms of the sum that it is.
     pub terms: f64,
 }
 
 impl Exact {
-    /// A number that is no sum.
+    /// A number that is not a sum.
     pub fn of(real: f64) -> Self {
         Self {
             real,
@@ -127,7 +127,7 @@ impl Sum for Exact {
     }
 }
 
-/// The norm of the error of a vector, relative to that of the exact one; the elements that one has more are padding.
+/// The norm of the error of a vector, relative to that of the exact one. Surplus elements of one of them are padding.
 pub(crate) fn relative_error(got: &[f64], want: &[f64]) -> f64 {
     let errors = got.iter().zip(want).map(|(got, want)| got - want);
     let error: f64 = errors.map(|error| error * error).sum();

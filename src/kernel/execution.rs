@@ -1,7 +1,7 @@
-//! What a kernel launches its passes through.
+//! The interface through which a kernel launches its passes.
 //!
-//! A kernel must not know who runs it: the same code is run for its results, to compile its shaders ahead, to recover
-//! what a lost GPU held, and to verify a device.
+//! A kernel must not know who runs it: the same code runs for its results, to compile its shaders ahead, to recover the
+//! contents of a lost GPU, and to verify a device.
 
 use super::Pass;
 use crate::array::Array;
@@ -11,7 +11,7 @@ use crate::simd::Simd;
 
 /// Runs passes.
 pub(crate) trait Launch: Send + Sync {
-    /// Runs a pass over the planned parts.
+    /// Runs a pass as planned.
     fn launch(&mut self, pass: &dyn Pass) -> Result<()>;
 
     /// Runs a small follow-up pass unsplit.
@@ -21,7 +21,7 @@ pub(crate) trait Launch: Send + Sync {
     fn simd(&self) -> Simd;
 }
 
-/// A run of a kernel under way: what [`Kernel::execute`](super::Kernel::execute) launches its passes through.
+/// A kernel's run in progress: [`Kernel::execute`](super::Kernel::execute) launches its passes through it.
 pub struct Execution<'a> {
     launcher: &'a mut dyn Launch,
 }
@@ -32,15 +32,16 @@ impl<'a> Execution<'a> {
         Self { launcher }
     }
 
-    /// Runs a pass over the planned parts. It must have as many items as the planned outline.
+    /// Runs a pass as planned. It must have the number of items of the planned launch spec.
     ///
     /// # Errors
-    /// Whatever a device reports, and [`Error::Argument`](crate::Error::Argument) if the pass declares outputs that overlap.
+    /// Any error of a device, and [`Error::Argument`](crate::Error::Argument) if the pass declares outputs that
+    /// overlap.
     pub fn launch<P: Pass>(&mut self, pass: &P) -> Result<()> {
         self.launcher.launch(pass)
     }
 
-    /// Runs a small follow-up pass unsplit: on the device that ran everything so far, or on the CPU after a split.
+    /// Runs a small follow-up pass unsplit: on the device that ran everything before it, or on the CPU after a split.
     ///
     /// # Errors
     /// As [`Execution::launch`].

@@ -1,21 +1,21 @@
-//! How partial results become one.
+//! How copies of a partial result combine into one.
 
 use crate::element::ElementType;
 
-/// How the copies of a partial result become one.
+/// The operation that combines the copies of a partial result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fold {
-    /// They are added; integers wrap around. Each copy starts as 0.
+    /// Their sum; integers wrap around. Each copy starts as 0.
     Add,
-    /// The least. Each copy starts as the greatest value of the type, infinity for f32.
+    /// Their minimum. Each copy starts as the greatest value of the type, infinity for f32.
     Min,
-    /// The greatest. Each copy starts as the least value of the type, minus infinity for f32.
+    /// Their maximum. Each copy starts as the least value of the type, minus infinity for f32.
     Max,
 }
 
 impl Fold {
-    /// The fold of two values, of which that of floats is the earlier one where neither is less or greater.
+    /// Combines two values. Of floats neither of which is less or greater, it returns the first.
     #[inline(always)]
     pub(crate) fn combine<T: PartialOrd>(self, a: T, b: T, add: impl Fn(T, T) -> T) -> T {
         match self {
@@ -26,7 +26,7 @@ impl Fold {
         }
     }
 
-    /// The bits of the value that changes nothing.
+    /// The bits of the identity of this operation.
     pub(crate) fn identity(self, ty: ElementType) -> u32 {
         match (self, ty) {
             (Self::Add, _) => 0,

@@ -1,4 +1,4 @@
-//! What a pass sees of its arrays on a GPU, and how it dispatches.
+//! The view that a pass has of its arrays on a GPU, and how it dispatches.
 
 use super::{LaunchSpec, Role};
 use crate::array::{Coverage, DeviceView};
@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Windows of built-in shaders reach to a multiple of this, so that the last vec4 is addressable.
+/// Windows of built-in shaders end at a multiple of this, so that the last vec4 is addressable.
 const VECTOR_BYTES: u64 = 16;
 
 /// The items that one call of [`Pass::gpu`](crate::kernel::Pass::gpu) encodes, and its view of the arrays.
@@ -24,35 +24,35 @@ pub struct GpuPart<'a> {
     window_bytes: u64,
 }
 
-/// Where the arrays are.
+/// The location of the arrays.
 #[derive(Clone, Copy)]
 enum Place<'a> {
-    /// Nowhere, for nothing is to be dispatched, only compiled.
+    /// Nowhere: dispatches are only compiled.
     Nowhere,
-    /// All of them on the GPU.
+    /// All on the GPU.
     Here(&'a [DeviceView]),
-    /// On the GPU, as far as there is room.
+    /// On the GPU while they fit.
     Views(&'a Views<'a>),
 }
 
-/// Where the arrays of a piece are on a GPU. While it lives, they stay there.
+/// The location of a piece's arrays on a GPU. They stay there while this lives.
 pub(crate) struct Views<'a> {
-    /// One for each binding; `None` for an array that is moved there a window at a time, as windows are asked for.
+    /// One entry for each binding; `None` for an array that moves there a window at a time, on request.
     pub(crate) arrays: SmallVec<[Option<DeviceView>; 4]>,
-    /// Whether other threads may hold views meanwhile. None may if an array is moved a window at a time.
+    /// Whether other threads may hold views at the same time. They may not if an array moves a window at a time.
     pub(crate) gate: Gate<'a>,
 }
 
 /// A window of an array's buffer, as an argument of a dispatch.
 #[derive(Clone, Debug)]
 pub struct GpuArg {
-    /// None where nothing is to be dispatched, or the array is not on the GPU whole.
+    /// `None` in a dry run, or if the array is not on the GPU as a whole.
     window: Option<Window>,
     lead: u32,
 }
 
 impl GpuArg {
-    /// How many elements of the binding precede the first one asked for, since bindings start at 256-byte borders.
+    /// The number of elements of the binding before the first requested one, since bindings start at 256-byte borders.
     /// 0 whenever that element's index in the array is a multiple of 64.
     pub fn lead(&self) -> u32 {
         self.lead
@@ -60,7 +60,7 @@ impl GpuArg {
 }
 
 impl<'a> GpuPart<'a> {
-    /// A part of which all arrays are on the GPU.
+    /// A part whose arrays are all on the GPU.
     pub(crate) fn new(
         gpu: &'a Arc<Gpu>,
         spec: &'a LaunchSpec,
@@ -73,8 +73,8 @@ impl<'a> GpuPart<'a> {
         }
     }
 
-    /// A part whose arrays are on the GPU as far as there is room. `window_bytes` is the most that windows on arrays may
-    /// have which need not be there whole.
+    /// A part whose arrays are on the GPU while they fit. `window_bytes` limits the windows on arrays that need not be
+    /// there as a whole.
     pub(crate) fn of_piece(
         gpu: &'a Arc<Gpu>,
         spec: &'a LaunchSpec,
@@ -88,7 +88,7 @@ impl<'a> GpuPart<'a> {
         }
     }
 
-    /// A part whose dispatches compile their pipelines and do nothing else.
+    /// A part whose dispatches only compile their pipelines.
     pub(crate) fn to_compile(
         gpu: &'a Arc<Gpu>,
         spec: &'a LaunchSpec,
@@ -109,33 +109,33 @@ impl<'a> GpuPart<'a> {
         self.items.clone()
     }
 
-    /// How many items there are to encode.
+    /// The number of items to encode.
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether there is nothing to encode.
+    /// Whether there are no items to encode.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// How many items the whole pass has.
+    /// The number of items of the whole pass.
     pub fn total(&self) -> usize {
         self.spec.items
     }
 
-    /// What sort of device it is: shaders suit a software adapter differently from real GPUs.
+    /// The kind of device: a software adapter prefers other shaders than a real GPU.
     pub fn kind(&self) -> DeviceKind {
         self.gpu.info().kind
     }
 
-    /// What the adapter can bind and dispatch.
+    /// The adapter's limits on bindings and dispatches.
     pub fn limits(&self) -> &GpuLimits {
         self.gpu.limits()
     }
 
-    /// The largest window on binding `index` that [`GpuPart::window`] gives, in bytes: what the adapter can bind or, of an
-    /// array that is not on the GPU whole, what there is room for.
+    /// The largest window on binding `index` that [`GpuPart::window`] gives, in bytes: the adapter's limit or, for an
+    /// array that is not on the GPU as a whole, the available memory.
     pub fn max_window_bytes(&self, index: usize) -> u64 {
         let binding = &self.spec.bindings[index];
         let is_there = match self.place {
@@ -162,7 +162,7 @@ impl<'a> GpuPart<'a> {
     }
 
     /// A window on `elements` of binding `index`, which must belong to the items and start at a multiple of 64. It ends
-    /// exactly at the last one, so that WGSL's `arrayLength` counts no more than there are: for shaders that rely on it.
+    /// exactly at the last element, so that WGSL's `arrayLength` is exact, for shaders that rely on it.
     pub fn exact(&self, index: usize, elements: Range<usize>) -> GpuArg {
         let all = self.spec.bindings[index].elements(&self.items, self.spec.items);
         debug_assert!(all.start <= elements.start && elements.end <= all.end);
@@ -171,8 +171,8 @@ impl<'a> GpuPart<'a> {
         arg
     }
 
-    /// A window on `elements` of binding `index`, which must belong to the items. Elements that are not on the GPU, since
-    /// it has no room for the whole array, move there, and may leave again once the window is dropped.
+    /// A window on `elements` of binding `index`, which must belong to the items. Elements that are not on the GPU,
+    /// because the whole array does not fit, move there. They may leave again once the window is dropped.
     ///
     /// # Errors
     /// [`Error::TooLarge`] if the window exceeds [`GpuPart::max_window_bytes`].
@@ -250,8 +250,8 @@ impl<'a> GpuPart<'a> {
 
     /// Dispatches `groups` workgroups of a built-in shader's `main`.
     ///
-    /// More than the adapter takes along one dimension fold into the second, so the shader must compute its index as
-    /// `group.y * groups.x + group.x` and ignore indices past its end.
+    /// More workgroups than the adapter accepts along one dimension fold into the second. The shader must therefore
+    /// compute its index as `group.y * groups.x + group.x` and ignore indices past its end.
     pub fn dispatch(
         &self,
         shader: &Shader,
@@ -285,12 +285,12 @@ impl<'a> GpuPart<'a> {
         )
     }
 
-    /// Dispatches a grid of workgroups, with any number of uniform blocks, in the order of their binding numbers.
-    /// Nothing happens if the grid is empty.
+    /// Dispatches a grid of workgroups, with any number of uniform blocks, in the order of their binding numbers. An
+    /// empty grid does nothing.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if the grid exceeds what the adapter can dispatch, [`Error::Wgsl`] or [`Error::Gpu`] if the
-    /// shader cannot be compiled or does not take these arguments.
+    /// [`Error::TooLarge`] if the grid exceeds what the adapter can dispatch. [`Error::Wgsl`] or [`Error::Gpu`] if the
+    /// shader does not compile or does not accept these arguments.
     pub fn dispatch_grid(
         &self,
         shader: &Shader,
@@ -329,7 +329,7 @@ impl<'a> GpuPart<'a> {
         let Some(windows) = windows else {
             return Err(Error::argument(
                 format!("shader `{}`", shader.label()),
-                "an array of which all parts read everything has no room on the GPU; use `window` and not `arg`",
+                "an array that every part reads as a whole does not fit on the GPU; use `window` instead of `arg`",
             ));
         };
         gpu.dispatch(&Dispatch {

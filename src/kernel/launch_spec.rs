@@ -1,6 +1,6 @@
-//! What a pass touches and costs: enough to plan it and to move its bytes, nothing about how it computes.
+//! What a pass touches and costs: enough to plan it and to move its bytes. How it computes is not part of it.
 //!
-//! The bytes that a pass reads and writes follow from its bindings, here and nowhere else.
+//! The bytes that a pass reads and writes follow from its bindings. They are computed here and nowhere else.
 
 use crate::array::{ElementType, Handle};
 use crate::error::{Error, Result};
@@ -11,30 +11,30 @@ use std::ops::Range;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LaunchSpec {
-    /// How many items there are: the length of the outermost axis.
+    /// The number of items: the length of the outermost axis.
     pub items: usize,
     /// Borders between parts are multiples of this. At least 1.
     pub grain: usize,
     /// The arrays, in the order in which implementations refer to them.
     pub bindings: Bindings,
-    /// Operations of all items together: floating-point, or for integer kernels integer ones.
+    /// Operations of all items together: floating-point, or integer for integer kernels.
     pub flops: f64,
-    /// What the kernel's other passes cost besides, if it has others.
+    /// The cost of the kernel's other passes, if it has any.
     pub other_passes: Work,
     /// Whether [`Pass::cpu`](super::Pass::cpu) is implemented.
     pub has_cpu: bool,
     /// Whether [`Pass::gpu`](super::Pass::gpu) is implemented.
     pub has_gpu: bool,
-    /// Bytes that are read back to the host after every run because the caller gets them as a value.
+    /// Bytes that are read back to the host after every run because the run returns them as a value.
     pub returned_bytes: usize,
-    /// Bytes of the largest uniform that a dispatch has, where it may be more than every adapter takes; else 0.
+    /// Bytes of the largest uniform of a dispatch, if some adapters may not accept it; else 0.
     pub uniform_bytes: usize,
 }
 
-/// As many as `CpuPart` has bits to note which were handed out.
+/// The number of bits in which `CpuPart` records the bindings it handed out.
 const MOST_BINDINGS: usize = 64;
 
-/// The arrays of a pass; nearly always four or fewer.
+/// The arrays of a pass. Nearly all passes have four or fewer.
 pub type Bindings = SmallVec<[Binding; 4]>;
 
 impl LaunchSpec {
@@ -54,9 +54,8 @@ impl LaunchSpec {
         }
     }
 
-    /// Refuses what could not be run safely: items that own more elements than can be counted, and written arrays in
-    /// which ranges of items that end at multiples of the grain would share elements, with each other or with another
-    /// binding.
+    /// Refuses a pass that cannot run safely: items own more elements than can be counted, or ranges of items that end
+    /// at multiples of the grain would share written elements, with each other or with another binding.
     pub(crate) fn check(&self, kernel: &str) -> Result<()> {
         let refuse = |problem: &str| Err(Error::argument(kernel, problem));
         if self.bindings.len() > MOST_BINDINGS {
@@ -86,9 +85,9 @@ impl LaunchSpec {
         Ok(())
     }
 
-    /// What all items cost together; a part costs its share. The bytes follow from the bindings: an array that is read
-    /// counts once, however many items read an element of it, and so does one that is written; one that is read and
-    /// written counts in both. Without items nothing is moved.
+    /// The cost of all items together; a part costs its share. The bytes follow from the bindings. An array that is
+    /// read counts once, however many items read an element of it; so does an array that is written. One that is read
+    /// and written counts in both. A pass without items moves nothing.
     pub fn work(&self) -> Work {
         let mut work = self.other_passes;
         work.flops += self.flops;
@@ -135,40 +134,40 @@ impl LaunchSpec {
         bytes.fold(0, usize::saturating_add)
     }
 
-    /// The same with what the kernel's other passes cost besides this one.
+    /// The same spec with the cost of the kernel's other passes.
     pub fn with_other_passes(mut self, work: Work) -> Self {
         self.other_passes = work;
         self
     }
 
-    /// The same with another grain.
+    /// The same spec with another grain.
     pub fn grain(mut self, grain: usize) -> Self {
         self.grain = grain.max(1);
         self
     }
 
-    /// The type of its elements: that of the first array.
+    /// The element type: that of the first array.
     pub fn element_type(&self) -> Option<ElementType> {
         let first = self.bindings.first();
         first.map(|binding| binding.array.element_type())
     }
 
-    /// What borders between parts on different devices, and between pieces on a GPU, are multiples of: the grain, and
-    /// 64 items, so that elements of 4 bytes begin at the 256-byte borders that bindings must begin at.
+    /// Borders between parts on different devices, and between pieces on a GPU, are multiples of this: the grain, and
+    /// 64 items, so that elements of 4 bytes begin at the 256-byte borders where bindings must begin.
     pub fn border_grain(&self) -> usize {
         const ALIGNED_LOG2: u32 = 6;
         let grain = self.grain.max(1);
         grain.saturating_mul(1 << (ALIGNED_LOG2 - grain.trailing_zeros().min(ALIGNED_LOG2)))
     }
 
-    /// The same with `bytes` read back to the host after each run.
+    /// The same spec with `bytes` read back to the host after each run.
     pub fn returning(mut self, bytes: usize) -> Self {
         self.returned_bytes = bytes;
         self
     }
 }
 
-/// One array of a pass: which elements belong to which items, and what happens to them.
+/// One array of a pass: which elements belong to which items, and what the pass does with them.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Binding {
@@ -176,12 +175,12 @@ pub struct Binding {
     pub array: Handle,
     /// Which of its elements belong to a range of items.
     pub role: Role,
-    /// What happens to them.
+    /// What the pass does with them.
     pub access: Access,
 }
 
 impl Binding {
-    /// An array of which the items' elements are read.
+    /// An array whose elements the items read.
     pub fn read(array: &Handle, role: Role) -> Self {
         Self {
             array: array.clone(),
@@ -190,7 +189,7 @@ impl Binding {
         }
     }
 
-    /// An array of which the items' elements are all written without being read.
+    /// An array whose elements the items all write, without reading them.
     pub fn write(array: &Handle, role: Role) -> Self {
         Self {
             array: array.clone(),
@@ -199,7 +198,7 @@ impl Binding {
         }
     }
 
-    /// An array of which the items' elements are read and written.
+    /// An array whose elements the items read and write.
     pub fn update(array: &Handle, role: Role) -> Self {
         Self {
             array: array.clone(),
@@ -208,7 +207,7 @@ impl Binding {
         }
     }
 
-    /// The elements that `items` stand for. Within the array, whatever the items.
+    /// The elements that belong to `items`. They lie within the array for any `items`.
     pub fn elements(&self, items: &Range<usize>, all_items: usize) -> Range<usize> {
         self.role.elements(items, all_items, self.array.len())
     }
@@ -225,8 +224,8 @@ pub enum Role {
         /// Items that share `num` elements.
         den: usize,
     },
-    /// Every item owns `width` elements, and a part also reads those of `halo` items past both its ends
-    /// (as far as there are any).
+    /// Every item owns `width` elements, and a part also reads those of up to `halo` items past both its ends, within
+    /// the array.
     Halo {
         /// Elements per item.
         width: usize,
@@ -235,8 +234,8 @@ pub enum Role {
     },
     /// Every part reads the whole array, which must fit one storage binding of the adapter.
     Whole,
-    /// Every part reads the whole array; the GPU implementation binds it a window at a time, so that it may be
-    /// larger than one storage binding, and than the GPU's memory.
+    /// Every part reads the whole array. The GPU implementation binds it a window at a time, so that it may be larger
+    /// than one storage binding and than the GPU's memory.
     WholeWindowed,
 }
 
@@ -254,15 +253,15 @@ impl Role {
         Self::Items { num: 1, den: items }
     }
 
-    /// The most items of which an adapter can bind the elements at once, in an array of `len` elements of
-    /// `element_bytes` each. 0 if even one is too much.
+    /// The most items whose elements an adapter can bind at once, in an array of `len` elements of `element_bytes`
+    /// each. 0 if it cannot bind even those of one item.
     pub(crate) fn bindable_items(
         &self,
         len: usize,
         element_bytes: usize,
         max_binding_bytes: u64,
     ) -> usize {
-        // Windows start at an aligned offset, up to 63 elements before the first that is needed.
+        // Windows start at an aligned offset, up to 63 elements before the first required one.
         const LEAD: usize = 64;
         if len.saturating_add(LEAD).saturating_mul(element_bytes) as u64 <= max_binding_bytes {
             return usize::MAX;
@@ -277,7 +276,7 @@ impl Role {
         }
     }
 
-    /// How many elements `items` items stand for, whatever the array's length; `None` if that cannot be counted.
+    /// The number of elements of `items` items, ignoring the array's length. `None` if it overflows.
     fn extent(&self, items: usize) -> Option<usize> {
         match *self {
             Self::Items { num, den } => items.div_ceil(den.max(1)).checked_mul(num),
@@ -286,7 +285,7 @@ impl Role {
         }
     }
 
-    /// The elements that `items` of `all_items` stand for in an array of `len` elements.
+    /// The elements that belong to `items` of `all_items` in an array of `len` elements.
     pub fn elements(&self, items: &Range<usize>, all_items: usize, len: usize) -> Range<usize> {
         let range = match *self {
             Self::Items { num, den } => scaled(items, num, den),
@@ -307,7 +306,7 @@ impl Role {
 pub enum Access {
     /// Only reads them.
     Read,
-    /// Writes every one and reads none: what they held before need not be moved.
+    /// Writes all of them and reads none: the old values need not move.
     Write,
     /// Reads and writes them.
     ReadWrite,
@@ -325,11 +324,11 @@ impl Access {
     }
 }
 
-/// What items cost in the abstract, whichever device computes them.
+/// The cost of items in the abstract, independent of the device that computes them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Work {
-    /// Floating-point (or, for integer kernels, integer) operations.
+    /// Operations: floating-point, or integer for integer kernels.
     pub flops: f64,
     /// Bytes read from memory, each input once: see [`LaunchSpec::work`].
     pub bytes_read: f64,
@@ -338,17 +337,17 @@ pub struct Work {
 }
 
 impl Work {
-    /// The same with so many operations.
+    /// The same work with this number of operations.
     pub fn with_flops(self, flops: f64) -> Self {
         Self { flops, ..self }
     }
 
-    /// The same with so many bytes read.
+    /// The same work with this number of bytes read.
     pub fn with_bytes_read(self, bytes_read: f64) -> Self {
         Self { bytes_read, ..self }
     }
 
-    /// The same with so many bytes written.
+    /// The same work with this number of bytes written.
     pub fn with_bytes_written(self, bytes_written: f64) -> Self {
         Self {
             bytes_written,
@@ -371,11 +370,11 @@ impl Work {
     }
 }
 
-/// The elements of an array that a range of items stands for, when `num` elements belong to every `den` items. Items
-/// at the end that are fewer than `den` own `num` all the same.
+/// The elements that belong to a range of items, when `num` elements belong to every `den` items. A last group of fewer
+/// than `den` items also owns `num`.
 fn scaled(items: &Range<usize>, num: usize, den: usize) -> Range<usize> {
     if den == 1 {
-        // Nearly always, and a division takes longer than all the rest.
+        // The common case: it saves a division, which takes longer than all the rest.
         return items.start * num..items.end * num;
     }
     let den = den.max(1);
@@ -391,37 +390,54 @@ mod tests {
         Array::<T>::uninit(len).expect("no memory").handle().clone()
     }
 
-    fn bytes(items: usize, bindings: impl IntoIterator<Item = Binding>) -> (f64, f64) {
-        let work = LaunchSpec::new(items, bindings, 0.0).work();
-        (work.bytes_read, work.bytes_written)
+    fn work(items: usize, bindings: impl IntoIterator<Item = Binding>) -> Work {
+        LaunchSpec::new(items, bindings, 0.0).work()
+    }
+
+    fn bytes(read: f64, written: f64) -> Work {
+        Work::default()
+            .with_bytes_read(read)
+            .with_bytes_written(written)
     }
 
     #[test]
-    fn an_array_counts_once_however_it_is_cut() {
+    fn an_array_counts_once_for_every_role() {
         let (x, y) = (array::<f32>(600), array::<u32>(100));
         let halo = Role::Halo { width: 6, halo: 2 };
         for role in [Role::rows(6), halo, Role::Whole, Role::WholeWindowed] {
             let read = Binding::read(&x, role);
-            assert_eq!(bytes(100, [read]), (2400.0, 0.0), "{role:?}");
+            assert_eq!(work(100, [read]), bytes(2400.0, 0.0), "{role:?}");
         }
-        assert_eq!(bytes(100, [Binding::write(&y, Role::ITEM)]), (0.0, 400.0));
         assert_eq!(
-            bytes(100, [Binding::update(&y, Role::ITEM)]),
-            (400.0, 400.0)
+            work(100, [Binding::write(&y, Role::ITEM)]),
+            bytes(0.0, 400.0)
         );
-        assert_eq!(bytes(599, [Binding::write(&y, Role::per(6))]), (0.0, 400.0));
+        assert_eq!(
+            work(100, [Binding::update(&y, Role::ITEM)]),
+            bytes(400.0, 400.0)
+        );
+        assert_eq!(
+            work(599, [Binding::write(&y, Role::per(6))]),
+            bytes(0.0, 400.0)
+        );
     }
 
     #[test]
-    fn only_elements_of_items_count_but_for_whole_arrays() {
+    fn only_the_items_elements_count_except_of_whole_arrays() {
         let x = array::<f32>(600);
-        assert_eq!(bytes(10, [Binding::read(&x, Role::rows(6))]), (240.0, 0.0));
-        assert_eq!(bytes(10, [Binding::read(&x, Role::Whole)]), (2400.0, 0.0));
-        assert_eq!(bytes(0, [Binding::read(&x, Role::Whole)]), (0.0, 0.0));
+        assert_eq!(
+            work(10, [Binding::read(&x, Role::rows(6))]),
+            bytes(240.0, 0.0)
+        );
+        assert_eq!(
+            work(10, [Binding::read(&x, Role::Whole)]),
+            bytes(2400.0, 0.0)
+        );
+        assert_eq!(work(0, [Binding::read(&x, Role::Whole)]), bytes(0.0, 0.0));
     }
 
     #[test]
-    fn other_passes_cost_besides() {
+    fn other_passes_add_their_cost() {
         let x = array::<f32>(10);
         let other = Work {
             flops: 1.0,

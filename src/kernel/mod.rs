@@ -1,17 +1,16 @@
-//! What a kernel is: an operation bound to its arguments, that can run on the CPU, on a GPU, or in parts
-//! on several devices.
+//! What a kernel is: an operation bound to its arguments. It runs on the CPU, on a GPU, or in parts on several devices.
 //!
-//! Two traits. A [`Pass`] is one data-parallel loop over *items* (the outermost axis of the operation:
-//! elements, rows, bodies): it says which elements of which arrays each range of items reads and writes
-//! ([`LaunchSpec`]), how to compute a range on the CPU, and how to encode one on a GPU. It can be cut at any
-//! multiple of its grain. A [`Kernel`] is what [`Runtime::run`](crate::Runtime::run) takes: most are one pass,
-//! others are a short program of passes over temporary arrays (a sum is block sums, then sums of those).
+//! There are two traits. A [`Pass`] is one data-parallel loop over *items* (the outermost axis of the operation:
+//! elements, rows, bodies). It declares which elements of which arrays each range of items reads and writes
+//! ([`LaunchSpec`]), computes a range on the CPU, and encodes one for a GPU. It can be cut at any multiple of its
+//! grain. A [`Kernel`] is what [`Runtime::run`](crate::Runtime::run) takes. Most kernels are one pass; others are a
+//! short program of passes over temporary arrays (a sum is block sums, then sums of those).
 //!
-//! The kernel owns reference-counted handles to its arrays, so that it can be kept and replayed; [`Call`] adds
-//! the lifetime that holds the caller's borrows, and the placement asked for.
+//! The kernel owns reference-counted handles to its arrays, so that it can be kept and run again. [`Call`] adds the
+//! lifetime that holds the caller's borrows, and the requested placement.
 //!
-//! This module must never know a device's API, which is `device/gpu`'s, or a plan: kernels launch their passes through an
-//! [`Execution`], whoever runs them.
+//! This module must never know a device's API, which belongs to `device/gpu`, or a plan: kernels launch their passes
+//! through an [`Execution`], which hides who runs them.
 
 mod call;
 mod cpu_part;

@@ -1,64 +1,67 @@
-//! How far the results of two devices for the same items may be apart, and how far one result may be from the exact one.
+//! How far the results of two devices for the same items may be apart, and how far one result may be from the exact
+//! one.
 //!
-//! A pass says it once, as its [`Tolerance`]. Verification holds two devices against each other by it; tests hold one
-//! result against a reference by the [`ErrorBound`] that follows from it.
+//! A pass states this once, as its [`Tolerance`]. Verification compares two devices by it. Tests compare one result
+//! with a reference by the [`ErrorBound`] that follows from it.
 
 use super::{ErrorBound, Fold, Pass};
 use std::fmt;
 use std::sync::Arc;
 
-/// How far the results of two devices for the same items may be apart, where
-/// [`Policy::verify`](crate::Policy::verify) compares them.
+/// How far the results of two devices for the same items may be apart, where [`Policy::verify`](crate::Policy::verify)
+/// compares them.
 ///
-/// Fractions and roundings are said of f32. Integers must be the same. So must NaNs and infinities be, but not what bits
-/// a NaN has; and differences below the least normal number are accepted everywhere, since a GPU may flush subnormals.
+/// Fractions and roundings apply to f32. Integers must be equal. NaNs and infinities must be at the same places, but
+/// the bits of a NaN are free. Differences below the least normal number are always accepted, since a GPU may flush
+/// subnormals.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum Tolerance {
-    /// Not at all.
+    /// Equal bits.
     Bitwise,
-    /// Not at all, but for elements that have these bits on either device: those that an implementation need not compute.
+    /// Equal bits, except for elements that have these bits on either device: those that an implementation need not
+    /// compute.
     BitwiseUnless(u32),
-    /// So many times the larger magnitude of the two.
+    /// This multiple of the larger of the two magnitudes.
     Relative(f64),
-    /// What so many units in the last place on each side allow: twice as many units of the larger magnitude.
+    /// This number of units in the last place on each side: twice as many units of the larger magnitude.
     Ulps(f64),
-    /// So many times the largest magnitude that the part reads or writes: for results that are small where large terms
-    /// cancel.
+    /// This multiple of the largest magnitude that the part reads or writes: for results that are small where large
+    /// terms cancel.
     OfLargest(f64),
-    /// For vectors of `width` elements each: the norm of the difference of two may be `relative` times the larger of
-    /// their norms, and a few roundings of the largest norm in the part, for sums of vectors that cancel.
+    /// For vectors of `width` elements each: the norm of the difference may be `relative` times the larger of the two
+    /// norms, plus a few roundings of the largest norm in the part, for sums of vectors that cancel.
     Vectors {
         /// Elements of a vector.
         width: usize,
         /// The share of the norm.
         relative: f64,
     },
-    /// Of every `stride` elements the first `used` are compared, as `of` says; the others are padding.
+    /// Of every `stride` elements, the first `used` are compared by `of`. The others are padding.
     Padded {
-        /// Elements that are results.
+        /// Elements of each group that hold results.
         used: usize,
-        /// Elements from one of them to the next.
+        /// Elements from the start of one group to the next.
         stride: usize,
-        /// How these are compared.
+        /// The tolerance of the results.
         of: Arc<Self>,
     },
-    /// What is compared, as `of` says, are the folds of rows of `stride` elements: partial results, which a device may
+    /// The folds of rows of `stride` elements are compared by `of`. These are partial results, which a device may
     /// accumulate in one row or in several.
     Folded {
         /// Elements of a row.
         stride: usize,
-        /// How rows become one.
+        /// The operation that folds the rows.
         fold: Fold,
-        /// How the folds are compared.
+        /// The tolerance of the folds.
         of: Arc<Self>,
     },
-    /// What `count` roundings may do to each result on each side, if every term has the magnitude that it has in `of`:
-    /// the same operation, over the same arrays, with the magnitudes of its coefficients. It is run on the magnitudes of
-    /// the elements, which gives Σ|terms|, the figure that error bounds of sums of products are stated in (N. Higham,
-    /// *Accuracy and Stability of Numerical Algorithms*, 2002, section 3.1).
+    /// The effect of `count` roundings on each result on each side, if every term has the magnitude that it has in
+    /// `of`: the same operation, over the same arrays, with the magnitudes of its coefficients. `of` runs on the
+    /// magnitudes of the elements, which gives Σ|terms|, the figure by which error bounds of sums of products are
+    /// stated (N. Higham, *Accuracy and Stability of Numerical Algorithms*, 2002, section 3.1).
     Roundings {
-        /// Roundings that a result goes through.
+        /// Roundings that a result undergoes.
         count: f64,
         /// Computes the sum of the terms' magnitudes.
         of: Arc<dyn Pass>,
@@ -66,7 +69,7 @@ pub enum Tolerance {
 }
 
 impl Default for Tolerance {
-    /// For a pass that says nothing: 2^-16 of the largest magnitude, 128 roundings or so.
+    /// For a pass that declares no tolerance: 2^-16 of the largest magnitude, about 128 roundings.
     fn default() -> Self {
         Self::OfLargest(1.0 / 65536.0)
     }
@@ -95,7 +98,7 @@ impl Tolerance {
         }
     }
 
-    /// The pass that computes the sum of the terms' magnitudes, if that is needed.
+    /// The pass that computes the sum of the terms' magnitudes, if this tolerance needs one.
     pub(crate) fn terms(&self) -> Option<&dyn Pass> {
         match self {
             Self::Roundings { of, .. } => Some(&**of),

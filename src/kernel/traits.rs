@@ -1,36 +1,36 @@
-//! What a runtime runs.
+//! The trait of everything that a runtime runs.
 
 use super::{ErrorBound, Execution, LaunchSpec, Pass, Tolerance};
 use crate::error::Result;
 use crate::hash::{fnv1a, mixed};
 
-/// An operation bound to its arguments: what [`Runtime::run`](crate::Runtime::run) runs.
+/// An operation bound to its arguments, which [`Runtime::run`](crate::Runtime::run) runs.
 ///
-/// Every [`Pass`] is a kernel without a value. Implement this trait directly for operations that need several
-/// passes or return a value.
+/// Every [`Pass`] is a kernel without a value. Implement this trait directly for operations that need several passes or
+/// return a value.
 pub trait Kernel: Send + Sync + 'static {
-    /// What a run gives back to the caller.
+    /// The value that a run returns to the caller.
     type Output;
 
-    /// The name under which the kernel is reported and its speed is learned.
+    /// The name in reports. Divvy learns the kernel's speed under this name.
     fn name(&self) -> &str;
 
-    /// A hash of the implementation: what was learned of another one's speed is not believed. Kernels that do the same
-    /// in ways of different speed, such as one for each of several functions, give each its own. Asked for on every
-    /// call, so it must be at hand.
+    /// A hash of the implementation. Divvy discards what it learned about another implementation's speed. A kernel
+    /// whose variants differ in speed, such as one for each of several functions, gives each its own hash. Divvy calls
+    /// this for every call, so it must be cheap.
     fn implementation(&self) -> u64 {
         0
     }
 
-    /// Checks the arguments and describes the pass that dominates, which is the one that is placed.
+    /// Checks the arguments and describes the dominant pass, which is the one that is placed.
     fn spec(&self) -> Result<LaunchSpec>;
 
-    /// Runs the passes, through [`Execution::launch`]. It may be run again later, on the same elements, to bring back what
-    /// a lost GPU held, and must then compute the same; the value of that is dropped.
+    /// Runs the passes, through [`Execution::launch`]. To recover the contents of a lost GPU, Divvy may run it again
+    /// later on the same elements; it must then compute the same results, and the value of that run is dropped.
     fn execute(&self, cx: &mut Execution<'_>) -> Result<Self::Output>;
 
-    /// How far the elements may be from exact ones in the array that is number `binding` of the spec: what tests hold
-    /// a result against a reference by. For a pass it follows from [`Pass::tolerance`].
+    /// How far the elements of the array with index `binding` in the launch spec may be from exact ones. Tests compare
+    /// a result with a reference by it. For a pass it follows from [`Pass::tolerance`].
     fn error_bound(&self, binding: usize) -> ErrorBound {
         let _ = binding;
         Tolerance::default().error_bound()
@@ -41,8 +41,8 @@ pub trait Kernel: Send + Sync + 'static {
         ErrorBound::Exact
     }
 
-    /// Whether it launches one pass with its own outline and nothing else, so that any of its items can be computed
-    /// again without the others.
+    /// Whether it launches exactly one pass, with the kernel's own launch spec, so that any of its items can be
+    /// recomputed alone.
     #[doc(hidden)]
     fn is_one_pass(&self) -> bool {
         false

@@ -1,9 +1,8 @@
-//! What a user's WGSL source declares, found out by naga: its compute entry points, and the arrays and uniforms
-//! that one of them uses.
+//! Reflection of a user's WGSL source with naga: its compute entry points, and the arrays and uniforms that one of them
+//! uses.
 //!
-//! Everything that can be wrong with a source by itself is found here, and said with the line it is about. Which
-//! part each binding plays is `custom`'s business. This module must never know wgpu: what a device makes of the
-//! source is `device/gpu`'s.
+//! This module finds every error that a source has by itself, and reports it with its line. The roles of the bindings
+//! belong to `custom`. This module must never know wgpu: what a device makes of the source belongs to `device/gpu`.
 
 mod nesting;
 
@@ -61,7 +60,7 @@ pub(crate) struct ArrayType {
     pub components: usize,
     /// Whether the elements are atomic.
     pub atomic: bool,
-    /// Whether it is declared `read_write`.
+    /// Whether the source declares it `read_write`.
     pub writable: bool,
     /// Whether the entry point reads it.
     pub read: bool,
@@ -70,8 +69,8 @@ pub(crate) struct ArrayType {
 }
 
 impl ArrayType {
-    /// Scalars from one element to the next: as many as there are components, except that a `vec3` is followed by
-    /// one of padding.
+    /// Scalars from one element to the next: the number of components, except that one scalar of padding follows a
+    /// `vec3`.
     pub fn stride(&self) -> usize {
         if self.components == 3 {
             4
@@ -91,15 +90,14 @@ impl fmt::Display for ArrayType {
     }
 }
 
-/// How a uniform lies in memory.
+/// The memory layout of a uniform.
 #[derive(Debug)]
 pub(crate) struct Layout {
     /// The name of its type.
     pub ty: String,
     /// Its bytes.
     pub size: usize,
-    /// The members if it is a struct, those of structs within it by dotted names; nothing otherwise. Of very many only the
-    /// first.
+    /// The members if it is a struct, else none. Members of nested structs have dotted names. At most [`MOST_MEMBERS`].
     pub members: Vec<Member>,
 }
 
@@ -117,8 +115,7 @@ pub(crate) struct Member {
 }
 
 impl Layout {
-    /// A table of the members for messages, one to a line, with the padding between them; empty if this is not a
-    /// struct.
+    /// A table of the members for messages, one per line, with the padding between them. Empty if this is not a struct.
     pub fn describe(&self) -> String {
         let mut lines = String::new();
         let mut end = 0;
@@ -145,7 +142,7 @@ impl Layout {
     }
 }
 
-/// Parses and validates `source` for `kernel` and says what the entry point `wanted` (the only one, if not named)
+/// Parses and validates `source` for `kernel`, and returns what the entry point `wanted` (by default the only one)
 /// declares, with `constants` for the module's overrides.
 pub(crate) fn reflect(
     kernel: &str,
@@ -155,8 +152,7 @@ pub(crate) fn reflect(
 ) -> Result<Reflection> {
     let reader = Reader { kernel, source };
     nesting::check(source).map_err(|problem| reader.error(problem))?;
-    // naga promises not to panic on sources that validate; for the others this keeps a defect of its from being
-    // the caller's.
+    // naga promises not to panic on sources that validate. For other sources, a panic in naga must not reach the caller.
     catch_unwind(AssertUnwindSafe(|| reader.reflect(wanted, constants))).unwrap_or_else(|_| {
         Err(reader.error("naga, which reads WGSL, failed on this source without saying why"))
     })
@@ -174,8 +170,8 @@ impl Reflection {
     }
 }
 
-/// What the validator may meet beyond the base of WGSL: only what every device that Divvy opens can be asked for.
-/// A device without it says so when it compiles the shader.
+/// The capabilities that the validator accepts beyond the base of WGSL: those that Divvy can request from a device. A
+/// device without one reports an error when it compiles the shader.
 fn capabilities() -> Capabilities {
     Capabilities::default()
         | Capabilities::SUBGROUP
@@ -287,7 +283,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The workgroup size, which naga gives as 1 where it depends on overrides until they are processed.
+    /// The workgroup size. naga gives 1 for a size that depends on overrides until they are processed.
     fn workgroup_size(
         &self,
         module: &Module,
@@ -341,7 +337,7 @@ impl Reader<'_> {
             .find(|entry| entry.stage == ShaderStage::Compute && entry.name == entry_point);
         match entry {
             Some(entry) => Ok(entry.workgroup_size),
-            None => Err(self.error(format!("its entry point `{entry_point}` was lost by naga"))),
+            None => Err(self.error(format!("naga lost its entry point `{entry_point}`"))),
         }
     }
 
@@ -428,10 +424,10 @@ fn size_of(module: &Module, ty: Handle<naga::Type>) -> usize {
     module.types[ty].inner.size(module.to_ctx()) as usize
 }
 
-/// Members of a struct that are told of: one that has itself twice in each of 29 levels has 2^29.
+/// Members of a struct that are listed. A struct that contains itself twice in each of 29 levels has 2^29.
 const MOST_MEMBERS: usize = 256;
 
-/// The members of a struct, those of structs within it by their dotted names, as far as they are told of.
+/// Lists the members of a struct, up to [`MOST_MEMBERS`]. Members of nested structs have dotted names.
 fn push_members(
     module: &Module,
     ty: Handle<naga::Type>,
@@ -550,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn uses_are_those_of_the_entry_point_and_what_it_calls() -> Result<()> {
+    fn uses_include_those_of_called_functions_and_no_other_entry_point() -> Result<()> {
         let first = reflect("k", SOURCE, Some("first"), &[])?;
         let uses = |name: &str| array(&first, name).map(|ty| (ty.read, ty.written));
         // The length of an array is not its elements.
@@ -563,7 +559,7 @@ mod tests {
         assert_eq!(uses("a"), Some((true, false)));
         assert_eq!(uses("b"), Some((true, true)));
         assert_eq!(uses("c"), Some((true, true)));
-        // What another entry point needs is none of this one's business.
+        // Bindings of another entry point do not matter to this one.
         assert!(reflect("k", SOURCE, Some("third"), &[]).is_err());
         Ok(())
     }
@@ -580,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn workgroup_sizes_are_those_after_overriding() -> Result<()> {
+    fn workgroup_sizes_follow_overrides() -> Result<()> {
         assert_eq!(
             reflect("k", SOURCE, Some("first"), &[])?.workgroup_size,
             [2, 8, 1]

@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 
 /// `y[i] = alpha * x[i] + y[i]` for f32 arrays of the same length.
 ///
-/// Within 2u(|αx| + |y|) of the exact value on every device; whether the product is rounded before the
-/// addition is the device's choice.
+/// Within 2u(|αx| + |y|) of the exact value on every device. Whether the product is rounded before the addition depends
+/// on the device.
 ///
 /// # Errors
 /// Running fails if `x` and `y` differ in length.
@@ -51,7 +51,7 @@ pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
-    /// Vectors of four elements.
+    /// The number of vectors of four elements.
     vectors: u32,
     alpha: f32,
 }

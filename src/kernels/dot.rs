@@ -7,9 +7,9 @@ use crate::kernel::Call;
 
 /// The sum of `x[i] * y[i]` over two f32 arrays of the same length; 0 for empty ones.
 ///
-/// Products are rounded to f32 before they are added, by the fixed tree of [`sum`](super::sum()), so that the result
-/// has the same bits on every device and for every split (products below the least normal number apart, which a GPU
-/// may flush to 0). Its error is at most that of `sum` with Σ|x·y|.
+/// Products are rounded to f32 before the fixed tree of [`sum`](super::sum()) adds them. The result has the same bits
+/// on every device and for every split, except for products below the least normal number, which a GPU may flush to 0.
+/// Its error is at most that of `sum` with Σ|x·y|.
 ///
 /// # Errors
 /// Running fails if `x` and `y` differ in length.
@@ -29,7 +29,7 @@ pub fn dot<'a>(x: &'a Array<f32>, y: &'a Array<f32>) -> Call<'a, Reduction<f32, 
     Call::new(Reduction::new([x, y]))
 }
 
-/// What [`dot()`] sums up: products.
+/// The terms of [`dot()`]: products.
 #[derive(Debug)]
 pub enum Product {}
 

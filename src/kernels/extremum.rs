@@ -1,5 +1,5 @@
-//! The least and the greatest element of an array, and where they are: one pass that finds the best of each block of
-//! elements, then the best of those on the host. All by rank (`order`).
+//! The least and the greatest element of an array, and their indices. One pass finds the best element of each block;
+//! the host then finds the best of those. All comparisons are by rank (`order`).
 
 use super::order::{Ordered, Ranking};
 use crate::array::{Array, Handle};
@@ -15,9 +15,9 @@ use smallvec::SmallVec;
 use std::marker::PhantomData;
 use std::sync::LazyLock;
 
-/// The least element, or `None` if there is nothing to compare: the array is empty or all of it is NaN.
+/// The least element, or `None` if the array is empty or all NaN.
 ///
-/// NaN are passed over and -0 is less than +0, so that the result has the same bits on every device.
+/// NaN are ignored and -0 is less than +0, so that the result has the same bits on every device.
 ///
 /// ```
 /// # fn main() -> divvy::Result<()> {
@@ -33,9 +33,9 @@ pub fn min<T: Ordered>(x: &Array<T>) -> Call<'_, Extremum<T, Min>> {
     Call::new(Extremum::new(x))
 }
 
-/// The greatest element, or `None` if there is nothing to compare: the array is empty or all of it is NaN.
+/// The greatest element, or `None` if the array is empty or all NaN.
 ///
-/// NaN are passed over and -0 is less than +0, so that the result has the same bits on every device.
+/// NaN are ignored and -0 is less than +0, so that the result has the same bits on every device.
 ///
 /// ```
 /// # fn main() -> divvy::Result<()> {
@@ -53,7 +53,7 @@ pub fn max<T: Ordered>(x: &Array<T>) -> Call<'_, Extremum<T, Max>> {
 
 /// The index of the least element, the lowest if there are several; `None` if the array is empty or all NaN.
 ///
-/// NaN are passed over and -0 equals +0.
+/// NaN are ignored and -0 equals +0.
 ///
 /// ```
 /// # fn main() -> divvy::Result<()> {
@@ -71,7 +71,7 @@ pub fn argmin(x: &Array<f32>) -> Call<'_, Extremum<f32, ArgMin>> {
 
 /// The index of the greatest element, the lowest if there are several; `None` if the array is empty or all NaN.
 ///
-/// NaN are passed over and -0 equals +0.
+/// NaN are ignored and -0 equals +0.
 ///
 /// ```
 /// # fn main() -> divvy::Result<()> {
@@ -87,18 +87,18 @@ pub fn argmax(x: &Array<f32>) -> Call<'_, Extremum<f32, ArgMax>> {
     Call::new(Extremum::new(x))
 }
 
-/// What is looked for, and what is said of it when it is found.
+/// The goal of a search, and how its result is reported.
 pub trait Wanted<T>: Send + Sync + 'static {
-    /// What the caller gets.
+    /// The value that the caller gets.
     type Found: Copy + Send + std::fmt::Debug;
     /// The kernel's name.
     const NAME: &'static str;
-    /// Whether the greatest is looked for, not the least.
+    /// Whether the search is for the greatest element, not the least.
     const GREATEST: bool;
-    /// Whether it matters where it is.
+    /// Whether the index matters.
     const PLACE: bool;
 
-    /// What the caller gets.
+    /// The value that the caller gets.
     fn found(value: T, index: usize) -> Self::Found;
 }
 
@@ -135,7 +135,7 @@ pub struct Extremum<T, W> {
 }
 
 impl<T: Ordered, W: Wanted<T>> Extremum<T, W> {
-    /// What is looked for has the lowest rank.
+    /// The best element has the lowest rank.
     const RANKING: Ranking = {
         let ranking = if W::GREATEST {
             Ranking::descending::<T>()
@@ -201,7 +201,7 @@ impl<T: Ordered, W: Wanted<T>> Kernel for Extremum<T, W> {
             return Ok(None);
         };
         let index = match places {
-            // The first block that has it also has it first.
+            // The first block that has the best element also has its first occurrence.
             Some(places) => {
                 let block = ranks.iter().position(|r| *r == rank).unwrap_or(0);
                 block * BLOCK + places.read_range(block..block + 1)?[0] as usize
@@ -215,12 +215,12 @@ impl<T: Ordered, W: Wanted<T>> Kernel for Extremum<T, W> {
     }
 }
 
-/// Elements of which the best is found at once.
+/// The elements of a block.
 const BLOCK: usize = 4096;
-/// The place in a block that cannot have the one that is wanted.
-const NOT_SOUGHT: u32 = u32::MAX;
+/// The index reported for a block that cannot contain the answer.
+const NO_INDEX: u32 = u32::MAX;
 
-/// The pass that finds the lowest rank of each block, and where in the block it is.
+/// The pass that finds the lowest rank of each block, and its index in the block.
 struct BlockBests<T, W> {
     x: Handle,
     ranks: Handle,
@@ -238,7 +238,7 @@ pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
     elements: u32,
-    /// Elements of the outputs before the first of the part.
+    /// Elements of the outputs before the part's first one.
     lead: u32,
     ranking: Ranking,
 }
@@ -263,7 +263,7 @@ impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
 
     fn tolerance(&self, binding: usize) -> Tolerance {
         match binding {
-            2 => Tolerance::BitwiseUnless(NOT_SOUGHT),
+            2 => Tolerance::BitwiseUnless(NO_INDEX),
             _ => Tolerance::Bitwise,
         }
     }
@@ -277,8 +277,8 @@ impl<T: Ordered, W: Wanted<T>> Pass for BlockBests<T, W> {
             let mut best = u32::MAX;
             let blocks = x.chunks(BLOCK).zip(ranks);
             for ((x, rank), place) in blocks.zip(part.write::<u32>(2)) {
-                // Only a block that is better than those before it can have the place that is wanted.
-                *place = NOT_SOUGHT;
+                // Only a block that is better than all before it can contain the answer.
+                *place = NO_INDEX;
                 if *rank < best {
                     best = *rank;
                     *place = first_with(simd, Extremum::<T, W>::RANKING, x, best) as u32;
@@ -345,7 +345,7 @@ fn first_with<T: Ordered>(simd: Simd, ranking: Ranking, x: &[T], rank: u32) -> u
     place.map_or(0, |place| start + place)
 }
 
-/// Looks for the first stride that has an element of a rank; it is the index of the stride's first element.
+/// Finds the first stride that has an element of a rank, and returns the index of the stride's first element.
 struct FirstStride<'a, T> {
     ranking: Ranking,
     x: &'a [T],
@@ -360,7 +360,7 @@ impl<T: Ordered> VectorLoop for FirstStride<'_, T> {
         const STRIDE: usize = 64;
         let mut start = 0;
         for stride in self.x.chunks(STRIDE) {
-            // All of a stride, since a loop that leaves early is not vectorised.
+            // Checks all of a stride, since a loop that leaves early is not vectorised.
             let mut there = false;
             for x in stride {
                 there |= self.ranking.rank(bytemuck::cast(*x)) == self.rank;

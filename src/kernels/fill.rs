@@ -42,7 +42,7 @@ pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
-    /// Vectors of four elements.
+    /// The number of vectors of four elements.
     vectors: u32,
     /// The value's bits.
     bits: u32,

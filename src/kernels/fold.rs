@@ -1,5 +1,5 @@
-//! What `sum` and `dot` have in common: one pass that sums blocks, on any device, then the few sums that are left on
-//! the host, by the same fixed tree (`tree`).
+//! The common part of `sum` and `dot`: one pass sums blocks, on any device; the host then sums the few block sums, by
+//! the same fixed tree (`tree`).
 
 use super::tree::{self, Addend, BLOCK, Summand};
 use crate::array::{Array, Handle};
@@ -14,11 +14,11 @@ use smallvec::SmallVec;
 use std::marker::PhantomData;
 use std::sync::LazyLock;
 
-/// What is summed up: a term made of one element of each of `N` arrays.
+/// The terms of a sum: each is made of one element of each of `N` arrays.
 pub trait Term<T, const N: usize>: Summand<T, N> + Send + Sync + 'static {
-    /// The kernel's name, which is also the shader's entry point.
+    /// The name of the kernel and of the shader's entry point.
     const NAME: &'static str;
-    /// What the arrays are called in messages.
+    /// The names of the arrays in messages.
     const ARGUMENTS: [&'static str; N];
 }
 
@@ -93,7 +93,7 @@ pub(crate) static SHADERS: LazyLock<TypedShaders> = LazyLock::new(|| {
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
     elements: u32,
-    /// Sums before the first of the part.
+    /// Block sums before the part's first one.
     lead: u32,
     /// Always 0.
     zero: u32,

@@ -1,7 +1,7 @@
 //! `C = alpha * op(A) * op(B) + beta * C`, the matrix product of BLAS level 3, row-major f32.
 //!
-//! The items are the rows of C. On the CPU (`cpu`) a part is computed with all threads on it; on a GPU it is one
-//! dispatch of a register-tiled shader per panel that fits the adapter's windows.
+//! The items are the rows of C. On the CPU (`cpu`), all threads compute one part together. On a GPU, each panel that
+//! fits the adapter's windows is one dispatch of a register-tiled shader.
 
 mod cpu;
 
@@ -20,17 +20,18 @@ use std::sync::LazyLock;
 
 /// `C = alpha * A * B + beta * C` for row-major f32 matrices: A is M x K, B is K x N, C is M x N.
 ///
-/// Pass [`Matrix::transposed`] views for the transpose of what an array holds. As in BLAS, C is not read if `beta` is
-/// 0, and A and B are not if `alpha` is 0: a NaN that is not read does not spread. Any of M, N and K may be 0.
+/// Pass [`Matrix::transposed`] views to multiply the transpose of an array's matrix. As in BLAS, C is not read if
+/// `beta` is 0, and A and B are not read if `alpha` is 0: a NaN that is not read does not spread. Any of M, N and K may
+/// be 0.
 ///
-/// Every element is within (K+2)u(|α||A||B| + |β||C|) of the exact value on every device; in which order the products
-/// are added is the device's choice.
+/// Every element is within (K+2)u(|α||A||B| + |β||C|) of the exact value on every device. The order in which the
+/// products are added depends on the device.
 ///
 /// The tiles of the GPU implementation follow the classic register-blocked scheme (V. Volkov and J. Demmel,
 /// "Benchmarking GPUs to tune dense linear algebra", 2008); the CPU's is the `gemm` crate.
 ///
 /// # Errors
-/// Running fails if the shapes do not fit together.
+/// Running fails if the shapes do not match.
 ///
 /// ```
 /// # fn main() -> divvy::Result<()> {
@@ -87,7 +88,7 @@ impl Gemm {
         self.a.columns
     }
 
-    /// Whether only `beta * C` is left.
+    /// Whether only `beta * C` remains.
     fn product_vanishes(&self) -> bool {
         self.alpha == 0.0 || self.k() == 0
     }
@@ -116,7 +117,7 @@ impl Gemm {
     }
 }
 
-/// The role of A in a product whose items are rows of op(A): its rows, unless they are read as columns, or so long
+/// The role of A in a product whose items are rows of op(A): its rows, unless they are read as columns, or are so long
 /// that even the shortest part would exceed the 128 MiB that every adapter can bind.
 pub(super) fn role_of_a(a: &MatrixOperand) -> Role {
     const LONGEST_ROW: usize = 1 << 19;
@@ -220,14 +221,15 @@ impl Pass for Gemm {
             transposed_a: self.a.transposed,
             transposed_b: self.b.transposed,
         };
-        for panel in product.panels([A, B].map(|binding| window_elements(part, binding))) {
+        let (most_a, most_b) = (window_elements(part, A), window_elements(part, B));
+        for panel in product.panels(most_a, most_b) {
             self.dispatch(part, &panel)?;
         }
         Ok(())
     }
 }
 
-/// How many elements a window on a binding may have.
+/// The most elements that a window on a binding may have.
 pub(super) fn window_elements(part: &GpuPart<'_>, binding: usize) -> usize {
     // Windows are padded to whole vectors.
     usize::try_from(part.max_window_bytes(binding) / 16 * 4).unwrap_or(usize::MAX)
@@ -278,12 +280,26 @@ struct Params {
     beta: f32,
 }
 
-/// How the shader is cut to size.
+/// The workgroups that keep an adapter busy: a tile is chosen only if C has this many of it. On two CPU cores, products
+/// of 512 x 512 elements measured 9.1, 8.3 and 5.8 GFLOP/s with the three tiles, the largest first.
+struct BusyWorkgroups {
+    /// Workgroups for a software adapter.
+    software: usize,
+    /// Workgroups for a GPU: large ones have about 130 cores, and one workgroup for each is a guess.
+    gpu: usize,
+}
+
+const BUSY: BusyWorkgroups = BusyWorkgroups {
+    software: 4,
+    gpu: 128,
+};
+
+/// The tile that a workgroup of the shader computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tile {
     /// Lanes along each side.
     side: u32,
-    /// Whether a lane computes 8 x 8 elements, or 4 x 4.
+    /// Whether a lane computes 8 x 8 elements, else 4 x 4.
     wide: bool,
 }
 
@@ -309,9 +325,7 @@ impl Tile {
 
     /// The largest tile of which C has enough to keep the adapter busy.
     fn choose(m: usize, n: usize, software: bool) -> Self {
-        // Large GPUs have about 130 cores; that one workgroup for each is the border is a guess. On two CPU cores, the
-        // tiles of 512 x 512 elements measured 9.1, 8.3 and 5.8 GFLOP/s, in the order of their sizes.
-        let workgroups = if software { 4 } else { 128 };
+        let workgroups = if software { BUSY.software } else { BUSY.gpu };
         let enough = |tile: &Self| {
             let length = tile.length();
             m.div_ceil(length).saturating_mul(n.div_ceil(length)) >= workgroups
@@ -365,8 +379,8 @@ impl Gemm {
             ("ALIGNED_A", constant(aligned(&a, lda, !self.a.transposed))),
             ("ALIGNED_B", constant(aligned(&b, ldb, self.b.transposed))),
         ];
-        // Everything counts elements within one binding, which has at most 2^31 - 1 bytes; where a matrix has a single
-        // row in the window, its row length may be larger and is multiplied by 0 alone.
+        // All counts are of elements within one binding, which has at most 2^31 - 1 bytes. If the window has a single
+        // row of a matrix, that row's length may be larger, but it is multiplied by 0 only.
         let params = Params {
             m: rows.len() as u32,
             n: columns.len() as u32,

@@ -1,7 +1,7 @@
 //! `y = alpha * op(A) * x + beta * y`, the matrix-vector product of BLAS level 2, row-major f32.
 //!
-//! Bound by the memory bandwidth of whoever runs it: A is read once. The items are the elements of y. A is always read
-//! along its stored rows, so a product with the transpose adds up multiples of rows instead of dot products.
+//! Memory bandwidth limits it: A is read once. The items are the elements of y. A is always read along its stored rows,
+//! so a product with the transpose adds up multiples of rows instead of dot products.
 
 use super::gemm::{role_of_a, window, window_elements};
 use super::panels::{Panel, Product};
@@ -19,14 +19,14 @@ use std::sync::LazyLock;
 
 /// `y = alpha * A * x + beta * y` for a row-major f32 matrix A of M x K, x of K and y of M elements.
 ///
-/// Pass a [`Matrix::transposed`] view for the transpose of what an array holds. As in BLAS, y is not read if `beta` is
-/// 0, and A and x are not if `alpha` is 0: a NaN that is not read does not spread. M and K may be 0.
+/// Pass a [`Matrix::transposed`] view to multiply the transpose of an array's matrix. As in BLAS, y is not read if
+/// `beta` is 0, and A and x are not read if `alpha` is 0: a NaN that is not read does not spread. M and K may be 0.
 ///
-/// Every element is within (K+2)u(|α||A||x| + |β||y|) of the exact value on every device; in which order the products
-/// are added is the device's choice.
+/// Every element is within (K+2)u(|α||A||x| + |β||y|) of the exact value on every device. The order in which the
+/// products are added depends on the device.
 ///
 /// # Errors
-/// Running fails if the shapes do not fit together.
+/// Running fails if the shapes do not match.
 ///
 /// ```
 /// # fn main() -> divvy::Result<()> {
@@ -79,7 +79,7 @@ impl Gemv {
         self.a.columns
     }
 
-    /// Whether only `beta * y` is left.
+    /// Whether only `beta * y` remains.
     fn product_vanishes(&self) -> bool {
         self.alpha == 0.0 || self.k() == 0
     }
@@ -128,7 +128,7 @@ impl Pass for Gemv {
     }
 
     fn cpu_tasks(&self) -> CpuTasks {
-        // Ranges of rows lie one after the other in memory; ranges of columns do not, and are cut with care below.
+        // Ranges of rows are contiguous in memory. Ranges of columns are not, and are cut below.
         if self.a.transposed {
             CpuTasks::Own
         } else {
@@ -178,14 +178,15 @@ impl Pass for Gemv {
             transposed_a: self.a.transposed,
             transposed_b: false,
         };
-        for panel in product.panels([A, X].map(|binding| window_elements(part, binding))) {
+        let (most_a, most_x) = (window_elements(part, A), window_elements(part, X));
+        for panel in product.panels(most_a, most_x) {
             self.dispatch(part, &panel)?;
         }
         Ok(())
     }
 }
 
-/// What becomes of the sums of products.
+/// How sums of products become elements of y.
 #[derive(Clone, Copy, Debug)]
 struct Finish {
     alpha: f32,
@@ -193,7 +194,7 @@ struct Finish {
 }
 
 impl Finish {
-    /// Puts one sum into y, which is not read if beta is 0.
+    /// Stores one sum in y, which is not read if beta is 0.
     #[inline(always)]
     fn store(self, y: &mut f32, sum: f32) {
         *y = if self.beta == 0.0 {
@@ -204,10 +205,10 @@ impl Finish {
     }
 }
 
-/// Rows that are multiplied at once, so that their loads overlap and x is loaded once for all.
+/// Rows that are multiplied at once, so that their loads overlap and x is loaded once for all of them.
 const ROWS: usize = 4;
 
-/// Rows that lie one after the other in memory, their products with `x`, and where those go.
+/// Contiguous rows, their products with `x`, and where the products go.
 struct Rows<'a> {
     a: &'a [f32],
     x: &'a [f32],
@@ -286,22 +287,33 @@ struct Columns<'a> {
     first: usize,
 }
 
-/// Columns whose sums are kept while the rows are walked: 16 KiB, which stay in the first-level cache.
-const BAND: usize = 4096;
-/// The fewest columns that are a thread's own. With fewer, threads share out the rows instead and add up their sums: a
-/// product with 8192 x 8192 elements then took 1.05 of the time of reading them once, on two threads, and 1.58 with
-/// runs of 4096 columns, which cross memory pages at every step.
-const SHORTEST_RUN: usize = 1 << 14;
-/// The fewest rows that are a thread's own, so that adding up the threads' sums is little beside them.
-const FEWEST_ROWS: usize = 16;
+/// The numbers that tune products with columns on the CPU.
+struct ColumnTuning {
+    /// Columns whose sums are kept during a pass over the rows: 16 KiB, which stay in the first-level cache.
+    band: usize,
+    /// The fewest columns for one thread. With fewer, threads share the rows instead and add up their sums. A product with
+    /// 8192 x 8192 elements then took 1.05 times as long as reading them once, on two threads, and 1.58 times with runs of
+    /// 4096 columns, which cross memory pages at every step.
+    shortest_run: usize,
+    /// The fewest rows for one thread, so that adding up the threads' sums costs little in comparison.
+    fewest_rows: usize,
+}
+
+const COLUMN_TUNING: ColumnTuning = ColumnTuning {
+    band: 4096,
+    shortest_run: 1 << 14,
+    fewest_rows: 16,
+};
 
 impl Columns<'_> {
-    /// The products of `x` with as many columns as `y` has elements.
+    /// The products of `x` with `y.len()` columns.
     fn multiply(self, simd: Simd, threads: usize, x: &[f32], y: &mut [f32], finish: Finish) {
         let share = y.len().div_ceil(threads);
         if threads == 1 {
             self.multiply_bands(simd, x, y, finish);
-        } else if share >= SHORTEST_RUN || x.len() < threads * FEWEST_ROWS {
+        } else if share >= COLUMN_TUNING.shortest_run
+            || x.len() < threads * COLUMN_TUNING.fewest_rows
+        {
             y.par_chunks_mut(share).enumerate().for_each(|(i, y)| {
                 let first = self.first + i * share;
                 Columns { first, ..self }.multiply_bands(simd, x, y, finish);
@@ -331,12 +343,12 @@ impl Columns<'_> {
 
     /// The same on this thread.
     fn multiply_bands(self, simd: Simd, x: &[f32], y: &mut [f32], finish: Finish) {
-        let mut sums = [0.0; BAND];
-        for (i, y) in y.chunks_mut(BAND).enumerate() {
+        let mut sums = [0.0; COLUMN_TUNING.band];
+        for (i, y) in y.chunks_mut(COLUMN_TUNING.band).enumerate() {
             let sums = &mut sums[..y.len()];
             sums.fill(0.0);
             Columns {
-                first: self.first + i * BAND,
+                first: self.first + i * COLUMN_TUNING.band,
                 ..self
             }
             .add_up(simd, 0..x.len(), x, sums);
@@ -406,8 +418,8 @@ impl VectorLoop for AddUp<'_> {
     }
 }
 
-/// Adds up the sums of products that threads made, in their order, and puts what that gives into y. `first` is the
-/// element of the sums that belongs to y's first.
+/// Adds up the threads' sums of products, in order, and stores the results in y. `first` is the index in the sums of
+/// y's first element.
 struct StoreSums<'a, S> {
     sums: &'a [S],
     first: usize,
@@ -451,7 +463,7 @@ pub(crate) static COLUMNS_SHADER: LazyLock<Shader> = LazyLock::new(|| {
     .entry("main", &[("ALIGNED", BOOL)])
 });
 
-/// How many lanes of `gemv.wgsl` may share a row.
+/// The numbers of lanes of `gemv.wgsl` that may share a row.
 const LANES: &[f64] = &[4.0, 8.0, 16.0, 32.0];
 
 #[repr(C)]
@@ -487,8 +499,8 @@ impl Gemv {
         let a = window(part, A, lda, outer, inner)?;
         let x = part.window(X, depth.clone())?;
         let y = part.arg(Y);
-        // Everything counts elements within one binding, which has at most 2^31 - 1 bytes; where the window has a
-        // single row, its row length may be larger and is multiplied by 0 alone.
+        // All counts are of elements within one binding, which has at most 2^31 - 1 bytes. If the window has a single
+        // row, that row's length may be larger, but it is multiplied by 0 only.
         let params = Params {
             m: rows.len() as u32,
             k: depth.len() as u32,
@@ -539,11 +551,11 @@ mod tests {
     use crate::simd::InstructionSet;
 
     #[test]
-    fn columns_are_right_however_threads_share_them_out() {
+    fn columns_are_right_for_every_distribution_among_threads() {
         // By columns because there are many, by rows, and by columns because there are few rows.
         for (columns, rows) in [
-            (3 * SHORTEST_RUN - 1, 5),
-            (1000, 3 * FEWEST_ROWS + 1),
+            (3 * COLUMN_TUNING.shortest_run - 1, 5),
+            (1000, 3 * COLUMN_TUNING.fewest_rows + 1),
             (700, 2),
         ] {
             // Small integers: every sum is exact.

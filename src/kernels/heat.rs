@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Border {
-    /// No heat flows through the border: beyond it the grid is as warm as at it. The sum of all cells is kept.
+    /// No heat flows through the border: beyond it, the grid is as warm as at it. The sum of all cells is conserved.
     #[default]
     Insulated,
     /// The cells of the first and last row and column keep their temperature.
@@ -24,8 +24,8 @@ pub enum Border {
 /// `next = u + r·(up + down + left + right - 4·u)` for every cell of a grid: one explicit step of the heat
 /// equation, with `r = α·Δt/Δx²`.
 ///
-/// `shape` is the number of rows and of columns; `u` and `next` hold the grid row by row. For more steps, swap the
-/// arrays between calls. Explicit steps are stable up to `r = 0.25`, where every cell becomes a mean of its neighbours.
+/// The grid has `rows` rows of `cols` cells; `u` and `next` hold it row by row. For more steps, swap the arrays between
+/// calls. Explicit steps are stable up to `r = 0.25`, where every cell becomes a mean of its neighbours.
 ///
 /// Within 7·2⁻²⁴·max|u| of the exact step on every device.
 ///
@@ -41,7 +41,7 @@ pub enum Border {
 /// let mut u = rt.array_from(&[0.0f32, 0.0, 0.0, 0.0, 16.0, 0.0, 0.0, 0.0, 0.0])?;
 /// let mut next = rt.uninit(9)?;
 /// for _ in 0..2 {
-///     rt.run(heat_step((3, 3), 0.25, Border::Insulated, &u, &mut next))?;
+///     rt.run(heat_step(3, 3, 0.25, Border::Insulated, &u, &mut next))?;
 ///     std::mem::swap(&mut u, &mut next);
 /// }
 /// assert_eq!(u.to_vec()?, [2.0, 1.0, 2.0, 1.0, 4.0, 1.0, 2.0, 1.0, 2.0]);
@@ -49,13 +49,13 @@ pub enum Border {
 /// # }
 /// ```
 pub fn heat_step<'a>(
-    shape: (usize, usize),
+    rows: usize,
+    cols: usize,
     r: f32,
     border: Border,
     u: &'a Array<f32>,
     next: &'a mut Array<f32>,
 ) -> Call<'a, HeatStep> {
-    let (rows, cols) = shape;
     Call::new(HeatStep {
         rows,
         cols,
@@ -89,22 +89,23 @@ struct Params {
     /// Elements (of four cells or one) per row.
     cols: u32,
     rows: u32,
-    /// Element of the first binding with which the part's first row begins, and of the second.
+    /// The elements of the first and the second binding at which the part's first row begins.
     u_start: u32,
     next_start: u32,
-    /// 1 if the first binding holds the row above the first, and the one below the last.
+    /// 1 if the first binding holds the row above the first one, and the row below the last one.
     above: u32,
     below: u32,
-    /// Rows that a lane computes, from top to bottom.
+    /// The rows that a lane computes, from top to bottom.
     strip: u32,
     r: f32,
 }
 
-/// How the GPU cuts a grid into lanes. Taller strips load less: each row once and not three times.
+/// How the GPU divides a grid among lanes. Taller strips load less: each row once instead of three times.
 struct Strips {
-    /// Lanes wanted before strips grow taller: what should fill a large GPU. A guess, not yet measured on one.
+    /// The lanes wanted before strips grow taller: enough to fill a large GPU. A guess, not yet measured on one.
     lanes: usize,
-    /// The tallest strip; taller ones gain little (lavapipe, 1024² cells: 2.8, 2.1, 1.7, 1.5, 1.5 ms for 1 to 16 rows).
+    /// The height of the tallest strip. Taller ones gain little (lavapipe, 1024² cells: 2.8, 2.1, 1.7, 1.5, 1.5 ms for
+    /// 1 to 16 rows).
     rows: usize,
 }
 
@@ -116,7 +117,7 @@ const STRIPS: Strips = Strips {
 const LANES: usize = 64;
 
 impl HeatStep {
-    /// Rows to compute: none if they hold no cells.
+    /// The number of rows to compute: 0 if they hold no cells.
     fn items(&self) -> usize {
         if self.cols == 0 { 0 } else { self.rows }
     }
@@ -217,9 +218,8 @@ impl Pass for HeatStep {
     }
 }
 
-/// One step in f64, written as the definition reads.
-pub(crate) fn exact_step(shape: (usize, usize), r: f32, border: Border, u: &[f32]) -> Vec<f64> {
-    let (rows, cols) = shape;
+/// One step in f64, written as in the definition.
+pub(crate) fn exact_step(rows: usize, cols: usize, r: f32, border: Border, u: &[f32]) -> Vec<f64> {
     let cell = |i: usize, j: usize| f64::from(u[i * cols + j]);
     let (last_row, last_col) = (rows.saturating_sub(1), cols.saturating_sub(1));
     (0..rows * cols)

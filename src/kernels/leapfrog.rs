@@ -10,18 +10,19 @@ use crate::simd::{Lanes, VectorLoop};
 use bytemuck::{Pod, Zeroable};
 use std::sync::LazyLock;
 
-/// Moves bodies on by one time step `dt` under their mutual attraction, with the leapfrog method (kick, drift, kick):
+/// Advances bodies by one time step `dt` under their mutual attraction, with the leapfrog method (kick, drift, kick):
 ///
 /// ```text
 /// v += a·dt/2;  r += v·dt;  a = accelerations(r);  v += a·dt/2
 /// ```
 ///
-/// `bodies` and `softening` are those of [`nbody_accelerations`](super::nbody_accelerations()); `velocities` holds four
-/// elements for each body: x, y, z and one that is left alone. `accelerations` must be those of the bodies where they
-/// are, and are that again afterwards: compute them once before the first step. So a step evaluates the forces once.
+/// `bodies` and `softening` are those of [`nbody_accelerations`](super::nbody_accelerations()). `velocities` holds four
+/// elements for each body: x, y, z and one that stays unchanged. `accelerations` must be those of the bodies at their
+/// current positions, and are so again after the step: compute them once before the first step. A step therefore
+/// evaluates the forces once.
 ///
 /// All arrays stay on the devices that run the step, from step to step. The method is of second order, keeps the energy
-/// over long times, and is reversible: steps with `-dt` lead back, but for rounding.
+/// bounded over long times, and is reversible: steps with `-dt` lead back, except for rounding.
 ///
 /// # Errors
 /// Running fails if `dt` is infinite or not a number, or the arrays differ in length, and as `nbody_accelerations`.
@@ -102,7 +103,7 @@ impl Kernel for Leapfrog {
         let (v, len) = (&self.kick.velocities, self.kick_drift.bodies.len());
         let because = || format!("4 for each of {} bodies", spec.items);
         Error::check_length("leapfrog", "velocities", v.len(), len, because)?;
-        // The forces dominate, but where the velocities are matters too.
+        // The forces dominate, but the location of the velocities matters too.
         let velocities = Binding::update(v, Role::rows(WIDTH));
         spec.bindings.push(velocities);
         Ok(spec)
@@ -249,7 +250,7 @@ impl Pass for Kick {
     }
 }
 
-/// `values += dt * rates`, but for the fourth value of each body.
+/// `values += dt * rates`, except for the fourth value of each body.
 struct Advance<'a> {
     dt: f32,
     rates: &'a [f32],

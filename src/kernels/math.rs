@@ -1,10 +1,11 @@
 //! exp, ln, sin, cos and tanh of f32, as arithmetic that a compiler vectorises.
 //!
-//! WGSL promises little for its own (sin and cos 2^-11 absolute within ±π, exp 3 + 2|x| ULP), and the standard
-//! library's are calls that keep a loop from being vectorised. These are the same formulas as in
-//! `shaders/transform.wgsl`: arithmetic and bit patterns only, right within
-//! [`Unary::max_ulps`](super::Unary::max_ulps) whether or not a device fuses multiplications with additions. Polynomials and reductions are those of Cephes (S. Moshier,
-//! 1992, single precision); arguments of sin and cos too large for them are reduced as by Payne and Hanek (1983).
+//! WGSL promises little for its own functions (sin and cos 2^-11 absolute within ±π, exp 3 + 2|x| ULP), and the
+//! standard library's are calls that prevent a loop from being vectorised. The formulas here are those of
+//! `shaders/transform.wgsl`: arithmetic and bit patterns only, within [`Unary::max_ulps`](super::Unary::max_ulps)
+//! whether or not a device fuses multiplications with additions. Polynomials and reductions are those of Cephes (S.
+//! Moshier, 1992, single precision). Arguments of sin and cos that are too large for them are reduced as by Payne and
+//! Hanek (1983).
 //!
 //! Branches are selections of finished values, so that every lane of a vector takes the same path.
 
@@ -16,14 +17,20 @@ const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 /// Adding and subtracting this rounds a float below 2^22 to an integer, ties to even.
 const ROUND: f32 = 12_582_912.0;
 
-/// The integer nearest to `x`, as a float and as an integer, for |x| < 2^22.
+/// An integer in two types.
+struct Rounded {
+    float: f32,
+    integer: i32,
+}
+
+/// The integer nearest to `x`, for |x| < 2^22.
 #[inline(always)]
-fn round(x: f32) -> (f32, i32) {
+fn round(x: f32) -> Rounded {
     let shifted = x + ROUND;
-    (
-        shifted - ROUND,
-        shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32,
-    )
+    Rounded {
+        float: shifted - ROUND,
+        integer: shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32,
+    }
 }
 
 /// 2^n for -126 <= n <= 127.
@@ -35,10 +42,13 @@ fn power_of_two(n: i32) -> f32 {
 /// e^x; 0 and infinity past the ends of the range.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    // Past these the result is 0 or infinite; a NaN passes both comparisons and stays one.
+    // Past these limits the result is 0 or infinite. A NaN passes both comparisons and stays NaN.
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -104.0 { -104.0 } else { x };
-    let (n, exponent) = round(x * LOG2_E);
+    let Rounded {
+        float: n,
+        integer: exponent,
+    } = round(x * LOG2_E);
     let r = (x - n * LN_2[0]) - n * LN_2[1];
     let p = 1.987_569_1e-4;
     let p = p * r + 1.398_199_9e-3;
@@ -47,7 +57,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p * r + 1.666_666_6e-1;
     let p = p * r + 0.5;
     let y = (p * (r * r) + r) + 1.0;
-    // In two steps, since 2^n need not be a normal number where e^x is one.
+    // In two steps, since 2^n may be outside the normal numbers where e^x is not.
     let half = exponent >> 1;
     (y * power_of_two(half)) * power_of_two(exponent.wrapping_sub(half))
 }
@@ -93,7 +103,7 @@ pub(crate) fn tanh(x: f32) -> f32 {
     let p = p * z + 1.333_144_2e-1;
     let p = p * z - 3.333_328e-1;
     let near = (p * z) * a + a;
-    // 1 past 10, where the exponential of a larger argument would be infinite on some devices before it is on others.
+    // 1 past 10: on some devices, the exponential of a larger argument would become infinite before it does on others.
     let b = if a > 10.0 { 10.0 } else { a };
     let far = 1.0 - 2.0 / (exp(b + b) + 1.0);
     let y = if a < 0.625 { near } else { far };
@@ -108,7 +118,7 @@ fn sine(r: f32, quadrant: u32) -> f32 {
     let s = s * z + 8.332_161e-3;
     let s = s * z - 1.666_665_5e-1;
     let s = (s * z) * r + r;
-    // So that the sine of -0 is -0.
+    // Makes the sine of -0 equal -0.
     let s = if z < 1e-8 { r } else { s };
     let c = 2.443_315_7e-5;
     let c = c * z - 1.388_731_6e-3;
@@ -118,20 +128,32 @@ fn sine(r: f32, quadrant: u32) -> f32 {
     f32::from_bits(y.to_bits() ^ ((quadrant & 2) << 30))
 }
 
-/// Arguments up to here are reduced by subtracting multiples of parts of π/2.
+/// An angle: `r` past `quadrant` quarter turns.
+struct Angle {
+    r: f32,
+    quadrant: u32,
+}
+
+/// Arguments up to this are reduced by subtracting multiples of parts of π/2.
 const SMALL_ANGLE: f32 = 8192.0;
 
 /// π/2 in parts of 8, 11 and 11 bits, whose products with a quadrant below 2^13 are exact, and a remainder.
 const PI_2: [f32; 4] = [1.570_312_5, 4.837_513e-4, 7.549_533_6e-8, 2.563_344e-12];
 
-/// The difference of `x` from the nearest multiple of π/2, and which multiple that is, for |x| <= [`SMALL_ANGLE`].
+/// Reduces `x` to the nearest multiple of π/2, for |x| <= [`SMALL_ANGLE`].
 #[inline(always)]
-fn reduce(x: f32) -> (f32, u32) {
-    let (n, quadrant) = round(x * FRAC_2_PI);
+fn reduce(x: f32) -> Angle {
+    let Rounded {
+        float: n,
+        integer: quadrant,
+    } = round(x * FRAC_2_PI);
     let r = x - n * PI_2[0];
     let r = r - n * PI_2[1];
     let r = r - n * PI_2[2];
-    (r - n * PI_2[3], quadrant as u32)
+    Angle {
+        r: r - n * PI_2[3],
+        quadrant: quadrant as u32,
+    }
 }
 
 /// The bits of 2/π, after 32 zeros.
@@ -146,12 +168,12 @@ const TWO_OVER_PI: [u32; 8] = [
     0xfe51_63ab,
 ];
 
-/// As [`reduce`], for finite |x| >= 1, however large.
-fn reduce_large(x: f32) -> (f32, u32) {
+/// The same as [`reduce`], for any finite |x| >= 1.
+fn reduce_large(x: f32) -> Angle {
     let bits = x.to_bits();
     let integer = u64::from(bits & 0x007f_ffff | 0x0080_0000);
-    // x = integer · 2^(exponent - 150). Of x·2/π only the value modulo 4 matters, so of 2/π only the bits from
-    // 2^(151 - exponent) down, and 96 of them decide the result: no f32 is nearer to a multiple of π/2 than 2^-30.
+    // x = integer · 2^(exponent - 150). Only the value of x·2/π modulo 4 matters, so only the bits of 2/π from 2^(151 -
+    // exponent) down do, and 96 of them decide the result: no f32 is nearer to a multiple of π/2 than 2^-30.
     let first = (bits >> 23 & 0xff) as usize - 120;
     let (word, shift) = (first / 32, first % 32);
     let window = |i: usize| {
@@ -161,19 +183,21 @@ fn reduce_large(x: f32) -> (f32, u32) {
     let low = (integer * window(2)) >> 32;
     let middle = integer * window(1) + low;
     let quarters = ((integer * window(0)) << 32).wrapping_add(middle);
-    // Two bits of quadrant and 62 of fraction. Seen from the nearest multiple the fraction is signed.
+    // Two bits of quadrant and 62 of fraction. Relative to the nearest multiple, the fraction is signed.
     let fraction = (quarters << 2) as i64;
     let quadrant = (quarters >> 62) as u32 + u32::from(fraction < 0);
     let r = (fraction as f64 * (std::f64::consts::FRAC_PI_2 / 2f64.powi(64))) as f32;
     if x < 0.0 {
-        (-r, quadrant.wrapping_neg())
+        Angle {
+            r: -r,
+            quadrant: quadrant.wrapping_neg(),
+        }
     } else {
-        (r, quadrant)
+        Angle { r, quadrant }
     }
 }
 
-/// The sines of angles that are `turns` quarter turns past those in `x`: 0 for the sine, 1 for the cosine. NaN for
-/// infinities.
+/// The sines of the angles in `x` plus `turns` quarter turns: 0 for the sine, 1 for the cosine. NaN for infinities.
 #[inline(always)]
 pub(crate) fn sines(x: &[f32], y: &mut [f32], turns: u32) {
     for (x, y) in x.chunks(64).zip(y.chunks_mut(64)) {
@@ -181,17 +205,20 @@ pub(crate) fn sines(x: &[f32], y: &mut [f32], turns: u32) {
             .fold(true, |small, x| small & (x.abs() <= SMALL_ANGLE))
         {
             for (x, y) in x.iter().zip(y) {
-                let (r, quadrant) = reduce(*x);
+                let Angle { r, quadrant } = reduce(*x);
                 *y = sine(r, quadrant.wrapping_add(turns));
             }
         } else {
             for (x, y) in x.iter().zip(y) {
-                let (r, quadrant) = if x.abs() <= SMALL_ANGLE {
+                let Angle { r, quadrant } = if x.abs() <= SMALL_ANGLE {
                     reduce(*x)
                 } else if x.is_finite() {
                     reduce_large(*x)
                 } else {
-                    (f32::NAN, 0)
+                    Angle {
+                        r: f32::NAN,
+                        quadrant: 0,
+                    }
                 };
                 *y = sine(r, quadrant.wrapping_add(turns));
             }
@@ -215,7 +242,7 @@ mod tests {
         y[0]
     }
 
-    /// A function, the exact one, and how many units in the last place may be between them.
+    /// A function, the exact one, and how many units in the last place they may differ.
     type Contract = (&'static str, fn(f32) -> f32, fn(f64) -> f64, f64);
 
     const CONTRACTS: &[Contract] = &[
@@ -226,7 +253,7 @@ mod tests {
         ("cos", cos, f64::cos, 2.4),
     ];
 
-    /// Compares at every `stride`th of all f32, whatever they are.
+    /// Compares at every `stride`th of all f32.
     fn compare(stride: usize) {
         for &(name, function, exact, most) in CONTRACTS {
             for bits in (0..=u32::MAX).step_by(stride) {

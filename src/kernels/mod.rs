@@ -1,5 +1,5 @@
-//! The built-in kernels, a file or a small family of kernels each, with shaders of the same name; and what several of
-//! them are made of: fixed trees (`tree`, `prefix`), orders (`order`), functions (`math`), windows of matrices (`panels`).
+//! The built-in kernels, one file or a small family of kernels each, with shaders of the same name. Several share fixed
+//! trees (`tree`, `prefix`), orders (`order`), functions (`math`) or windows of matrices (`panels`).
 
 pub mod axpy;
 pub mod dot;

@@ -17,17 +17,17 @@ use std::sync::LazyLock;
 /// The accelerations of bodies by their mutual attraction:
 /// `a[i] = Σj m[j]·(r[j] - r[i]) / (|r[j] - r[i]|² + softening²)^(3/2)`, with a gravitational constant of 1.
 ///
-/// `bodies` holds four elements for each body, x, y, z and its mass; `accelerations` gets x, y, z and 0.
-/// Plummer's `softening`, a length, keeps close encounters finite; without it, 0, bodies attract as points. Bodies at the
-/// same place do not attract each other in either case, so neither does a body itself; without softening, or with one
-/// below 0.001, bodies closer than 10⁻¹⁰ count as being at the same place.
+/// `bodies` holds four elements for each body: x, y, z and its mass. `accelerations` receives x, y, z and 0. Plummer's
+/// `softening`, a length, keeps close encounters finite; with 0, bodies attract as points. Bodies at the same place
+/// never attract each other, so a body does not attract itself. With a softening below 0.001, bodies closer than 10⁻¹⁰
+/// count as being at the same place.
 ///
 /// The error of a body's acceleration, relative to its length, is at most 1e-5, and 2e-6 in the median, unless
-/// attractions cancel almost completely. Choose units in which nothing overflows: distances up to 10¹⁸ and masses up
-/// to 10²⁸ are safe.
+/// attractions cancel almost completely. Choose units in which nothing overflows: distances up to 10¹⁸ and masses up to
+/// 10²⁸ are safe.
 ///
-/// The work is proportional to the square of the number of bodies. Each GPU must be able to bind all bodies at once:
-/// with 128 MiB for a binding, the least among common drivers, that is 8 million.
+/// The work is proportional to the square of the number of bodies. Each GPU must be able to bind all bodies at once.
+/// With 128 MiB for a binding, the smallest limit among common drivers, that is 8 million bodies.
 ///
 /// # Errors
 /// Running fails if `softening` is negative, infinite or not a number, if `bodies` is not a whole number of bodies,
@@ -69,10 +69,10 @@ pub struct NBody {
 
 /// Elements per body, and per acceleration.
 pub(crate) const WIDTH: usize = 4;
-/// The square of a distance below which bodies count as being at the same place. Far below what f32 can tell apart in
-/// units in which bodies are spread over about 1.
+/// The square of a distance below which bodies count as being at the same place. It is far below the resolution of f32
+/// in units in which bodies are spread over about 1.
 const LEAST_DISTANCE2: f32 = 1e-20;
-/// Operations per pair, as usually counted for this kernel.
+/// Operations per pair, by the usual count for this kernel.
 const FLOPS: f64 = 20.0;
 
 pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
@@ -85,11 +85,11 @@ pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
     bodies: u32,
-    /// The body that the first acceleration belongs to, and how many there are.
+    /// The body of the first acceleration, and the number of accelerations.
     first: u32,
     targets: u32,
     softening2: f32,
-    /// The sources that are summed.
+    /// The sources that this dispatch sums.
     begin: u32,
     end: u32,
 }
@@ -103,27 +103,27 @@ impl Softening {
         self.0 * self.0
     }
 
-    /// Whether `mass / softening³` may overflow. It is what the distance of bodies at the same place, 0, would be
-    /// multiplied with; so such pairs must be left out, which costs 5 to 10 %.
+    /// Whether `mass / softening³` may overflow. Pairs of bodies at the same place would multiply it with the distance
+    /// 0, so they must be left out, which costs 5 to 10 %.
     fn is_careful(self) -> bool {
         self.0 < 1e-3
     }
 }
 
-/// How the GPU shares out pairs. `shaders/nbody.wgsl` knows the first two numbers too.
+/// How the GPU distributes pairs. `shaders/nbody.wgsl` repeats the first two numbers.
 struct Sharing {
-    /// Bodies per lane: what a lane loads of a source is used that often. On lavapipe, 4,096 bodies take 30, 10 and
-    /// 7.4 ms for 1, 4 and 8; shared memory makes that 42, 14 and 9.1 ms.
+    /// Bodies per lane: each source that a lane loads serves all of them. On lavapipe, 4,096 bodies take 30, 10 and 7.4
+    /// ms for 1, 4 and 8; with shared memory, 42, 14 and 9.1 ms.
     per_lane: usize,
     /// Lanes per workgroup.
     lanes: usize,
-    /// Lanes that should fill a large GPU: a guess, not yet measured on one. With fewer bodies than that takes, several
+    /// Lanes that should fill a large GPU: a guess, not yet measured on one. With fewer bodies than this takes, several
     /// lanes share the sources of a body.
     wanted: usize,
     /// The most lanes that share the sources of a body.
     most_slices: usize,
-    /// Sources that one dispatch sums on a software adapter, a multiple of what the shader sums at a time. Mesa's leaves
-    /// a shader's loops, without a word, after 65,535 rounds in all.
+    /// Sources that one dispatch sums on a software adapter, a multiple of the number that the shader sums at a time.
+    /// Mesa's software adapter leaves a shader's loops silently after 65,535 rounds in all.
     software_sources: usize,
 }
 
@@ -141,9 +141,9 @@ impl Sharing {
         (0..=self.most_slices.ilog2()).map(|log2| 1 << log2)
     }
 
-    /// Lanes that share the sources of a body, a power of two, when there are `targets` bodies.
+    /// The number of lanes that share the sources of a body, a power of two, when there are `targets` bodies.
     fn slices(&self, targets: usize, kind: DeviceKind) -> usize {
-        // A software adapter has few lanes, which one slice fills; slices cost it up to 40 %.
+        // A software adapter has few lanes, which one slice fills. Slices make it up to 40 % slower.
         if kind == DeviceKind::Software {
             return 1;
         }
@@ -154,7 +154,7 @@ impl Sharing {
             .next_power_of_two()
     }
 
-    /// Sources that one dispatch sums, at least 1.
+    /// The number of sources that one dispatch sums, at least 1.
     fn sources(&self, bodies: usize, kind: DeviceKind) -> usize {
         match kind {
             DeviceKind::Software => self.software_sources,
@@ -184,7 +184,7 @@ pub(super) fn count_bodies(kernel: &str, len: usize) -> Result<usize> {
     Ok(len / WIDTH)
 }
 
-/// Refuses a softening that no force can be computed with.
+/// Refuses a softening for which no force can be computed.
 pub(super) fn check_softening(kernel: &str, softening: f32) -> Result<()> {
     if softening >= 0.0 && (softening * softening).is_finite() {
         return Ok(());
@@ -263,12 +263,12 @@ impl Pass for NBody {
     }
 }
 
-/// The most that a body's acceleration may be off, relative to its length.
+/// The largest error of a body's acceleration, relative to its length.
 pub(crate) const WORST_ERROR: f64 = 1e-5;
-/// The most that it may be off for the median of many bodies.
+/// The largest error for the median of many bodies.
 pub(crate) const MEDIAN_ERROR: f64 = 2e-6;
 
-/// Whole vectors of every instruction set, so that only the last part has lanes left over.
+/// Whole vectors of every instruction set, so that only the last part has unused lanes.
 const GRAIN: usize = 16;
 
 /// The acceleration of one body in f64.
@@ -294,7 +294,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_bodies_are_shared_by_more_lanes() {
+    fn more_lanes_share_fewer_bodies() {
         let slices = |targets| SHARING.slices(targets, DeviceKind::Discrete);
         assert_eq!(
             [0, 1, 4096, 16_384, 65_536, 524_288, 1 << 24].map(slices),

@@ -1,14 +1,14 @@
-//! Values as unsigned ranks, so that "which comes first" is a comparison of integers with one answer everywhere.
+//! Values as unsigned ranks: a comparison of ranks is a comparison of integers, with one answer on every device.
 //!
-//! Where NaN, signed zeros or subnormals are about, a comparison of floats is at a device's mercy. Ranks are computed
-//! with integer operations alone, here and, from the same words, in `shaders/extremum.wgsl` and `shaders/zip.wgsl`.
+//! A device decides how it compares floats that are NaN, signed zeros or subnormals. Ranks are computed with integer
+//! operations only, here and, from the same parameters, in `shaders/extremum.wgsl` and `shaders/zip.wgsl`.
 
 use crate::array::Element;
 use bytemuck::{Pod, Zeroable};
 
 /// An element type whose values are ordered: `f32`, `u32` and `i32`.
 pub trait Ordered: Element {
-    /// What to flip in negative values so that bits order as `i32` (or, if nothing, as `u32`) do.
+    /// The bits to flip in negative values, so that bits order as `i32` do (or, if none are flipped, as `u32` do).
     #[doc(hidden)]
     const FLIP: u32;
     /// The bits of the least number.
@@ -37,13 +37,13 @@ impl Ordered for i32 {
     const GREATEST: u32 = i32::MAX as u32;
 }
 
-/// How a type's values are ranked: what is wanted most has rank 0, NaN rank after every number.
+/// The ranking of a type's values: the preferred value has rank 0, and NaN ranks after every number.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub(crate) struct Ranking {
-    /// What to flip in negative values.
+    /// The bits to flip in negative values.
     flip: u32,
-    /// 1 if -0 ranks with +0; otherwise it comes before.
+    /// 1 if -0 ranks with +0, else -0 ranks before +0.
     merge: u32,
     /// 1 if the greatest comes first, 0 if the least does.
     descending: u32,
@@ -74,7 +74,7 @@ impl Ranking {
         .from(T::GREATEST)
     }
 
-    /// The same, but equal numbers have equal ranks: -0 that of +0.
+    /// The same ranking, but equal numbers have equal ranks: -0 that of +0.
     pub(crate) const fn equal_zeros<T: Ordered>(self) -> Self {
         let first = if self.descending == 0 {
             T::LEAST
@@ -95,7 +95,7 @@ impl Ranking {
         }
     }
 
-    /// Orders as the values do: as a `u32` for that type, as an `i32` for the others.
+    /// Maps bits to an ordinal that orders as the values do: as a `u32` for that type, as an `i32` for the others.
     #[inline(always)]
     const fn ordinal(self, bits: u32) -> u32 {
         let negative = (bits as i32 >> 31) as u32;
@@ -113,7 +113,7 @@ impl Ranking {
         }
     }
 
-    /// The bits of the value with this rank, unless zeros were made equal.
+    /// The bits of the value with this rank, unless zeros rank equal.
     pub(crate) const fn bits(self, rank: u32) -> u32 {
         let ordinal = if self.descending == 0 {
             rank.wrapping_add(self.origin)
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn minus_zero_comes_before_plus_zero_unless_they_are_made_equal() {
+    fn minus_zero_comes_before_plus_zero_unless_they_rank_equal() {
         let (minus, plus) = ((-0.0f32).to_bits(), 0.0f32.to_bits());
         let ranking = Ranking::ascending::<f32>();
         assert!(ranking.rank(minus) < ranking.rank(plus));

@@ -1,11 +1,11 @@
-//! Cuts a matrix product on a GPU into panels whose operands fit the windows that a dispatch can see.
+//! Cuts a matrix product on a GPU into panels whose operands fit the windows of a dispatch.
 //!
-//! A product over all of k is one panel nearly always. When an operand is larger than the adapter's largest binding
-//! (128 MiB on some), the products of consecutive panels along k add up in C. Pure arithmetic: no device here.
+//! Nearly always a product over all of k is one panel. When an operand exceeds the adapter's largest binding (128 MiB
+//! on some), the products of consecutive panels along k add up in C. This is pure arithmetic, without a device.
 
 use std::ops::Range;
 
-/// Borders between panels are multiples of this many elements where they can be, so that windows are aligned.
+/// Borders between panels are multiples of this number of elements where possible, so that windows are aligned.
 const ALIGNED: usize = 64;
 
 /// The shape of a product C = op(A) * op(B), and how A and B are stored.
@@ -44,9 +44,9 @@ impl Panel {
 }
 
 impl Product {
-    /// Panels of which A's window and B's have at most so many elements each, however they are aligned, in an order in
-    /// which the panels of the same part of C follow each other along k.
-    pub(super) fn panels(self, [most_a, most_b]: [usize; 2]) -> impl Iterator<Item = Panel> {
+    /// Panels whose window on A has at most `most_a` elements, and that on B at most `most_b`, for any alignment. The
+    /// panels of the same part of C follow each other along k.
+    pub(super) fn panels(self, most_a: usize, most_b: usize) -> impl Iterator<Item = Panel> {
         let Self {
             m,
             n,
@@ -55,7 +55,8 @@ impl Product {
             transposed_a,
             transposed_b,
         } = self;
-        // Windows span whole stored rows, so as few of those as possible are cut, and single ones only if they must be.
+        // Windows span whole stored rows, so the cuts leave as many of those together as possible, and cut within one
+        // only if they must.
         let loose = |most: usize| most.saturating_sub(ALIGNED).max(1);
         let too_long = |count: usize, width: usize, most: usize| {
             width > loose(most) && width.saturating_mul(count) > most
@@ -96,8 +97,8 @@ impl Product {
     }
 }
 
-/// How many of `count` stored rows of `width` elements a window of `most` elements has room for: all, a number such
-/// that every window begins at an aligned element, or one at least.
+/// The number of the `count` stored rows of `width` elements that fit a window of `most` elements: all, or a number
+/// that makes every window begin at an aligned element, or at least one.
 fn fitting(count: usize, width: usize, most: usize) -> usize {
     let room = most / width.max(1);
     if count <= room {
@@ -130,7 +131,7 @@ mod tests {
             transposed_a: false,
             transposed_b: false,
         };
-        let panels: Vec<_> = product.panels([512 * 512; 2]).collect();
+        let panels: Vec<_> = product.panels(512 * 512, 512 * 512).collect();
         assert_eq!(
             panels,
             [Panel {
@@ -151,7 +152,7 @@ mod tests {
             transposed_a: false,
             transposed_b: false,
         };
-        let depths: Vec<_> = product.panels([1 << 25; 2]).map(|p| p.depth).collect();
+        let depths: Vec<_> = product.panels(1 << 25, 1 << 25).map(|p| p.depth).collect();
         assert_eq!(depths, [0..4096, 4096..8192]);
     }
 
@@ -165,7 +166,7 @@ mod tests {
             let product = Product { m, n, k, lda, transposed_a, transposed_b };
             let mut seen = vec![0u8; m * n * k];
             let mut depth_before = vec![0; m * n];
-            for Panel { rows, columns, depth } in product.panels([most_a, most_b]) {
+            for Panel { rows, columns, depth } in product.panels(most_a, most_b) {
                 let window = |rows: &Range<usize>, stride: usize, within: &Range<usize>| {
                     let first = rows.start * stride + within.start;
                     let end = (rows.end - 1) * stride + within.end;

@@ -1,9 +1,8 @@
-//! The one tree by which prefix sums are added up, whatever the device and however the array is split.
+//! The one tree that adds up prefix sums, for every device and every split of the array.
 //!
-//! A tile of [`TILE`] elements is 128 runs of 16. Within a run, and then over the totals of the runs, sums grow as
-//! Sklansky (1960) has it: pairs, fours, eights and so on, where in each the right half gains the last sum of the left
-//! half. The totals of the tiles are prefix-summed by this very procedure, which gives the carry of each tile. Then,
-//! for run r of tile t,
+//! A tile of [`TILE`] elements is 128 runs of 16. Within a run, and then over the totals of the runs, sums grow as in
+//! Sklansky (1960): pairs, fours, eights and so on; at each level the right half gains the last sum of the left half.
+//! The same procedure sums the totals of the tiles, which gives the carry of each tile. Then, for run r of tile t,
 //!
 //! - the base of the run is the carry of the tiles before t, plus the totals of the runs before r (if there are any);
 //! - the exclusive sum of the run's first element is its base, that of the others base + sum of the run's elements
@@ -11,10 +10,11 @@
 //! - the inclusive sum of an element is the exclusive sum of the next, also where that is in the next run, the next
 //!   tile, or past the end.
 //!
-//! So a sum depends only on the elements it sums up and their indices: not on the length, the device or the split. It
-//! is at most 4 + 7 + 2 additions deep per level of 2048 elements, and the first carry being +0, it is never -0.
+//! So a sum depends only on its elements and their indices: not on the length, the device or the split. It is at most 4
+//! + 7 + 2 additions deep per level of 2048 elements. The first carry is +0, so a sum is never -0.
 //!
-//! This module is the CPU's side and knows slices only; `shaders/scan.wgsl` does the same to a tile.
+//! This module is the CPU's implementation and works on slices only. `shaders/scan.wgsl` computes a tile in the same
+//! way.
 
 use super::run_prefix::{RUN, prefix_of_run, shifted, with_last};
 use super::tree::{Addend, levels};
@@ -25,7 +25,7 @@ const RUNS: usize = 128;
 /// Elements of a tile.
 pub(crate) const TILE: usize = RUN * RUNS;
 
-/// The totals of consecutive tiles: the sums that carry into the next one.
+/// The totals of consecutive tiles, from which the carries follow.
 pub(crate) fn tile_totals<T: Addend>(simd: Simd, x: &[T], totals: &mut [T]) {
     assert_eq!(totals.len(), x.len().div_ceil(TILE));
     simd.run(TileTotals { x, totals });
@@ -45,7 +45,7 @@ impl<T: Addend> VectorLoop for TileTotals<'_, T> {
         for (tile, total) in self.x.chunks(TILE).zip(self.totals) {
             let mut sums = Totals([T::ZERO; RUNS]);
             run_totals(tile, &mut sums);
-            // What prefix sums over the runs come to at their end: a balanced tree over neighbours.
+            // The last prefix sum over the runs: a balanced tree over neighbours.
             let mut pairs = RUNS / 2;
             while pairs > 0 {
                 for i in 0..pairs {
@@ -58,14 +58,14 @@ impl<T: Addend> VectorLoop for TileTotals<'_, T> {
     }
 }
 
-/// The totals of the runs of a tile, at the border of a cache line so that no vector straddles two.
+/// The totals of a tile's runs, aligned to a cache line so that no vector straddles two.
 #[repr(align(64))]
 struct Totals<T>([T; RUNS]);
 
-/// Runs of which the totals fill a vector.
+/// The number of runs whose totals fill a vector.
 const GROUP: usize = 16;
 
-/// Adds up the runs of a tile, or of what there is of the last one. Totals of runs that are absent are left alone.
+/// Sums the runs of a tile, or those that exist of the last tile. Totals of missing runs stay unchanged.
 #[inline(always)]
 fn run_totals<T: Addend>(x: &[T], Totals(totals): &mut Totals<T>) {
     const ELEMENTS: usize = GROUP * RUN;
@@ -83,7 +83,7 @@ fn run_totals<T: Addend>(x: &[T], Totals(totals): &mut Totals<T>) {
     }
 }
 
-/// What the prefix sums of sixteen runs come to at their ends: a balanced tree over neighbours.
+/// The last prefix sum of each of sixteen runs: a balanced tree over neighbours.
 #[inline(always)]
 fn group_totals<T: Addend>(x: &[T; GROUP * RUN]) -> [T; GROUP] {
     let pairs: [T; GROUP * RUN / 2] = neighbours(x);
@@ -110,8 +110,8 @@ pub(crate) enum Kind {
     Exclusive,
 }
 
-/// The prefix sums of the consecutive tiles that begin with number `first`. `carry` has the inclusive prefix sums of
-/// the totals of all tiles of the array, unless there is only one.
+/// The prefix sums of the consecutive tiles from tile `first` on. `carry` holds the inclusive prefix sums of the totals
+/// of all tiles of the array, unless there is only one tile.
 pub(crate) struct ScanTiles<'a, T> {
     pub(crate) kind: Kind,
     pub(crate) first: usize,
@@ -137,7 +137,7 @@ impl<T: Addend> VectorLoop for ScanTiles<'_, T> {
             let tile = first + i;
             let before = if tile == 0 { T::ZERO } else { carry[tile - 1] };
             let after = carry.get(tile).copied();
-            // Two copies of the loops within, each without the question.
+            // Two copies of the loops within, so that neither has this branch in it.
             match kind {
                 Kind::Inclusive => {
                     scan_tile::<T, L, true>(lanes, &mut totals, before, after, x, out);
@@ -150,7 +150,7 @@ impl<T: Addend> VectorLoop for ScanTiles<'_, T> {
     }
 }
 
-/// The prefix sums of one tile, or of what there is of the last one.
+/// The prefix sums of one tile, or of the elements that exist of the last one.
 #[inline(always)]
 fn scan_tile<T: Addend, L: Lanes, const INCLUSIVE: bool>(
     lanes: L,
@@ -160,8 +160,8 @@ fn scan_tile<T: Addend, L: Lanes, const INCLUSIVE: bool>(
     x: &[T],
     out: &mut [T],
 ) {
-    // All elements are read twice, from the cache the second time. To keep the sums within runs instead, from the
-    // first time, took longer: what is stored and loaded again outweighs a tree of additions.
+    // All elements are read twice, the second time from the cache. Keeping the sums within runs from the first time
+    // took longer: to store and load them again costs more than a tree of additions.
     run_totals(x, totals);
     scan_totals(lanes, &mut totals.0);
     let (runs, rest) = x.as_chunks::<RUN>();
@@ -222,7 +222,7 @@ fn scan_totals<T: Addend, L: Lanes>(lanes: L, totals: &mut [T; RUNS]) {
     }
 }
 
-/// The most roundings between an element and a prefix sum of `n` elements: what bounds its error, in units of u·Σ|x|.
+/// The most roundings between an element and a prefix sum of `n` elements. They bound its error, in units of u·Σ|x|.
 pub(crate) fn depth(n: usize) -> usize {
     (TILE.ilog2() as usize + 2) * levels(n, TILE)
 }
@@ -253,7 +253,7 @@ mod tests {
         2048 * 2048 + 2049,
     ];
 
-    /// Scans as the kernel does, cut after `cut` tiles.
+    /// Scans as the kernel does, with a cut after `cut` tiles.
     fn scan<T: Addend>(kind: Kind, x: &[T], cut: usize) -> Vec<T> {
         scan_with(Simd::best(), kind, x, cut)
     }
@@ -292,7 +292,7 @@ mod tests {
         }
     }
 
-    /// The exclusive prefix sums as the module describes them, with the total as one element more.
+    /// The exclusive prefix sums as the module describes them, with the total as an extra last element.
     fn by_the_book(x: &[f32]) -> Vec<f32> {
         let tiles: Vec<Vec<Vec<f32>>> = x
             .chunks(TILE)
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_do_not_depend_on_what_comes_after() {
+    fn sums_do_not_depend_on_later_elements() {
         let x = random(3 * TILE + 77, 5);
         let whole = bits(&scan(Kind::Inclusive, &x, 0));
         for n in [1, 16, 100, 2048, 2049, 4096, 5000] {
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_as_near_to_exact_as_the_depth_of_the_tree_promises() {
+    fn sums_stay_within_the_error_bound_of_the_tree() {
         for &n in SIZES {
             let x = random(n, 11 + n as u64);
             let unit = depth(n) as f64 * f64::from(f32::EPSILON) / 2.0;

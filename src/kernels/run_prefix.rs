@@ -1,7 +1,7 @@
-//! Prefix sums of sixteen elements in vector registers, which compilers do not find by themselves.
+//! Prefix sums of sixteen elements in vector registers. Compilers do not find this code by themselves.
 //!
 //! Every implementation adds the same pairs in the same order (Sklansky 1960): pairs of elements, then fours, eights
-//! and all sixteen, where in each the right half gains the last sum of the left half. Where a vector instruction adds
+//! and all sixteen. At each level the right half gains the last sum of the left half. Where a vector instruction adds
 //! to all lanes, the others gain 0, which can only turn -0 into +0.
 
 use super::tree::Addend;
@@ -12,7 +12,7 @@ use crate::simd::Token;
 /// Elements of a run.
 pub(crate) const RUN: usize = 16;
 
-/// The sums of the elements up to each, with it.
+/// The inclusive prefix sums.
 #[inline(always)]
 pub(crate) fn prefix_of_run<T: Addend, L: Lanes>(lanes: L, run: [T; RUN]) -> [T; RUN] {
     match lanes.token() {
@@ -24,7 +24,7 @@ pub(crate) fn prefix_of_run<T: Addend, L: Lanes>(lanes: L, run: [T; RUN]) -> [T;
     }
 }
 
-/// 0 and all elements but the last.
+/// 0, followed by all elements but the last.
 #[inline(always)]
 pub(crate) fn shifted<T: Addend, L: Lanes>(lanes: L, run: [T; RUN]) -> [T; RUN] {
     match lanes.token() {
@@ -40,7 +40,7 @@ pub(crate) fn shifted<T: Addend, L: Lanes>(lanes: L, run: [T; RUN]) -> [T; RUN] 
     }
 }
 
-/// The elements with another last one.
+/// The same elements with another last one.
 #[inline(always)]
 pub(crate) fn with_last<T: Addend, L: Lanes>(lanes: L, mut run: [T; RUN], last: T) -> [T; RUN] {
     match lanes.token() {
@@ -53,7 +53,7 @@ pub(crate) fn with_last<T: Addend, L: Lanes>(lanes: L, mut run: [T; RUN], last: 
     }
 }
 
-/// The sums as any processor computes them.
+/// The sums in portable code.
 #[inline(always)]
 fn prefix_by_halves<T: Addend>(mut run: [T; RUN]) -> [T; RUN] {
     let mut half = 1;
@@ -200,7 +200,7 @@ mod tests {
         }
     }
 
-    /// What every instruction set that this processor has makes of a run.
+    /// The results of every instruction set of this processor for one run.
     fn everywhere<T: Addend>(run: [T; RUN]) -> Vec<[[T; RUN]; 2]> {
         let sets = InstructionSet::available().into_iter();
         sets.map(|set| Simd::new(set).expect("it is available").run(Both(run)))
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_give_the_prefix_sums_that_wrap() {
+    fn integer_prefix_sums_wrap() {
         let run: [i32; RUN] = std::array::from_fn(|i| i32::MAX - 7 * i as i32);
         let mut sum = 0i32;
         let want = run.map(|x| {

@@ -1,6 +1,6 @@
-//! What is left of `C = alpha * A * B + beta * C` when the product vanishes: alpha is 0, or there is nothing to sum.
+//! The rest of `C = alpha * A * B + beta * C` when the product vanishes: alpha is 0, or the sums are empty.
 //!
-//! As in BLAS, A and B are not read then, so a NaN in them does not spread; nor is C when beta is 0.
+//! As in BLAS, A and B are not read then, so a NaN in them does not spread. C is not read if beta is 0.
 
 use crate::error::Result;
 use crate::kernel::Shader;
@@ -14,7 +14,7 @@ pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
     Shader::builtin("scale", include_str!("../../shaders/scale.wgsl")).entry("main", &[])
 });
 
-/// Elements that one thread scales at a time.
+/// The elements that one thread scales at a time.
 const CHUNK: usize = 1 << 16;
 
 #[repr(C)]

@@ -1,5 +1,5 @@
-//! Prefix sums, in three passes: the totals of tiles, the prefix sums of those (this kernel again, on less), and the
-//! prefix sums of each tile on top of what carries into it. By one fixed tree (`prefix`).
+//! Prefix sums, in three passes: the totals of tiles; the prefix sums of the totals (this kernel again, on less data);
+//! the prefix sums of each tile on top of its carry. They use one fixed tree (`prefix`).
 
 use super::prefix::{self, Kind, TILE};
 use super::tree::Addend;
@@ -16,8 +16,8 @@ use std::sync::LazyLock;
 
 /// `out[i]` = the sum of `x[..=i]`, for arrays of the same length and type.
 ///
-/// Integers wrap. f32 are added by a fixed tree: each sum depends only on the elements in it, and has the same bits on
-/// every device, for every split, and whatever follows; the error is at most 15·u·Σ|x| for each level of 2048 elements
+/// Integers wrap. A fixed tree adds f32. Each sum depends only on its own elements, and has the same bits on every
+/// device, for every split, and for any later elements. The error is at most 15·u·Σ|x| for each level of 2048 elements
 /// (u = 2^-24; one level up to 2048 elements, two up to 4 Mi, three up to 8 Gi).
 ///
 /// # Errors
@@ -41,7 +41,7 @@ pub fn inclusive_scan<'a, T: Addend>(x: &'a Array<T>, out: &'a mut Array<T>) -> 
 
 /// `out[i]` = the sum of `x[..i]`, for arrays of the same length and type; `out[0]` is 0.
 ///
-/// All but the last of [`inclusive_scan()`]'s sums, one place later and with the same bits.
+/// The sums of [`inclusive_scan()`] except the last, one place later and with the same bits.
 ///
 /// # Errors
 /// Running fails if the arrays differ in length.
@@ -81,7 +81,7 @@ impl<T: Addend> Scan<T> {
         }
     }
 
-    /// The pass that scans tiles, once the totals of all of them are scanned.
+    /// The pass that scans tiles, after the totals of all of them are scanned.
     fn tiles(&self, carry: Option<&Array<T>>) -> ScanTiles<T> {
         ScanTiles {
             kind: self.kind,
@@ -140,7 +140,7 @@ impl<T: Addend> Kernel for Scan<T> {
             Binding::read(&self.x, Role::ITEM),
             Binding::write(&self.out, Role::ITEM),
         ];
-        // What the first pass adds up.
+        // The work of the first pass.
         let totals = Work {
             bytes_read: self.x.bytes() as f64,
             ..Work::default()
@@ -170,9 +170,9 @@ pub(crate) static SHADERS: LazyLock<TypedShaders> = LazyLock::new(|| {
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
     elements: u32,
-    /// The number of the part's first tile.
+    /// The index of the part's first tile.
     first_tile: u32,
-    /// Elements of the totals before the first of the part.
+    /// Totals before the part's first one.
     lead: u32,
     exclusive: u32,
     /// Always 0, which has the same bits in every type.
@@ -191,7 +191,7 @@ impl Params {
     }
 }
 
-/// The pass that adds up each tile.
+/// The pass that computes the total of each tile.
 struct TileTotals<T> {
     x: Handle,
     totals: Handle,

@@ -8,10 +8,9 @@ use crate::kernel::Call;
 
 /// The sum of all elements; 0 for an empty array.
 ///
-/// Integers wrap. f32 are added by a fixed tree, whose shape depends on the length alone: the result has the same bits
-/// on every device and for every split, and its error is at most (16 + 8 + 2)·u·Σ|x| for each level of 4096 elements
-/// (u = 2^-24; one level up to 4096 elements, two up to 16 Mi). A NaN among the elements, or infinities of both signs,
-/// give NaN.
+/// Integers wrap. A fixed tree adds f32; its shape depends only on the length. The result has the same bits on every
+/// device and for every split, and its error is at most (16 + 8 + 2)·u·Σ|x| for each level of 4096 elements (u = 2^-24;
+/// one level up to 4096 elements, two up to 16 Mi). A NaN among the elements, or infinities of both signs, give NaN.
 ///
 /// ```
 /// # fn main() -> divvy::Result<()> {

@@ -10,10 +10,10 @@ use bytemuck::{Pod, Zeroable};
 use std::marker::PhantomData;
 use std::sync::LazyLock;
 
-/// What [`transform()`] does to each element.
+/// The function that [`transform()`] applies to each element.
 ///
-/// NaN gives NaN everywhere, and the functions have the values of IEEE 754 at zeros and infinities. Arguments and
-/// results that are subnormal may be flushed to 0 by a GPU. How exact the rest is: [`Unary::max_ulps`].
+/// NaN gives NaN on every device, and the functions have the values of IEEE 754 at zeros and infinities. A GPU may
+/// flush subnormal arguments and results to 0. [`Unary::max_ulps`] bounds all other errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Unary {
@@ -56,11 +56,11 @@ impl Unary {
 
     /// How far results may be from exact ones on any device, in units in the last place of the exact one.
     ///
-    /// 0 stands for functions that are exact or rounded correctly, and so the same everywhere. The square root and the
-    /// reciprocal are on GPUs what WGSL allows (1/x 2.5 ULP; the square root one over an inverse square root, 2 ULP),
-    /// and correctly rounded on the CPU. The others are Divvy's own, the same formulas on every device: no f32 has been
-    /// found for which the CPU's are more than 1 (exp, ln), 1.4 (tanh) or 2.4 (sin, cos) ULP off; the bounds leave room
-    /// for multiplications and additions that a GPU fuses, and for its division.
+    /// 0 means that the function is exact or correctly rounded, and so the same on every device. On GPUs, the square
+    /// root and the reciprocal are as exact as WGSL requires (1/x 2.5 ULP; the square root one over an inverse square
+    /// root, 2 ULP); on the CPU they are correctly rounded. The other functions are Divvy's own, with the same formulas
+    /// on every device. No f32 is known for which those of the CPU are off by more than 1 (exp, ln), 1.4 (tanh) or 2.4
+    /// (sin, cos) ULP. The bounds leave room for multiplications and additions that a GPU fuses, and for its division.
     pub const fn max_ulps(self) -> f64 {
         match self {
             Self::Neg | Self::Abs | Self::Square => 0.0,
@@ -105,7 +105,7 @@ pub struct Transform {
     y: Handle,
 }
 
-/// Operations per element: about as many as the polynomials have.
+/// Operations per element: about the number that the polynomials take.
 const FLOPS: f64 = 16.0;
 
 pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
@@ -117,16 +117,16 @@ pub(crate) static SHADER: LazyLock<Shader> = LazyLock::new(|| {
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
-    /// Vectors of four elements.
+    /// The number of vectors of four elements.
     vectors: u32,
 }
 
-/// A function of one element, known to the compiler where it is applied.
+/// A function of one element, resolved at compile time.
 trait Function {
     fn of(x: f32) -> f32;
 }
 
-/// Types that stand for functions.
+/// Types that represent functions.
 macro_rules! functions {
     ($($Name:ident($x:ident) = $value:expr;)*) => {$(
         struct $Name;

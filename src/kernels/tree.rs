@@ -1,37 +1,37 @@
-//! The one tree by which floating-point sums are added up, whatever the device and however the array is split.
+//! The one tree that adds up floating-point sums, for every device and every split of the array.
 //!
-//! Blocks of [`BLOCK`] elements are 256 columns by 16 rows. Each column adds its rows serially, starting from +0; the
-//! 256 columns fold by halving (column c gains column c + 128, then c + 64, and so on). The sums of the blocks are
-//! then the elements of the same procedure, until one is left. The shape depends on the number of elements alone, it
-//! keeps every lane of a vector or a workgroup busy, and it is 16 + 8 additions deep per level, so that the error
-//! stays far below that of a serial sum.
+//! Blocks of [`BLOCK`] elements are 256 columns by 16 rows. Each column adds its rows serially, starting from +0. The
+//! 256 columns fold by halving (column c gains column c + 128, then c + 64, and so on). The same procedure then sums
+//! the sums of the blocks, until one is left. The shape depends only on the number of elements. It keeps every lane of
+//! a vector or a workgroup busy, and is 16 + 8 additions deep per level, so that the error stays far below that of a
+//! serial sum.
 //!
-//! Elements that are absent from the last block add nothing. This module is the CPU's side and knows slices only;
-//! `shaders/fold.wgsl` does the same to a block.
+//! Missing elements of the last block add nothing. This module is the CPU's implementation and works on slices only.
+//! `shaders/fold.wgsl` sums a block in the same way.
 
 use crate::array::{Element, ElementType};
 use crate::simd::{Lanes, Simd, VectorLoop};
 use std::marker::PhantomData;
 
-/// Elements that are summed into one.
+/// The elements of a block.
 pub(crate) const BLOCK: usize = COLUMNS * ROWS;
-/// Sums that run side by side within a block.
+/// Sums that a block computes side by side.
 const COLUMNS: usize = 256;
 /// Elements that a column adds serially.
 const ROWS: usize = 16;
 
 /// A type whose sums and scans Divvy computes: `f32`, and `u32` and `i32`, which wrap.
 pub trait Addend: Element {
-    /// What adds nothing.
+    /// The neutral element.
     const ZERO: Self;
-    /// The type as which shaders add: one stands for all integers of a size, since wrapping addition is the same.
+    /// The type in which shaders add. One type serves all integers of a size, since wrapping addition is the same.
     #[doc(hidden)]
     const ADDED_AS: ElementType;
 
     /// The sum of two values; integers wrap.
     fn plus(self, other: Self) -> Self;
 
-    /// Of all values that mean the same, one: +0 for the zeros, one bit pattern for all NaN.
+    /// A canonical value among those with the same meaning: +0 for the zeros, one bit pattern for all NaN.
     fn canonical(self) -> Self;
 }
 
@@ -68,13 +68,13 @@ macro_rules! wrapping_addend {
 }
 wrapping_addend!(u32, i32);
 
-/// What is added up: a term made of one element of each of `N` arrays.
+/// The terms of a sum: each is made of one element of each of `N` arrays.
 pub trait Summand<T, const N: usize> {
-    /// The term. Must be `#[inline(always)]`.
+    /// Computes the term. Must be `#[inline(always)]`.
     fn of(elements: [T; N]) -> T;
 }
 
-/// What [`sum()`](super::sum()) sums up: the elements themselves.
+/// The terms of [`sum()`](super::sum()): the elements themselves.
 #[derive(Debug)]
 pub enum Itself {}
 
@@ -85,8 +85,8 @@ impl<T: Addend> Summand<T, 1> for Itself {
     }
 }
 
-/// The sums of consecutive blocks. The terms that are added are those of the elements of `inputs` at the same index,
-/// which are slices of equal length; `sums` has one element for each block that they begin.
+/// The sums of consecutive blocks. A term is made of the elements of `inputs` at one index. The slices have equal
+/// length; `sums` has one element for each block that begins in them.
 pub(crate) fn block_sums<T: Addend, Of: Summand<T, N>, const N: usize>(
     simd: Simd,
     inputs: [&[T]; N],
@@ -121,7 +121,7 @@ impl<T: Addend, Of: Summand<T, N>, const N: usize> VectorLoop for BlockSums<'_, 
     }
 }
 
-/// The sum of all elements whose block sums are given. 0 if there are none.
+/// The sum of all elements, from their block sums. 0 if there are none.
 pub(crate) fn total<T: Addend>(simd: Simd, sums: &[T]) -> T {
     match sums {
         [] => T::ZERO,
@@ -134,7 +134,7 @@ pub(crate) fn total<T: Addend>(simd: Simd, sums: &[T]) -> T {
     }
 }
 
-/// The sum of the terms of one block, or of what there is of the last one.
+/// The sum of the terms of one block, or of those that exist of the last block.
 #[inline(always)]
 fn block_sum<T: Addend, Of: Summand<T, N>, const N: usize>(inputs: [&[T]; N]) -> T {
     // In two halves, because the compiler keeps an array of this length in registers, but not one of 256. Rows go in
@@ -170,12 +170,12 @@ fn block_sum<T: Addend, Of: Summand<T, N>, const N: usize>(inputs: [&[T]; N]) ->
     columns[0]
 }
 
-/// The most roundings between an element and the sum of `n`: what bounds its error, in units of u·Σ|x|.
+/// The most roundings between an element and the sum of `n` elements. They bound its error, in units of u·Σ|x|.
 pub(crate) fn depth(n: usize) -> usize {
     (ROWS + COLUMNS.ilog2() as usize) * levels(n, BLOCK)
 }
 
-/// The levels of a tree in which `block` elements become one; at least one level.
+/// The levels of a tree that reduces `block` elements to one; at least one level.
 pub(super) fn levels(n: usize, block: usize) -> usize {
     match n.div_ceil(block) {
         0 | 1 => 1,
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_as_near_to_exact_as_the_depth_of_the_tree_promises() {
+    fn sums_stay_within_the_error_bound_of_the_tree() {
         for &n in SIZES {
             let x = random(n, 7 + n as u64);
             let exact: f64 = x.iter().map(|x| f64::from(*x)).sum();
@@ -288,7 +288,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn where_the_array_is_cut_at_block_borders_does_not_matter(
+        fn cuts_at_block_borders_do_not_change_the_sum(
             n in 0usize..30_000, cuts in prop::collection::vec(0usize..8, 0..4), seed: u64,
         ) {
             let x = random(n, seed);

@@ -12,7 +12,7 @@ use bytemuck::{Pod, Zeroable};
 use std::marker::PhantomData;
 use std::sync::LazyLock;
 
-/// What [`zip()`] does to each pair of elements.
+/// The operation that [`zip()`] applies to each pair of elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Binary {
@@ -22,13 +22,13 @@ pub enum Binary {
     Sub,
     /// a · b; integers wrap.
     Mul,
-    /// a / b. Integers are rounded towards 0; a / 0 is a, and `i32::MIN` / -1 is `i32::MIN`. For f32 a GPU may be
-    /// 2.5 units in the last place off, for |b| from 2^-126 to 2^126, and does with zeros, infinities and NaN what its
-    /// hardware does; the CPU divides exactly as IEEE says.
+    /// a / b. Integers are rounded towards 0; a / 0 is a, and `i32::MIN` / -1 is `i32::MIN`. For f32, a GPU may be off
+    /// by 2.5 units in the last place, for |b| from 2^-126 to 2^126, and its hardware decides the results for zeros,
+    /// infinities and NaN. The CPU divides exactly as IEEE 754 says.
     Div,
-    /// The lesser. -0 is less than +0, a number is preferred to a NaN.
+    /// The lesser. -0 is less than +0; a number is preferred to a NaN.
     Min,
-    /// The greater. +0 is greater than -0, a number is preferred to a NaN.
+    /// The greater. +0 is greater than -0; a number is preferred to a NaN.
     Max,
 }
 
@@ -46,8 +46,8 @@ impl Binary {
 
 /// `out[i] = op(a[i], b[i])` for arrays of the same length and type.
 ///
-/// Integer results are the same on every device. f32 results but those of [`Binary::Div`] are rounded once, or exact,
-/// and the same wherever neither operands nor result are subnormal, which a GPU may flush to 0.
+/// Integer results are the same on every device. f32 results, except those of [`Binary::Div`], are exact or rounded
+/// once. They are the same on every device unless an operand or the result is subnormal, which a GPU may flush to 0.
 ///
 /// # Errors
 /// Running fails if the arrays differ in length.
@@ -136,7 +136,7 @@ macro_rules! wrapping_arithmetic {
 }
 wrapping_arithmetic!(u32, i32);
 
-/// Whichever element comes first by `ranking`; the first of equals.
+/// The element that comes first by `ranking`; the first of equals.
 #[inline(always)]
 fn pick<T: Ordered>(ranking: Ranking, a: T, b: T) -> T {
     let (rank_a, rank_b) = (
@@ -146,12 +146,12 @@ fn pick<T: Ordered>(ranking: Ranking, a: T, b: T) -> T {
     if rank_b < rank_a { b } else { a }
 }
 
-/// A function of two elements, known to the compiler where it is applied.
+/// A function of two elements, resolved at compile time.
 trait Operation<T> {
     fn of(a: T, b: T) -> T;
 }
 
-/// Types that stand for operations.
+/// Types that represent operations.
 macro_rules! operations {
     ($($Name:ident($a:ident, $b:ident) = $value:expr;)*) => {$(
         struct $Name;
@@ -210,12 +210,12 @@ pub(crate) static SHADERS: LazyLock<TypedShaders> = LazyLock::new(|| {
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Params {
-    /// Vectors of four elements.
+    /// The number of vectors of four elements.
     vectors: u32,
     /// Whether divisors of 0, and -1 under the least integer, are replaced.
     guard_zero: u32,
     guard_least: u32,
-    /// How min or max ranks elements.
+    /// The ranking of elements for min or max.
     ranking: Ranking,
 }
 

@@ -1,5 +1,5 @@
-//! The registers of each instruction set, as types, and the few operations on them that pulp lacks or has in a form that
-//! is slow on some sets.
+//! The registers of each instruction set, as types, and the few operations on them that pulp lacks or implements slowly
+//! on some sets.
 
 use super::InstructionSet;
 use bytemuck::cast;
@@ -14,8 +14,8 @@ pub trait Lanes: sealed::Registers {
     const SET: InstructionSet;
 }
 
-/// The baseline's registers, of 16 bytes on every architecture that has any. What pulp does with them is arithmetic on
-/// arrays; see [`sealed::Registers`] for what this crate does instead.
+/// The baseline's registers, of 16 bytes on every architecture that has any. pulp's operations on them are arithmetic
+/// on arrays; this crate uses [`sealed::Registers`] instead.
 pub type Baseline = pulp::Scalar128b;
 
 /// Operations on the baseline's vectors of f32.
@@ -64,7 +64,7 @@ mod baseline {
     }
 }
 
-/// The same where the compiler makes vector code of arithmetic on arrays.
+/// The same operations, where the compiler vectorises arithmetic on arrays.
 #[cfg(not(target_arch = "x86_64"))]
 mod baseline {
     use bytemuck::{AnyBitPattern, NoUninit, cast};
@@ -99,7 +99,8 @@ mod baseline {
     }
 }
 
-/// A set that the processor has. A token of pulp exists only where that was looked up, so one of these is the proof.
+/// A set that the processor has. A token of pulp exists only after a check of the processor, so a value of this type is
+/// the proof.
 #[derive(Clone, Copy, Debug)]
 pub enum Token {
     Baseline(Baseline),
@@ -112,7 +113,7 @@ pub enum Token {
 }
 
 impl Token {
-    /// What every processor has.
+    /// The baseline, which every processor has.
     pub(crate) const BASELINE: Self = Self::Baseline(pulp::Scalar128b);
 
     /// The set, if the processor has it.
@@ -171,12 +172,12 @@ lanes!(V3: Avx2, V4: Avx512);
 #[cfg(target_arch = "aarch64")]
 lanes!(Neon: Neon);
 
-/// What only this crate calls.
+/// Operations that only this crate calls.
 mod sealed {
     use super::{Token, baseline, cast};
 
-    /// Vectors of f32, in this crate's words. A `match` on the token costs nothing: every copy of a loop is compiled
-    /// for one of them, and the other arms vanish.
+    /// Vectors of f32, in this crate's terms. A `match` on the token costs nothing: every copy of a loop is compiled
+    /// for one token, and the compiler removes the other branches.
     pub trait Registers: pulp::Simd {
         /// The set of this copy.
         fn token(self) -> Token;
@@ -241,8 +242,8 @@ mod sealed {
             }
         }
 
-        /// `a·b + c`, rounded once where the set has such an instruction, else twice: without one, rounding once is a
-        /// call of the mathematical library for every element.
+        /// `a·b + c`, rounded once where the set has such an instruction, else twice: without the instruction, rounding
+        /// once would call the mathematical library for every element.
         #[inline(always)]
         fn multiply_add(self, a: Self::f32s, b: Self::f32s, c: Self::f32s) -> Self::f32s {
             match self.token() {
@@ -271,7 +272,7 @@ mod sealed {
                 // The instruction's estimate is within 2^-14.
                 #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
                 Token::Avx512(simd) => cast(simd.avx512f._mm512_rsqrt14_ps(cast(a))),
-                // The instruction's estimate has 8 bits; a Newton step doubles them.
+                // The instruction's estimate has 8 bits. A Newton step doubles them.
                 #[cfg(target_arch = "aarch64")]
                 Token::Neon(simd) => {
                     let a: std::arch::aarch64::float32x4_t = cast(a);
@@ -282,7 +283,7 @@ mod sealed {
             }
         }
 
-        /// The last element of `before` and all of `here` but its last.
+        /// The last element of `before`, then all of `here` but its last.
         #[inline(always)]
         fn neighbours_before(self, before: Self::f32s, here: Self::f32s) -> Self::f32s {
             match self.token() {
@@ -310,7 +311,7 @@ mod sealed {
             }
         }
 
-        /// All of `here` but its first element, and the first of `after`.
+        /// All of `here` but its first element, then the first of `after`.
         #[inline(always)]
         fn neighbours_after(self, here: Self::f32s, after: Self::f32s) -> Self::f32s {
             match self.token() {

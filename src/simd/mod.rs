@@ -1,11 +1,11 @@
-//! The vector instruction sets of the CPU, and the one way to run a loop that is compiled for one of them.
+//! The vector instruction sets of the CPU, and the only way to run a loop that is compiled for one of them.
 //!
-//! A program is compiled for the least that every processor of its architecture has. A loop that should use more is a
-//! [`VectorLoop`]: [`Simd::run`] holds a copy of it for every [`InstructionSet`] and runs the one that it is told to. Which
-//! one that is travels as an argument, from the CPU device through [`CpuPart::simd`](crate::kernel::CpuPart::simd) to the
-//! kernel. Nothing here is global, and nothing else in this crate asks the processor what it has.
+//! A program is compiled for the instructions that every processor of its architecture has. A loop that should use more
+//! is a [`VectorLoop`]: [`Simd::run`] contains a copy of it for every [`InstructionSet`] and runs the copy of its own
+//! set. The set is an argument, passed from the CPU device through [`CpuPart::simd`](crate::kernel::CpuPart::simd) to
+//! the kernel. Nothing here is global, and nothing else in this crate asks the processor for its instruction sets.
 //!
-//! `scripts/vector_code.sh` disassembles every such loop and fails if one does not use the registers it was compiled for.
+//! `scripts/vector_code.sh` disassembles every such loop and fails if one does not use the registers of its set.
 
 mod lanes;
 mod set;
@@ -16,10 +16,11 @@ pub use set::InstructionSet;
 
 use crate::error::{Error, Result};
 
-/// A loop of which there is a copy for every instruction set.
+/// A loop with a copy for every instruction set.
 ///
-/// `run` must be `#[inline(always)]`, and so must every function that it calls: what is not inlined is compiled for the
-/// baseline. Pass functions down as types with a trait, not as closures or function pointers, whose calls may stay calls.
+/// `run` must be `#[inline(always)]`, and so must every function that it calls: a function that is not inlined is
+/// compiled for the baseline. Pass functions as types with a trait, not as closures or function pointers, which may
+/// remain calls.
 ///
 /// ```
 /// use divvy::simd::{Lanes, Simd, VectorLoop};
@@ -46,14 +47,14 @@ use crate::error::{Error, Result};
 /// assert_eq!(y, [1.0, 4.0, 9.0]);
 /// ```
 pub trait VectorLoop {
-    /// What the loop returns.
+    /// The result of the loop.
     type Output;
 
-    /// Runs the loop. `lanes` says for which set this copy is compiled.
+    /// Runs the loop. `lanes` identifies the set for which this copy is compiled.
     fn run<L: Lanes>(self, lanes: L) -> Self::Output;
 }
 
-/// An instruction set that this processor has: what loops run with.
+/// An instruction set that this processor has, with which loops run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Simd {
     token: Token,
@@ -74,7 +75,7 @@ impl Simd {
     /// This set.
     ///
     /// # Errors
-    /// [`Error::Setting`] if the processor lacks it, or Divvy has no code for it on this architecture.
+    /// [`Error::Setting`] if the processor lacks it, or if Divvy has no code for it on this architecture.
     pub fn new(set: InstructionSet) -> Result<Self> {
         match Token::new(set) {
             Some(token) => Ok(Self { token }),
@@ -86,10 +87,10 @@ impl Simd {
         }
     }
 
-    /// The set that the variable `DIVVY_SIMD` names, or the widest there is where it is not set or empty.
+    /// The set that the variable `DIVVY_SIMD` names, or the widest available one if it is not set or empty.
     ///
     /// # Errors
-    /// [`Error::Setting`] if it names none, or one that this processor lacks.
+    /// [`Error::Setting`] if it names no set, or one that this processor lacks.
     pub fn from_environment() -> Result<Self> {
         const VARIABLE: &str = "DIVVY_SIMD";
         let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else {
@@ -112,7 +113,7 @@ impl Simd {
         self.token.set()
     }
 
-    /// The set with the proof that the processor has it.
+    /// The set, with the proof that the processor has it.
     #[inline(always)]
     pub(crate) fn token(self) -> Token {
         self.token
@@ -133,7 +134,7 @@ impl Simd {
     }
 }
 
-/// A loop and what this copy of it is compiled for. The name is what `scripts/vector_code.sh` finds copies by.
+/// A loop and the set for which this copy is compiled. `scripts/vector_code.sh` finds copies by this name.
 struct Compiled<L, B> {
     lanes: L,
     body: B,
@@ -158,7 +159,7 @@ fn baseline<C: pulp::NullaryFnOnce>(compiled: C) -> C::Output {
 mod tests {
     use super::*;
 
-    /// Says which copy of it ran.
+    /// Reports which copy of it ran.
     struct Which;
 
     impl VectorLoop for Which {
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn every_set_there_is_runs_its_own_copy() {
+    fn every_available_set_runs_its_own_copy() {
         for set in InstructionSet::available() {
             let simd = Simd::new(set).expect("it is available");
             assert_eq!((simd.set(), simd.run(Which)), (set, set));
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_that_is_not_there_is_refused_with_those_that_are() {
+    fn a_missing_set_is_refused_with_the_available_ones() {
         let available = InstructionSet::available();
         let lacking = InstructionSet::ALL
             .iter()

@@ -6,38 +6,38 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// A vector instruction set that Divvy's loops are compiled for. Of two that one processor may have, the greater is the
+/// A vector instruction set for which Divvy's loops are compiled. Of two sets of one processor, the greater is the
 /// wider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum InstructionSet {
-    /// What every processor of the architecture has: SSE2 on x86-64.
+    /// The instructions that every processor of the architecture has: SSE2 on x86-64.
     Baseline,
-    /// AVX2 with FMA: vectors of 32 bytes. The level x86-64-v3, but for F16C and MOVBE.
+    /// AVX2 with FMA: vectors of 32 bytes. The level x86-64-v3, without F16C and MOVBE.
     Avx2,
     /// AVX-512 F, BW, CD, DQ and VL: vectors of 64 bytes. The level x86-64-v4.
     Avx512,
-    /// NEON on 64-bit ARM: vectors of 16 bytes. No machine on which Divvy is tested has it: untested.
+    /// NEON on 64-bit ARM: vectors of 16 bytes. Untested: no machine on which Divvy is tested has it.
     Neon,
 }
 
 impl InstructionSet {
-    /// All of them, in ascending order.
+    /// All sets, in ascending order.
     pub const ALL: &'static [Self] = &[Self::Baseline, Self::Avx2, Self::Avx512, Self::Neon];
 
-    /// Those that this processor has, in ascending order. The baseline is always among them.
+    /// The sets of this processor, in ascending order. The baseline is always among them.
     pub fn available() -> Vec<Self> {
         let all = Self::ALL.iter().copied();
         all.filter(|set| Token::new(*set).is_some()).collect()
     }
 
-    /// The widest that this processor has.
+    /// The widest set of this processor.
     pub fn best() -> Self {
         super::Simd::best().set()
     }
 
-    /// What `DIVVY_SIMD` calls it.
+    /// Its name in `DIVVY_SIMD`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Baseline => "baseline",
@@ -57,7 +57,7 @@ impl fmt::Display for InstructionSet {
 impl FromStr for InstructionSet {
     type Err = Error;
 
-    /// Reads what [`InstructionSet::name`] gives, whether this processor has the set or not.
+    /// Parses an [`InstructionSet::name`], whether or not this processor has the set.
     fn from_str(text: &str) -> Result<Self, Error> {
         let named = Self::ALL.iter().find(|set| set.name() == text);
         named.copied().ok_or_else(|| Error::Setting {
@@ -68,7 +68,7 @@ impl FromStr for InstructionSet {
     }
 }
 
-/// What a setting may be on this machine, for messages.
+/// The values that the setting accepts on this machine, for messages.
 pub(super) fn expected() -> String {
     let available = InstructionSet::available();
     format!("{}: what this processor has", one_of(&available))
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_back_and_others_refused() {
+    fn names_parse_and_other_texts_are_refused() {
         for set in InstructionSet::ALL {
             assert_eq!(
                 set.to_string().parse::<InstructionSet>().expect("a name"),
@@ -109,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_available_ascends_from_the_baseline_to_the_best() {
+    fn available_sets_ascend_from_the_baseline_to_the_best() {
         let available = InstructionSet::available();
         assert_eq!(available.first(), Some(&InstructionSet::Baseline));
         assert_eq!(available.last(), Some(&InstructionSet::best()));
         assert!(available.is_sorted());
     }
 
-    /// What the names promise in the documentation, and no more than the processor tells.
+    /// The instructions that the documentation promises for each name, checked with the processor alone.
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn sets_are_available_exactly_where_all_their_instructions_are() {

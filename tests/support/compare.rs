@@ -1,4 +1,4 @@
-//! Holding a kernel of the catalog against its reference, and its placements against each other.
+//! Compares a kernel of the catalog with its reference, and its placements with each other.
 
 use divvy::array::{ElementType, Handle};
 use divvy::catalog::Entry;
@@ -6,7 +6,8 @@ use divvy::kernel::LaunchSpec;
 use divvy::{DeviceId, Error, Placement, Runtime};
 use libtest_mimic::Failed;
 
-/// Runs the kernel at each placement on the same arguments, checks each, and compares bits where promised.
+/// Runs the kernel at each placement on the same arguments, checks each result, and compares bits where the catalog
+/// promises equality.
 pub fn compare(
     rt: &Runtime,
     entry: &Entry,
@@ -73,9 +74,9 @@ fn compare_runs(
     Ok(())
 }
 
-/// Carries the poison that `reset` left on the host to the GPUs of a placement, where what an earlier run wrote might
-/// otherwise pass for what this one should. Arrays that exceed a buffer, or the memory, lie in other buffers each time
-/// and need none.
+/// Copies the poison that `reset` left on the host to the GPUs of a placement. Otherwise the result of an earlier run
+/// there might pass for that of this one. Arrays that exceed a buffer, or the memory, use other buffers each time and
+/// need no poison.
 fn poison_on_gpus(rt: &Runtime, spec: &LaunchSpec, placement: &Placement) -> divvy::Result<()> {
     let gpus = match placement {
         Placement::Gpu(index) => vec![DeviceId::Gpu(*index)],

@@ -1,5 +1,5 @@
-//! Which file of `src` takes names from which: the modules of a crate, parsed, and every path in them followed, through
-//! re-exports, to the file that defines what it names.
+//! Which file of `src` imports names from which. It parses the modules of a crate and follows every path in them,
+//! through re-exports, to the file that defines the name.
 //!
 //! Tests inside `src` and documentation are left out. Methods are not followed, since no path names them.
 
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 
-/// One file takes a name from another.
+/// An import of one file from another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Import {
     /// The file that uses the name, relative to the crate's `src`.
@@ -31,7 +31,7 @@ struct Module {
     parent: Option<usize>,
     children: HashMap<String, usize>,
     items: BTreeSet<String>,
-    /// Names that `use` brings in, with the paths that they stand for.
+    /// Names that `use` imports, with their full paths.
     aliases: HashMap<String, Vec<String>>,
     /// Paths that end in `*`.
     globs: Vec<Vec<String>>,
@@ -44,10 +44,10 @@ struct Mention {
     line: usize,
 }
 
-/// What a path leads to.
+/// The target of a path.
 enum Target {
     Module(usize),
-    /// Something that the module defines.
+    /// An item that the module defines.
     Item(usize),
 }
 
@@ -115,7 +115,7 @@ impl Crate {
         id
     }
 
-    /// Every import between two files, each pair as often as it is written.
+    /// Every import between two files, once for each place where it is written.
     pub fn imports(&self) -> BTreeSet<Import> {
         let mut imports = BTreeSet::new();
         for (id, module) in self.modules.iter().enumerate() {
@@ -137,7 +137,7 @@ impl Crate {
         imports
     }
 
-    /// Where a path begins with the name of a library, as `file:line`.
+    /// The places where a path begins with the name of a library, as `file:line`.
     pub fn mentions_of(&self, library: &str) -> Vec<String> {
         let begins = |mention: &&Mention| mention.path.len() > 1 && mention.path[0] == library;
         let mentions = self.modules.iter().flat_map(|module| {
@@ -147,9 +147,9 @@ impl Crate {
         mentions.collect()
     }
 
-    /// What a path in a module leads to, if it stays in the crate.
+    /// The target of a path in a module, if it stays in the crate.
     fn follow(&self, module: usize, path: &[String], depth: usize) -> Option<Target> {
-        /// Re-exports of re-exports go no deeper than this.
+        /// The most re-exports of re-exports that are followed.
         const DEEPEST: usize = 32;
         if depth > DEEPEST {
             return None;
@@ -182,7 +182,7 @@ impl Crate {
         let here = &self.modules[module];
         let item = here.items.contains(name);
         let through = |path: &Vec<String>| self.follow(module, path, depth + 1);
-        // A module and a function may have the same name, such as `gemm`; `use` names both then.
+        // A module and a function may have the same name, such as `gemm`; `use` then names both.
         if let Some(child) = here.children.get(name) {
             let same = here.aliases.get(name).and_then(through);
             return Some(match same {
@@ -287,7 +287,7 @@ impl<'ast> Visit<'ast> for Mentions<'_> {
 
     fn visit_item_use(&mut self, _: &'ast syn::ItemUse) {}
 
-    // Documentation names what it likes.
+    // Documentation may name any item.
     fn visit_attribute(&mut self, _: &'ast syn::Attribute) {}
 }
 

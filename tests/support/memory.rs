@@ -1,9 +1,9 @@
-//! What tests of scarce memory need.
+//! Support for tests of scarce memory.
 
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Runs a test, and ends the process if that takes so long that it must be hanging.
+/// Runs a test, and ends the process if the test takes so long that it must hang.
 pub fn watched(what: &'static str, test: impl FnOnce()) {
     const FAR_TOO_LONG: Duration = Duration::from_secs(900);
     let (done, wait) = mpsc::channel::<()>();

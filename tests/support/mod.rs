@@ -1,4 +1,4 @@
-//! What several test files need: runtimes, placements, and saying that a GPU is missing.
+//! What several test files share: runtimes, placements, and the report that a GPU is missing.
 
 #[allow(dead_code, reason = "not every test file needs all helpers")]
 pub mod programs;
@@ -53,13 +53,13 @@ pub fn example(name: &str) -> PathBuf {
     program
 }
 
-/// Says that a test did not run, past what the test harness captures.
+/// Reports that a test did not run, past the capture of the test harness.
 pub fn skipped(why: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
-/// Placements to hold against each other: the CPU, and where there is a GPU that, and splits in both orders.
+/// Placements to compare: the CPU, and if there is a GPU also that, and splits in both orders.
 #[allow(dead_code, reason = "not every test file needs all helpers")]
 pub fn placements(rt: &Runtime) -> Vec<Placement> {
     let mut all = vec![Placement::Cpu];

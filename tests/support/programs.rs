@@ -1,4 +1,4 @@
-//! Random sequences of kernel calls, host reads and host writes at random placements, against plain `Vec`s.
+//! Random sequences of kernel calls, host reads and host writes at random placements, compared with plain `Vec`s.
 
 use divvy::array::Array;
 use divvy::kernels::{Binary, axpy, exclusive_scan, fill, inclusive_scan, max, sum, zip};
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 /// Arrays of each type in a program.
 const ARRAYS: usize = 3;
 
-/// One thing that a program does.
+/// One operation of a program.
 #[derive(Clone, Debug)]
 pub enum Step {
     Fill(usize, u32),
@@ -17,18 +17,35 @@ pub enum Step {
     ExclusiveScan(usize, usize),
     Sum(usize),
     Max(usize),
-    /// y = x + y or y = -x + y on the f32 arrays, which round the same however they are computed.
+    /// y = x + y or y = -x + y on the f32 arrays, which round the same on every device.
     AddTo(bool, usize, usize),
     SumFloats(usize),
-    Read(usize, f64, f64),
-    Write(usize, f64, f64, u32),
+    Read(usize, Span),
+    Write(usize, Span, u32),
     ReadFloats(usize),
-    WriteFloats(usize, f64, f64, u16),
+    WriteFloats(usize, Span, u16),
+}
+
+/// A range of an array, independent of the array's length.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// Its start, as a share of the array.
+    start: f64,
+    /// Its length, as a share of the elements after the start.
+    len: f64,
+}
+
+impl Span {
+    /// The range in an array of `n` elements.
+    fn of(self, n: usize) -> std::ops::Range<usize> {
+        let start = (n as f64 * self.start) as usize;
+        start..start + ((n - start) as f64 * self.len) as usize
+    }
 }
 
 pub fn step() -> impl Strategy<Value = Step> {
     let array = || 0..ARRAYS;
-    let share = || 0.0..1.0f64;
+    let span = || (0.0..1.0f64, 0.0..1.0f64).prop_map(|(start, len)| Span { start, len });
     let binary = prop::sample::select(vec![Binary::Add, Binary::Sub, Binary::Mul, Binary::Min]);
     prop_oneof![
         (array(), any::<u32>()).prop_map(|(a, v)| Step::Fill(a, v)),
@@ -39,15 +56,14 @@ pub fn step() -> impl Strategy<Value = Step> {
         array().prop_map(Step::Max),
         (any::<bool>(), array(), array()).prop_map(|(s, a, b)| Step::AddTo(s, a, b)),
         array().prop_map(Step::SumFloats),
-        (array(), share(), share()).prop_map(|(a, lo, len)| Step::Read(a, lo, len)),
-        (array(), share(), share(), any::<u32>()).prop_map(|(a, l, n, v)| Step::Write(a, l, n, v)),
+        (array(), span()).prop_map(|(a, span)| Step::Read(a, span)),
+        (array(), span(), any::<u32>()).prop_map(|(a, span, v)| Step::Write(a, span, v)),
         array().prop_map(Step::ReadFloats),
-        (array(), share(), share(), any::<u16>())
-            .prop_map(|(a, l, n, v)| Step::WriteFloats(a, l, n, v)),
+        (array(), span(), any::<u16>()).prop_map(|(a, span, v)| Step::WriteFloats(a, span, v)),
     ]
 }
 
-/// A placement as a number of a device, or the share of the GPU in a split and whether the CPU comes first.
+/// A placement as the number of a device, or the share of the GPU in a split and whether the CPU comes first.
 fn placement(choice: u8, share: f64, gpu: bool) -> Placement {
     if !gpu {
         return Placement::Cpu;
@@ -63,12 +79,6 @@ fn placement(choice: u8, share: f64, gpu: bool) -> Placement {
             Placement::Split(shares)
         }
     }
-}
-
-/// The range from share `lo` of `n` on, over share `len` of the rest.
-fn range(n: usize, lo: f64, len: f64) -> std::ops::Range<usize> {
-    let lo = (n as f64 * lo) as usize;
-    lo..lo + ((n - lo) as f64 * len) as usize
 }
 
 /// Distinct elements of a slice: one to change and others to read.
@@ -88,7 +98,7 @@ fn pick<T>(all: &mut [T], read: [usize; 2], write: usize) -> Option<([&T; 2], &m
     Some((read.map(find), target))
 }
 
-/// Holds elements against those that are expected, and tells the first that differs.
+/// Compares elements with the expected ones, and reports the first that differs.
 fn same<T: Copy + PartialEq + std::fmt::Debug>(
     got: &[T],
     want: &[T],
@@ -108,8 +118,8 @@ fn same<T: Copy + PartialEq + std::fmt::Debug>(
     Ok(())
 }
 
-/// Runs a program on arrays of `n` elements, and compares everything that it reads. `before` is called with the number
-/// of each step.
+/// Runs a program on arrays of `n` elements, and compares everything that it reads. Calls `before` with the number of
+/// each step.
 pub fn run(
     rt: &Runtime,
     n: usize,
@@ -192,30 +202,30 @@ pub fn run(
                 y.iter_mut().zip(x).for_each(|(y, x)| *y += alpha * x);
             }
             Step::SumFloats(a) => {
-                // The fixed tree: what the placement gives is what the CPU gives on the expected values.
+                // The fixed tree: every placement gives what the CPU gives on the expected values.
                 let expected = rt.array_from(&want_floats[a]).unwrap();
                 let expected = rt.run(sum(&expected).on(Placement::Cpu)).unwrap().value;
                 let value = rt.run(sum(&got_floats[a]).on(on)).unwrap().value;
                 prop_assert_eq!(value.to_bits(), expected.to_bits());
             }
-            Step::Read(a, lo, len) => {
-                let range = range(n, lo, len);
+            Step::Read(a, span) => {
+                let range = span.of(n);
                 same(
                     &got[a].read_range(range.clone()).unwrap(),
                     &want[a][range],
                     step,
                 )?;
             }
-            Step::Write(a, lo, len, value) => {
-                let range = range(n, lo, len);
+            Step::Write(a, span, value) => {
+                let range = span.of(n);
                 want[a][range.clone()].fill(value);
                 got[a].write_range(range).unwrap().fill(value);
             }
             Step::ReadFloats(a) => {
                 same(&got_floats[a].read().unwrap(), &want_floats[a], step)?;
             }
-            Step::WriteFloats(a, lo, len, value) => {
-                let range = range(n, lo, len);
+            Step::WriteFloats(a, span, value) => {
+                let range = span.of(n);
                 want_floats[a][range.clone()].fill(f32::from(value));
                 got_floats[a]
                     .write_range(range)

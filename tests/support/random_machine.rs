@@ -1,4 +1,4 @@
-//! Machines that nobody has: files for the simulator with any number of devices, odd tables and changes over time.
+//! Imaginary machines: files for the simulator with any number of devices, unusual tables and changes over time.
 
 use divvy::catalog::{self, CATALOG, Size};
 use divvy::kernel::Work;
@@ -85,23 +85,29 @@ impl Random {
     }
 }
 
-/// How fast a device is, and where it stumbles.
+/// The speed of a device, with its irregularities.
 struct Speed {
     flops: f64,
     bytes: f64,
-    /// Seconds that every kernel takes at least.
+    /// The least time of any kernel, in seconds.
     floor: f64,
-    /// Work at which half of the speed is reached.
+    /// The work at which half of the speed is reached.
     half: f64,
-    /// Bytes beyond which memory is slower, and by how much.
-    cliffs: Vec<(f64, f64)>,
+    cliffs: Vec<Cliff>,
+}
+
+/// A size beyond which memory is slower, such as that of a cache.
+#[derive(Clone)]
+struct Cliff {
+    bytes: f64,
+    factor: f64,
 }
 
 impl Speed {
     fn cpu(rng: &mut Random) -> Self {
-        let cliffs = (0..rng.0.usize(0..3)).map(|_| {
-            let at = rng.log_between(1e5, 1e8);
-            (at, rng.log_between(1.5, 12.0))
+        let cliffs = (0..rng.0.usize(0..3)).map(|_| Cliff {
+            bytes: rng.log_between(1e5, 1e8),
+            factor: rng.log_between(1.5, 12.0),
         });
         Self {
             cliffs: cliffs.collect(),
@@ -113,7 +119,7 @@ impl Speed {
     }
 
     fn table(&self, kernel: &str, sizes: &[usize], rng: &mut Random) -> Value {
-        // Kernels reach very different shares of what a device could do.
+        // Kernels reach very different shares of a device's peak.
         let (arithmetic, memory) = (rng.log_between(0.1, 0.9), rng.log_between(0.15, 0.95));
         let passes = rng.0.usize(1..4) as f64;
         let points: Vec<Value> = sizes
@@ -123,8 +129,8 @@ impl Speed {
                 let slower: f64 = self
                     .cliffs
                     .iter()
-                    .filter(|(at, _)| footprint > *at)
-                    .map(|(_, factor)| factor)
+                    .filter(|cliff| footprint > cliff.bytes)
+                    .map(|cliff| cliff.factor)
                     .product();
                 let asked = work.flops + work.bytes();
                 let ramp = (asked + self.half) / asked;
@@ -167,7 +173,10 @@ impl Gpu {
         let (floor, half) = (rng.log_between(4e-7, 2e-5), rng.log_between(1e5, 3e7));
         let mut cliffs = Vec::new();
         if rng.chance(0.4) {
-            cliffs.push((rng.log_between(1e6, 3e8), rng.log_between(2.0, 30.0)));
+            cliffs.push(Cliff {
+                bytes: rng.log_between(1e6, 3e8),
+                factor: rng.log_between(2.0, 30.0),
+            });
         }
         let launch = if rng.chance(0.15) {
             0.0
@@ -221,7 +230,7 @@ impl Gpu {
     }
 }
 
-/// A latency, a rate, and perhaps another rate for what is small.
+/// A latency, a rate, and perhaps another rate for small transfers.
 fn link(rng: &mut Random) -> Value {
     let (latency, rate) = (rng.log_between(5e-7, 5e-5), rng.log_between(5e8, 5e10));
     let small = rng.log_between(0.4, 1.0) * rate;
@@ -242,7 +251,7 @@ fn sizes(size: Size, rng: &mut Random) -> Vec<usize> {
     (0..count).map(|i| first * usize::pow(factor, i)).collect()
 }
 
-/// What a kernel costs in the abstract, and the bytes it touches.
+/// The abstract cost of a kernel, and the bytes it touches.
 fn demand(kernel: &str, n: usize) -> (Work, f64) {
     let spec = catalog::spec(kernel, n)
         .expect("of the catalog")

@@ -1,6 +1,6 @@
-//! What a user's CPU closure sees: which items it computes, and its arrays and uniforms by name.
+//! The view that a user's CPU closure has of its call: the items it computes, and its arrays and uniforms by name.
 //!
-//! Nothing here panics on a wrong name or type: the closure gets an error that it hands on with `?`.
+//! Nothing here panics on a wrong name or type: the closure gets an error that it passes on with `?`.
 
 use super::definition::Definition;
 use super::part_items::PartItems;
@@ -16,7 +16,7 @@ pub(super) type Closure = dyn Fn(PartItems, &WgslArgs<'_>) -> Result<()> + Send 
 
 /// The arrays and uniforms of one call of a CPU closure, by their names in the WGSL source.
 ///
-/// The slices outlive this borrow, so that several can be held at once.
+/// The slices outlive this borrow, so that a closure can hold several at once.
 pub struct WgslArgs<'a> {
     kernel: &'a Definition,
     arrays: Vec<ArrayArg<'a>>,
@@ -24,7 +24,7 @@ pub struct WgslArgs<'a> {
     simd: Simd,
 }
 
-/// The bytes of an array that a closure may see.
+/// The bytes of an array that a closure may access.
 pub(super) enum ArrayArg<'a> {
     Read(&'a [u8]),
     /// Empty once handed out.
@@ -46,13 +46,13 @@ impl<'a> WgslArgs<'a> {
         }
     }
 
-    /// The elements of an array that is only read: for `input` those of the part's items, for `input_halo` those
-    /// with their neighbours (the first own item is item [`PartItems::lead`]), for `input_whole` all.
+    /// The elements of an array that is only read: for `input` those of the part's items; for `input_halo` those and
+    /// their neighbours (the first own item is item [`PartItems::lead`]); for `input_whole` all.
     ///
     /// Elements are scalars: an `array<vec4<f32>>` gives four `f32` for each vector.
     ///
     /// # Errors
-    /// [`Error::Binding`] if there is no such array, it is written, or it does not hold `T`.
+    /// [`Error::Binding`] if there is no such array, if it is written, or if it does not hold `T`.
     pub fn input<T: Element>(&self, name: &str) -> Result<&'a [T]> {
         let index = self.find::<T>(name)?;
         match &self.arrays[index] {
@@ -70,10 +70,10 @@ impl<'a> WgslArgs<'a> {
     }
 
     /// The elements of an array that is written: for `output` and `update` those of the part's items, for `partial`
-    /// this part's copy. Once per name and call.
+    /// this part's copy. Callable once per name and call.
     ///
     /// # Errors
-    /// As [`WgslArgs::input`], and if it was taken before.
+    /// As [`WgslArgs::input`], and if the closure took it before.
     pub fn output<T: Element>(&self, name: &str) -> Result<&'a mut [T]> {
         let index = self.find::<T>(name)?;
         match &self.arrays[index] {
@@ -93,7 +93,7 @@ impl<'a> WgslArgs<'a> {
         }
     }
 
-    /// The instruction set for loops over the elements: give it a [`VectorLoop`](crate::simd::VectorLoop).
+    /// The instruction set for loops over the elements: pass a [`VectorLoop`](crate::simd::VectorLoop) to it.
     pub fn simd(&self) -> Simd {
         self.simd
     }
@@ -101,7 +101,7 @@ impl<'a> WgslArgs<'a> {
     /// The value of a uniform.
     ///
     /// # Errors
-    /// [`Error::Binding`] if there is no such uniform, or `P` is of another size.
+    /// [`Error::Binding`] if there is no such uniform, or if `P` has another size.
     pub fn uniform<P: Pod>(&self, name: &str) -> Result<P> {
         let index = self.kernel.uniform(name).ok_or_else(|| {
             let known = self.kernel.uniform_names();

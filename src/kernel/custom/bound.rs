@@ -1,6 +1,7 @@
-//! A user's kernel with its arguments: what was bound, checked against the definition.
+//! A user's kernel with its arguments, which are checked against the definition.
 //!
-//! Binding never fails at once, so that calls chain; the first mistake is kept and is the error of the run.
+//! Binding never fails at once, so that calls can be chained. The first mistake is kept and becomes the error of the
+//! run.
 
 use super::definition::{ArrayBinding, Definition, Use};
 use super::fold::{Copies, FoldPass};
@@ -13,12 +14,12 @@ use bytemuck::Pod;
 use std::any::TypeId;
 use std::sync::Arc;
 
-/// A user's kernel bound to its arguments: made by [`WgslKernel::bind`](super::WgslKernel::bind), run by
-/// [`Runtime::run`](crate::Runtime::run).
+/// A user's kernel bound to its arguments. [`WgslKernel::bind`](super::WgslKernel::bind) makes it,
+/// [`Runtime::run`](crate::Runtime::run) runs it.
 #[derive(Clone)]
 pub struct BoundWgsl {
     kernel: Arc<Definition>,
-    /// For each array of the kernel, what was bound.
+    /// For each array of the kernel, the bound one.
     arrays: Vec<Option<Handle>>,
     /// For each uniform of the kernel, its value.
     uniforms: Vec<Option<UniformValue>>,
@@ -26,7 +27,7 @@ pub struct BoundWgsl {
     mistake: Option<Mistake>,
 }
 
-/// What was wrong with a binding.
+/// A mistake in a binding.
 #[derive(Clone)]
 struct Mistake {
     binding: String,
@@ -151,7 +152,7 @@ impl BoundWgsl {
         }
     }
 
-    /// Everything is bound, and the lengths agree: the number of items.
+    /// Checks that everything is bound and that the lengths agree. Returns the number of items.
     fn check(&self) -> Result<usize> {
         if let Some(Mistake { binding, problem }) = &self.mistake {
             return Err(self.error(binding, problem));
@@ -275,7 +276,8 @@ impl BoundWgsl {
         )
     }
 
-    /// Items to which one copy of the partial results belongs, a multiple of the grain; the grain if there are none.
+    /// The items of the block that owns one copy of the partial results, a multiple of the grain. The grain if there
+    /// are no partial results.
     fn block(&self, items: usize) -> usize {
         let partial = |array: &&ArrayBinding| matches!(array.role, Use::Partial { .. });
         match self
@@ -291,11 +293,11 @@ impl BoundWgsl {
         }
     }
 
-    /// The outline of the pass over the items, in which `copies` stand for the arrays with partial results.
-    fn outline_with(&self, copies: &[Copies]) -> Result<LaunchSpec> {
+    /// The launch spec of the pass over the items, with `copies` in place of the arrays with partial results.
+    fn spec_with(&self, copies: &[Copies]) -> Result<LaunchSpec> {
         let items = self.check()?;
         let kernel = &self.kernel;
-        // Until there are copies, a result that they become counts as what another pass writes.
+        // Before the copies exist, their result counts as what another pass writes.
         let mut folding = Work::default();
         let mut bindings = Vec::with_capacity(kernel.arrays.len());
         let mut copies = copies.iter();
@@ -342,7 +344,7 @@ impl Kernel for BoundWgsl {
     }
 
     fn spec(&self) -> Result<LaunchSpec> {
-        self.outline_with(&[])
+        self.spec_with(&[])
     }
 
     fn execute(&self, cx: &mut Execution<'_>) -> Result<()> {
@@ -362,7 +364,7 @@ impl Kernel for BoundWgsl {
                 results.push(array.clone());
             }
         }
-        let spec = self.outline_with(&copies)?;
+        let spec = self.spec_with(&copies)?;
         let uniforms = self.uniforms.iter().flatten().cloned().collect();
         let pass = ItemsPass::new(Arc::clone(&self.kernel), uniforms, copies, spec);
         cx.launch(&pass)?;
@@ -373,7 +375,7 @@ impl Kernel for BoundWgsl {
     }
 }
 
-/// What the caller adds to a call of a user's kernel. Mistakes are kept, and are the error of the run.
+/// What the caller adds to a call of a user's kernel. Mistakes are kept, and become the error of the run.
 impl<'a> Call<'a, BoundWgsl> {
     /// Binds the array `name`, which the kernel reads.
     pub fn bind<T: Element>(mut self, name: &str, array: &'a Array<T>) -> Self {
@@ -387,27 +389,27 @@ impl<'a> Call<'a, BoundWgsl> {
         self
     }
 
-    /// Gives the value of the kernel's only uniform. It must lie in memory as the WGSL type does: sizes are compared, and
-    /// for scalars the types; the order of a struct's members is the caller's care.
+    /// Sets the value of the kernel's only uniform. Its memory layout must be that of the WGSL type. Divvy compares the
+    /// sizes and, for scalars, the types; the caller is responsible for the order of a struct's members.
     pub fn uniform<P: Pod>(mut self, value: &P) -> Self {
         self.kernel.set_only_uniform(value);
         self
     }
 
-    /// Gives the value of the uniform `name`. It must lie in memory as the WGSL type does.
+    /// Sets the value of the uniform `name`. Its memory layout must be that of the WGSL type.
     pub fn uniform_named<P: Pod>(mut self, name: &str, value: &P) -> Self {
         self.kernel.set_uniform(name, value);
         self
     }
 
-    /// Says how many items there are, for a kernel none of whose arrays is split by item.
+    /// Sets the number of items, for a kernel none of whose arrays is split by item.
     pub fn items(mut self, items: usize) -> Self {
         self.kernel.items = Some(items);
         self
     }
 }
 
-/// The scalar that `P` is, if it is one of WGSL's.
+/// The scalar type of `P`, if it is one of WGSL's.
 fn scalar_of<P: 'static>() -> Option<ElementType> {
     let types = [
         (TypeId::of::<f32>(), ElementType::F32),
@@ -425,7 +427,7 @@ fn is_scalar(name: &str) -> bool {
     matches!(name, "f32" | "u32" | "i32")
 }
 
-/// What one item has of an array, in words.
+/// Describes the elements of one item of an array.
 fn shape(binding: &ArrayBinding) -> String {
     let elements = binding.scalars / binding.ty.stride();
     let padding = if binding.ty.components == 3 {

@@ -1,4 +1,4 @@
-//! A user's kernel after building: every binding of the source with its role, checked against what the shader does.
+//! The definition of a user's kernel: every binding of the source with its role, checked against what the shader does.
 
 use super::args::Closure;
 use super::part_items::PartItems;
@@ -13,12 +13,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// The names of the members of a part uniform, all `u32`, in this order.
 const PART_MEMBERS: [&str; 4] = ["first", "len", "total", "lead"];
-/// Items whose data start at a multiple of 256 bytes whatever their width: the coarsest offset alignment there is.
+/// Data of this many items start at a multiple of 256 bytes for any width: the coarsest offset alignment of any
+/// adapter.
 const ALIGNED_ITEMS: usize = 64;
-/// Arrays that one kernel may bind: as many as a part can keep track of.
+/// The most arrays that one kernel may bind: a part can track no more.
 const MAX_ARRAYS: usize = 64;
 
-/// What a binding is to the kernel.
+/// The role of a binding in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Use {
     Input,
@@ -53,14 +54,14 @@ impl fmt::Display for Use {
     }
 }
 
-/// How many items a workgroup computes.
+/// The number of items that a workgroup computes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum GroupItems {
     PerInvocation(usize),
     PerWorkgroup(usize),
 }
 
-/// What the builder has been told, unchecked.
+/// The input of the builder, unchecked.
 #[derive(Default)]
 pub(super) struct Description {
     pub(super) name: String,
@@ -79,7 +80,7 @@ pub(super) struct Description {
 /// A kernel whose parts fit together.
 pub(super) struct Definition {
     pub(super) name: String,
-    /// Tells it from other kernels of the same name: a hash of the shader and how it is used.
+    /// Distinguishes it from other kernels of the same name: a hash of the shader and of how it is used.
     pub(super) implementation: u64,
     pub(super) shader: Shader,
     pub(super) entry_point: String,
@@ -89,7 +90,7 @@ pub(super) struct Definition {
     pub(super) part: Option<u32>,
     /// Items that one workgroup computes.
     pub(super) group_items: usize,
-    /// The elements of this many items start at aligned offsets in every array.
+    /// The elements of this number of items start at aligned offsets in every array.
     pub(super) grain: usize,
     /// Items read past both ends of a part, a multiple of the grain.
     pub(super) halo: usize,
@@ -106,11 +107,11 @@ pub(super) struct ArrayBinding {
     pub(super) role: Use,
     /// Scalars that belong to one item; for partial results, the scalars of one copy.
     pub(super) scalars: usize,
-    /// How far apart two devices may be in it.
+    /// How far two devices may be apart in it.
     pub(super) tolerance: Tolerance,
 }
 
-/// A uniform that the caller gives a value.
+/// A uniform whose value the caller sets.
 #[derive(Debug)]
 pub(super) struct UniformBinding {
     pub(super) name: String,
@@ -144,7 +145,7 @@ impl Definition {
                 Kind::Uniform(_) => {}
             }
         }
-        // In the order in which the roles were given, so that the first array is the one the user thinks of first.
+        // In the order in which the user gave the roles, so that the first array is the one that the user named first.
         arrays.sort_by_key(|array| {
             description
                 .uses
@@ -244,8 +245,8 @@ impl Definition {
         names(self.uniforms.iter().map(|uniform| uniform.name.as_str()))
     }
 
-    /// Whether copies of partial results must be those of fixed blocks of items for the result not to depend on how
-    /// the items are split: floating-point addition is not associative; everything else that folds is.
+    /// Whether the result depends on the split unless copies of partial results belong to fixed blocks of items.
+    /// Floating-point addition is not associative; all other folds are.
     pub(super) fn folds_in_blocks(&self) -> bool {
         self.arrays.iter().any(|array| {
             matches!(
@@ -258,7 +259,7 @@ impl Definition {
         })
     }
 
-    /// Items that one dispatch can compute: a shader that indexes by `global_invocation_id.x` reaches no others.
+    /// The items that one dispatch can compute: a shader that indexes by `global_invocation_id.x` reaches no others.
     pub(super) fn dispatch_items(&self, max_groups: usize) -> usize {
         let most = self
             .group_items
@@ -267,12 +268,12 @@ impl Definition {
         (most / self.grain).max(1) * self.grain
     }
 
-    /// How many items of the halo precede the items from `first` on.
+    /// The number of halo items before the items from `first` on.
     pub(super) fn lead(&self, first: usize) -> usize {
         first.min(self.halo)
     }
 
-    /// The part that `items` of `total` are.
+    /// The part with the range `items` of `total`.
     pub(super) fn part_items(&self, items: &std::ops::Range<usize>, total: usize) -> PartItems {
         PartItems {
             first: items.start,
@@ -293,7 +294,7 @@ fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// The fewest items of which `scalars` each, four bytes large, fill a multiple of 256 bytes. A power of two.
+/// The fewest items whose `scalars` each, four bytes large, fill a multiple of 256 bytes. A power of two.
 fn aligned_items(scalars: usize) -> usize {
     ALIGNED_ITEMS >> scalars.trailing_zeros().min(ALIGNED_ITEMS.trailing_zeros())
 }
@@ -322,7 +323,7 @@ impl Checker<'_> {
         Error::argument(format!("kernel `{}`", self.description.name), problem)
     }
 
-    /// Every name that the builder was given is used once and is one of the source's.
+    /// Checks that every name given to the builder occurs in the source and is used once.
     fn names(&self) -> Result<()> {
         let uses = &self.description.uses;
         for (i, (name, role)) in uses.iter().enumerate() {
@@ -454,7 +455,7 @@ impl Checker<'_> {
         })
     }
 
-    /// The shader does with the array what the role says.
+    /// Checks that the shader does with the array what the role says.
     fn role_fits(&self, variable: &Variable, ty: ArrayType, role: Use) -> Result<()> {
         let problem = match role {
             Use::Input | Use::Halo(_) | Use::Whole if ty.written => format!(
@@ -503,7 +504,7 @@ impl Checker<'_> {
         Err(self.error_at(variable, problem))
     }
 
-    /// The bindings make sense together.
+    /// Checks that the bindings are consistent with each other.
     fn whole(&self, arrays: &[ArrayBinding], part: Option<u32>) -> Result<()> {
         if arrays.len() > MAX_ARRAYS {
             return Err(self.argument(format!(
@@ -537,13 +538,13 @@ impl Checker<'_> {
         {
             return needs_part(
                 &halo.name,
-                "its role is `input_halo`, so the shader must be told where a part's own items begin in it",
+                "its role is `input_halo`, so the shader must know where a part's own items begin in it",
             );
         }
         match arrays.iter().all(|array| !array.role.is_split()) {
             true => needs_part(
                 &arrays[0].name,
-                "no array is split by item, so the shader must be told which items are a part's own",
+                "no array is split by item, so the shader must know which items are a part's own",
             ),
             false => Ok(()),
         }
@@ -567,7 +568,7 @@ impl Checker<'_> {
     }
 
     /// The halo rounded up to the grain, so that a part with its halo starts at an aligned offset in every array and
-    /// all of them have the same lead.
+    /// all arrays have the same lead.
     fn halo(&self, items: usize, grain: usize) -> Result<usize> {
         match items.checked_next_multiple_of(grain) {
             Some(halo) if u32::try_from(halo).is_ok() => Ok(halo),
@@ -578,7 +579,7 @@ impl Checker<'_> {
     }
 }
 
-/// What a user writes to be told the part.
+/// The declaration of the part uniform that messages show.
 const PART_DECLARATION: &str = "  struct Part { first: u32, len: u32, total: u32, lead: u32 }\n  \
                                 @group(0) @binding(..) var<uniform> part: Part;";
 

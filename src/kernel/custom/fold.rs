@@ -1,8 +1,8 @@
 //! Partial results: the copies that parts accumulate into, and the pass that folds them into one.
 //!
-//! Copies belong to fixed blocks of items, whose number depends on the length of the call and of the result alone.
-//! Parts consist of whole blocks. Where the order of folding matters, every block is accumulated on its own, and the
-//! result is the same however the items were split; elsewhere a part uses the copy of its first block only.
+//! Copies belong to fixed blocks of items, whose number depends only on the lengths of the call and of the result.
+//! Parts consist of whole blocks. Where the order of folding matters, every block accumulates into its own copy, so the
+//! result is the same for every split. Otherwise a part uses only the copy of its first block.
 
 use crate::array::{Array, Element, ElementType, Handle};
 use crate::device::gpu::TypedShaders;
@@ -14,13 +14,22 @@ use bytemuck::{Pod, Zeroable};
 use std::ops::Range;
 use std::sync::LazyLock;
 
-/// As many copies as keep the threads of a large machine busy.
-const MOST_COPIES: usize = 64;
-/// Scalars that all copies may have together: 64 MiB, which fits one binding of every adapter.
-const MOST_SCALARS: usize = 1 << 24;
-/// A block has no fewer items, so that short calls are not mostly folding.
-const FEWEST_ITEMS: usize = 4096;
-/// Copies start at multiples of 256 bytes, the coarsest offset alignment there is.
+/// The numbers that tune partial results. They decide the blocks, and so the bits of f32 sums.
+struct Params {
+    /// The most copies: enough to keep the threads of a large machine busy.
+    most_copies: usize,
+    /// The most scalars of all copies together: 64 MiB, which fits one binding of every adapter.
+    most_scalars: usize,
+    /// The fewest items of a block, so that folding does not dominate short calls.
+    fewest_items: usize,
+}
+
+const PARAMS: Params = Params {
+    most_copies: 64,
+    most_scalars: 1 << 24,
+    fewest_items: 4096,
+};
+/// Copies start at multiples of 256 bytes, the coarsest offset alignment of any adapter.
 const COPY_GRAIN: usize = 64;
 
 /// The copies of one partial result.
@@ -29,16 +38,19 @@ pub(super) struct Copies {
     fold: Fold,
     /// Scalars of one copy.
     scalars: usize,
-    /// Items to which one copy belongs.
+    /// The items of the block that owns a copy.
     items: usize,
     count: usize,
 }
 
 impl Copies {
-    /// How many items a block has, when copies have `scalars` each. A power of two.
+    /// The number of items of a block, when copies have `scalars` each. A power of two.
     pub(super) fn block(items: usize, scalars: usize) -> usize {
-        let copies = (MOST_SCALARS / stride(scalars)).clamp(1, MOST_COPIES);
-        items.div_ceil(copies).max(FEWEST_ITEMS).next_power_of_two()
+        let copies = (PARAMS.most_scalars / stride(scalars)).clamp(1, PARAMS.most_copies);
+        items
+            .div_ceil(copies)
+            .max(PARAMS.fewest_items)
+            .next_power_of_two()
     }
 
     /// Copies for every block of `block` of `items` items, each at the identity of `fold`.
@@ -65,12 +77,12 @@ impl Copies {
         })
     }
 
-    /// Items to which one copy belongs.
+    /// The items of the block that owns a copy.
     pub(super) fn items(&self) -> usize {
         self.items
     }
 
-    /// Every block of items owns its copy.
+    /// The binding of the array: every block of items owns its copy.
     pub(super) fn binding(&self) -> Binding {
         let role = Role::Items {
             num: stride(self.scalars),
@@ -79,7 +91,7 @@ impl Copies {
         Binding::update(&self.array, role)
     }
 
-    /// How far devices may be apart in what the copies of a part give together: each may use other ones.
+    /// How far two devices may be apart in the fold of a part's copies. Each device may use other copies.
     pub(super) fn tolerance(&self, of: Tolerance) -> Tolerance {
         Tolerance::Folded {
             stride: stride(self.scalars),
@@ -88,7 +100,7 @@ impl Copies {
         }
     }
 
-    /// Where in the array the copy of the block lies in which `items` start.
+    /// The elements of the copy that belongs to the block in which `items` start.
     pub(super) fn elements(&self, items: &Range<usize>) -> Range<usize> {
         let start = items.start / self.items * stride(self.scalars);
         start..start + self.scalars
@@ -99,7 +111,7 @@ fn filled<T: Element>(len: usize, value: T) -> Result<Handle> {
     Ok(Array::filled(len, value)?.handle().clone())
 }
 
-/// Scalars from one copy to the next.
+/// Scalars from the start of one copy to the next.
 fn stride(scalars: usize) -> usize {
     scalars.next_multiple_of(COPY_GRAIN)
 }
@@ -110,7 +122,7 @@ pub(crate) static SHADERS: LazyLock<TypedShaders> = LazyLock::new(|| {
     TypedShaders::new("fold_partials", source).entry("main", &[])
 });
 
-/// Folds copies into the array that the caller bound, in the order of the blocks.
+/// Folds copies into the caller's array, in the order of the blocks.
 pub(super) struct FoldPass {
     copies: Copies,
     result: Handle,
@@ -204,7 +216,7 @@ impl<T: Sum> VectorLoop for FoldIn<'_, T> {
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Params {
+struct FoldUniform {
     first: u32,
     len: u32,
     copies: u32,
@@ -248,8 +260,8 @@ impl Pass for FoldPass {
     }
 
     fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
-        // All below 2^32: `Copies` holds at most 2^24 scalars, or one copy, whose length was checked.
-        let params = Params {
+        // All below 2^32: `Copies` holds at most 2^24 scalars, or one copy whose length was checked.
+        let uniform = FoldUniform {
             first: part.items().start as u32,
             len: part.len() as u32,
             copies: self.copies.count as u32,
@@ -264,7 +276,7 @@ impl Pass for FoldPass {
         part.dispatch(
             self.shader(),
             &[copies, result],
-            &params,
+            &uniform,
             part.len().div_ceil(64) as u32,
         )
     }

@@ -1,16 +1,16 @@
-//! Which items a part has.
+//! The items of a part.
 
-/// Which items one call of a CPU closure computes: what the part uniform tells a shader.
+/// The items that one call of a CPU closure computes. The part uniform gives a shader the same numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartItems {
     /// The index, among all items of the call, of the first one to compute.
     pub first: usize,
-    /// How many to compute.
+    /// The number of items to compute.
     pub len: usize,
-    /// How many items the call has in all.
+    /// The number of items of the whole call.
     pub total: usize,
-    /// How many items precede the first one in every `input_halo` slice: the first own item is at this index.
-    /// At least the smaller of `first` and the halo asked for; it may be more.
+    /// The number of items before the first own one in every `input_halo` slice: the first own item is at this index.
+    /// At least the smaller of `first` and the requested halo; it may be more.
     pub lead: usize,
 }

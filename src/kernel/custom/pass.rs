@@ -1,4 +1,4 @@
-//! The pass that runs a user's code: for a range of items on the CPU, the closure; on a GPU, the shader.
+//! The pass that runs a user's code: the closure for a range of items on the CPU, the shader on a GPU.
 
 use super::args::{ArrayArg, WgslArgs};
 use super::definition::{ArrayBinding, Definition, Use};
@@ -18,7 +18,7 @@ pub(super) struct ItemsPass {
     kernel: Arc<Definition>,
     /// The values of the kernel's uniforms.
     uniforms: Vec<UniformValue>,
-    /// What stands for the arrays with partial results, in the order of the kernel.
+    /// The copies that replace the arrays with partial results, in the order of the kernel.
     copies: Vec<Copies>,
     /// One binding for each array of the kernel.
     spec: LaunchSpec,
@@ -44,8 +44,8 @@ impl ItemsPass {
         self.copies
     }
 
-    /// Cuts `items` into what one call of the closure, or one dispatch, computes: at most `most` items, and if the
-    /// order of folding matters no more than go into one copy of the partial results.
+    /// Cuts `items` into pieces for one call of the closure, or one dispatch: at most `most` items, and where the order
+    /// of folding matters, no more than one copy of the partial results takes.
     fn pieces(&self, items: Range<usize>, most: usize) -> impl Iterator<Item = Range<usize>> {
         let step = match self.copies.first() {
             // A power of two divides a block, so that no piece reaches into the next.
@@ -58,7 +58,7 @@ impl ItemsPass {
             .map(move |lo| lo..end.min(lo.saturating_add(step)))
     }
 
-    /// The elements of each array that the code for `piece` sees.
+    /// The elements of each array that the code for `piece` accesses.
     fn elements(&self, piece: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let mut copies = self.copies.iter();
         let of = move |(array, binding): (&ArrayBinding, &Binding)| match array.role {
@@ -108,8 +108,8 @@ impl Pass for ItemsPass {
             .map(|(index, binding)| View::new(part, index, binding))
             .collect();
         for piece in self.pieces(part.items(), usize::MAX) {
-            let shown = views.iter_mut().zip(self.elements(&piece));
-            let slots = shown.map(|(view, elements)| view.show(elements)).collect();
+            let views = views.iter_mut().zip(self.elements(&piece));
+            let slots = views.map(|(view, elements)| view.slice(elements)).collect();
             let args = WgslArgs::new(kernel, slots, &self.uniforms, part.simd());
             closure(kernel.part_items(&piece, total), &args)?;
         }
@@ -131,8 +131,8 @@ impl Pass for ItemsPass {
                 total,
                 lead,
             } = kernel.part_items(&piece, total);
-            // All below 2^32, as `count_items` and the halo's check have seen to.
-            let told = PartUniform {
+            // All below 2^32: `count_items` and the halo's check ensure it.
+            let part_uniform = PartUniform {
                 first: first as u32,
                 len: len as u32,
                 total: total as u32,
@@ -141,7 +141,7 @@ impl Pass for ItemsPass {
             let mut uniforms: Vec<(u32, &[u8])> = kernel
                 .part
                 .iter()
-                .map(|binding| (*binding, bytemuck::bytes_of(&told)))
+                .map(|binding| (*binding, bytemuck::bytes_of(&part_uniform)))
                 .collect();
             let values = kernel.uniforms.iter().zip(&self.uniforms);
             uniforms.extend(values.map(|(uniform, value)| (uniform.binding, value.bytes())));
@@ -165,7 +165,7 @@ impl Pass for ItemsPass {
     }
 }
 
-/// What a CPU part holds of one array, handed out to one piece after another.
+/// A CPU part's elements of one array, handed out to one piece after another.
 struct View<'a> {
     /// The array's element at the start of `bytes`.
     first: usize,
@@ -203,9 +203,9 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The bytes of `elements` of the array. A piece follows on the one before, and pieces that share a copy of
-    /// partial results get it one after the other.
-    fn show(&mut self, elements: Range<usize>) -> ArrayArg<'_> {
+    /// The bytes of `elements` of the array. Pieces come in ascending order; those that share a copy of partial results
+    /// get it one after the other.
+    fn slice(&mut self, elements: Range<usize>) -> ArrayArg<'_> {
         let range =
             (elements.start - self.first) * self.size..(elements.end - self.first) * self.size;
         match &mut self.bytes {
@@ -215,7 +215,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// What the shader's part uniform holds.
+/// The memory layout of the shader's part uniform.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct PartUniform {

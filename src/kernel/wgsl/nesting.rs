@@ -1,26 +1,26 @@
-//! How deeply a source is nested, found out before anybody reads it in earnest.
+//! Limits how deeply a source is nested, before naga parses it.
 //!
-//! naga and drivers descend into what is nested by calling themselves, and a stack that overflows ends the process: nobody
-//! can catch that. naga bounds how deeply brackets and braces are nested, but not chains: `a + a + ..`, `else if ..`, and
-//! constants each of which needs the next. Those are bounded here, by a look at single characters that knows just enough
-//! of WGSL not to be fooled: comments, and where an expression ends.
+//! naga and drivers descend recursively into nested code, and a stack overflow ends the process without a chance to
+//! catch it. naga bounds the nesting of brackets and braces, but not chains: `a + a + ..`, `else if ..`, and constants
+//! each of which needs the next. This module bounds those. It scans characters and knows just enough of WGSL for that:
+//! comments, and where an expression ends.
 
-/// Bytes of a source.
+/// The longest source, in bytes.
 const MOST_BYTES: usize = 1 << 20;
-/// Characters of operators in one expression: each may be a level. naga takes three times as many on the stack of a thread
-/// (2 MiB), when it is optimised.
+/// The most operator characters in one expression, each of which may be a level. Optimised naga takes three times this
+/// number on the stack of a thread (2 MiB).
 const MOST_OPERATORS: usize = 1000;
-/// `else` in a row: each is a level, and naga allows as many levels of braces.
+/// The most `else` in a row. Each is a level, and naga allows the same number of levels of braces.
 const MOST_ELSES: usize = 127;
-/// Declarations of a module, each of which may need the next.
+/// The most declarations of a module, each of which may need the next.
 const MOST_DECLARATIONS: usize = 2000;
 
-/// What ends a line, and so a comment.
+/// The characters that end a line, and so a comment.
 const LINE_ENDS: [char; 7] = [
     '\n', '\u{b}', '\u{c}', '\r', '\u{85}', '\u{2028}', '\u{2029}',
 ];
 
-/// Refuses a source that is longer, or nested more deeply, than it is safe to read.
+/// Refuses a source that is too long, or nested too deeply, to parse safely.
 pub(super) fn check(source: &str) -> Result<(), String> {
     if source.len() > MOST_BYTES {
         return Err(format!(
@@ -32,7 +32,7 @@ pub(super) fn check(source: &str) -> Result<(), String> {
     let mut rest = source;
     while let Some(first) = rest.chars().next() {
         let length = match comment(rest) {
-            0 => depth.see(first, rest),
+            0 => depth.count(first, rest),
             length => length,
         };
         rest = &rest[length..];
@@ -41,7 +41,7 @@ pub(super) fn check(source: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The bytes of the comment that a text starts with; 0 if it starts with none.
+/// The length in bytes of the comment at the start of `text`; 0 if there is none.
 fn comment(text: &str) -> usize {
     if text.starts_with("//") {
         return text.find(LINE_ENDS).unwrap_or(text.len());
@@ -60,33 +60,33 @@ fn comment(text: &str) -> usize {
         open += step;
         at += if step == 0 { 1 } else { 2 };
     }
-    // Between two bytes of a character there is no comment's end.
+    // A comment never ends between two bytes of a character.
     at
 }
 
-/// How deep it is where we are.
+/// The nesting depth at the current position.
 #[derive(Default)]
 struct Depth {
-    /// For each bracket that is open in this expression, operators in what precedes it.
+    /// For each open bracket of this expression, the operators before it.
     outer: Vec<usize>,
     /// Operators since the innermost bracket or comma.
     operators: usize,
     /// The sum of `outer`.
     outer_operators: usize,
-    /// For each brace that is open, `else` in a row before it.
+    /// For each open brace, the `else` in a row before it.
     chains: Vec<usize>,
     /// `else` in a row.
     elses: usize,
     /// The sum of `chains`.
     outer_elses: usize,
-    /// Whether a brace was closed just before: only an `else` that follows at once goes on with the chain.
+    /// Whether a brace closed just before: only an `else` that follows at once continues the chain.
     after_brace: bool,
     declarations: usize,
 }
 
 impl Depth {
-    /// Takes note of what a text starts with, which is no comment, and says how long that is.
-    fn see(&mut self, first: char, text: &str) -> usize {
+    /// Counts the token at the start of `text`, which is not a comment, and returns its length in bytes.
+    fn count(&mut self, first: char, text: &str) -> usize {
         if first.is_whitespace() {
             return first.len_utf8();
         }
@@ -114,9 +114,9 @@ impl Depth {
             }
             ',' => self.operators = 0,
             ';' | '{' | '}' => self.end_statement(first),
-            // The point in a number.
+            // The decimal point of a number.
             '.' if text[1..].starts_with(|c: char| c.is_ascii_digit()) => {}
-            // All else is an operator, or an error to come.
+            // Everything else is an operator, or an error that naga will report.
             _ => self.operators += 1,
         }
         first.len_utf8()
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn chains_are_counted_and_what_is_side_by_side_is_not() {
+    fn chains_count_and_siblings_do_not() {
         let times = |text: &str| text.repeat(5_000);
         for chain in [
             format!("let x = {}a;", times("a+")),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_texts_are_looked_at_to_their_end() {
+    fn unusual_texts_are_scanned_to_their_end() {
         for text in [
             "",
             "/",

@@ -1,8 +1,8 @@
-//! The matrix product on the CPU, by the `gemm` crate's blocking and microkernels.
+//! The matrix product on the CPU, with the `gemm` crate's blocking and microkernels.
 //!
-//! Its own entry point asks the processor which instruction set to use. Here that is an argument, so this module calls
-//! what that entry point calls: the blocked product, with the microkernels of the set. For the baseline of x86-64 it has
-//! scalar ones only; those in `sse2` take their place.
+//! The crate's own entry point asks the processor which instruction set to use. Here the set is an argument, so this
+//! module calls the crate's inner function: the blocked product, with the microkernels of the set. For the baseline of
+//! x86-64 the crate has only scalar ones; those in `sse2` replace them.
 
 #[cfg(target_arch = "x86_64")]
 mod sse2;
@@ -13,7 +13,7 @@ use gemm_common::gemm::gemm_basic_generic;
 use gemm_common::microkernel::{HMicroKernelFn, MicroKernelFn};
 use gemm_common::simd::MixedSimd;
 
-/// A matrix, or the transpose of one, as it lies in memory.
+/// A matrix, or the transpose of one, in memory.
 #[derive(Clone, Copy)]
 pub(super) struct Strided<'a> {
     /// The elements from the first one on.
@@ -25,7 +25,7 @@ pub(super) struct Strided<'a> {
 }
 
 impl Strided<'_> {
-    /// Whether so many rows and columns, neither of them 0, lie within the elements.
+    /// Whether this number of rows and columns, neither of them 0, lies within the elements.
     fn holds(&self, rows: usize, columns: usize) -> bool {
         let last = |count: usize, stride: usize| (count - 1).checked_mul(stride);
         let last = last(rows, self.row_stride)
@@ -35,7 +35,7 @@ impl Strided<'_> {
     }
 }
 
-/// `c = alpha * a * b + beta * c` for rows of C that lie one after the other. C is not read if `beta` is 0.
+/// `c = alpha * a * b + beta * c` for consecutive rows of C. C is not read if `beta` is 0.
 pub(super) struct Product<'a> {
     /// Rows of A and of C.
     pub(super) m: usize,
@@ -51,7 +51,7 @@ pub(super) struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// Computes it with so many threads of rayon's current pool. `m`, `n` and `k` must not be 0.
+    /// Computes it with this number of threads of rayon's current pool. `m`, `n` and `k` must not be 0.
     pub(super) fn compute(self, simd: Simd, threads: usize) {
         let Self { m, n, k, .. } = self;
         assert!(self.a.holds(m, k) && self.b.holds(k, n) && self.c.len() == m * n);
@@ -109,7 +109,7 @@ impl Product<'_> {
 }
 
 impl Product<'_> {
-    /// Computes it with microkernels of `UNIT` elements to a vector, each `UNITS` vectors by `COLUMNS` columns.
+    /// Computes it with microkernels of `UNIT` elements per vector, each `UNITS` vectors by `COLUMNS` columns.
     fn with<
         S: MixedSimd<f32, f32, f32, f32>,
         const UNIT: usize,
@@ -136,11 +136,11 @@ impl Product<'_> {
         } = self;
         let simd = S::try_new().expect("the token is the proof that the processor has it");
         let stride = |elements: usize| elements as isize;
-        // Microkernels prefer columns that lie one after the other: the transpose of C has them, and is the product of
-        // the transposes of B and A. What the crate calls alpha is the factor of C.
+        // Microkernels prefer contiguous columns. The transpose of C has them, and is the product of the transposes of
+        // B and A. What the crate calls alpha is the factor of C.
         //
-        // SAFETY: `compute` made sure that every element of A, B and C lies within the slices, whose lengths in bytes
-        // fit an isize; c is borrowed exclusively; the microkernels are those of `S`, which the processor has.
+        // SAFETY: `compute` checked that every element of A, B and C lies within the slices, whose lengths in bytes fit
+        // an isize; c is borrowed exclusively; the microkernels are those of `S`, which the processor has.
         unsafe {
             gemm_basic_generic::<_, f32, UNIT, ROWS, COLUMNS, UNITS, SHORT_ROWS, SHORT_COLUMNS>(
                 simd,

@@ -1,20 +1,20 @@
-//! Heat steps on the CPU, a row or two at a time. This module knows slices only.
+//! Heat steps on the CPU, a row or two at a time. This module works on slices only.
 //!
-//! A cell needs both its neighbours in the row, so two of three loads from it cross cache lines: with 64-byte vectors
-//! every such load, and they cost more than the arithmetic. AVX-512 therefore loads each vector of a row once and shifts
-//! the neighbours in from the registers beside it. With shorter vectors, shifting costs as much as it saves; two rows are
-//! computed together instead, each of which is the other's neighbour and is loaded once for both. (128² cells on one
+//! A cell needs both its neighbours in the row, so two of three loads cross cache lines. With 64-byte vectors every
+//! such load does, and these loads cost more than the arithmetic. AVX-512 therefore loads each vector of a row once and
+//! shifts the neighbours in from the registers beside it. With shorter vectors, shifting costs as much as it saves.
+//! There, two rows are computed together; each is the other's neighbour and is loaded once for both. (128² cells on one
 //! Zen 4 core: AVX-512 1.5 µs both ways; AVX2 2.0 µs by two rows, 2.3 µs by shifts, 2.5 µs by one row and five loads.
 //! 1024²: AVX-512 134 µs by shifts, 181 µs by loads; AVX2 161, 165 and 169 µs.)
 
 use super::Border;
 use crate::simd::{InstructionSet, Lanes, VectorLoop};
 
-/// Writes consecutive rows of a grid one step later.
+/// Computes consecutive rows of a grid one step later.
 pub(super) struct Rows<'a> {
-    /// The rows now, with those above and below them as far as the grid has any.
+    /// The rows now, with the rows directly above and below them where the grid has any.
     pub(super) cells: &'a [f32],
-    /// How many of them precede the rows to compute: 1, or 0 at the grid's first row.
+    /// The number of rows before those to compute: 1, or 0 at the grid's first row.
     pub(super) above: usize,
     /// Whether a row follows them: not at the grid's last row.
     pub(super) below: bool,
@@ -85,7 +85,7 @@ impl Rows<'_> {
         let row = |i: usize| &self.cells[i * self.cols..][..self.cols];
         let at = self.above + k;
         let (is_first, is_last) = (at == 0, !self.below && k + 1 == count);
-        // No heat flows through an insulated border: it is as warm beyond it as it is before it.
+        // No heat flows through an insulated border: beyond it the grid is as warm as at it.
         Row {
             up: row(if is_first { at } else { at - 1 }),
             middle: row(at),
@@ -94,7 +94,7 @@ impl Rows<'_> {
         }
     }
 
-    /// Puts back the ends of a row that keep their temperature.
+    /// Restores the ends of a row that keep their temperature.
     #[inline(always)]
     fn finish(&self, row: &Row<'_>, next: &mut [f32]) {
         if self.border == Border::Fixed {
@@ -104,17 +104,17 @@ impl Rows<'_> {
     }
 }
 
-/// A row and its neighbours, all of the same length, at least 1. To the left and right the border is insulated.
+/// A row and its neighbours, all of the same length, at least 1. The borders to the left and right are insulated.
 struct Row<'a> {
     up: &'a [f32],
     middle: &'a [f32],
     down: &'a [f32],
-    /// Whether it is the grid's first or last.
+    /// Whether it is the grid's first or last row.
     is_at_border: bool,
 }
 
 impl Row<'_> {
-    /// Cells one step later, one after the other.
+    /// Consecutive cells one step later.
     #[inline(always)]
     fn step_by_cells(&self, r: f32, next: &mut [f32]) {
         let last = next.len() - 1;
@@ -124,13 +124,13 @@ impl Row<'_> {
                 self.middle[(i + 1).min(last)],
             );
             let here = self.middle[i];
-            // Written so that a uniform temperature stays exactly what it is.
+            // Written so that a uniform temperature stays exactly the same.
             *next = here + r * ((self.up[i] + self.down[i]) + (left + right) - 4.0 * here);
         }
     }
 }
 
-/// What it takes to compute a vector of cells.
+/// The inputs for a vector of cells.
 struct Step<L: Lanes> {
     lanes: L,
     r: L::f32s,
@@ -147,7 +147,7 @@ struct Cells<V> {
 }
 
 impl<L: Lanes> Step<L> {
-    /// Cells one step later. Written so that a uniform temperature stays exactly what it is.
+    /// Cells one step later. Written so that a uniform temperature stays exactly the same.
     #[inline(always)]
     fn of(&self, cells: Cells<L::f32s>) -> L::f32s {
         let lanes = self.lanes;
@@ -227,7 +227,7 @@ fn step_row<L: Lanes>(step: &Step<L>, row: &Row<'_>, next: &mut [f32]) {
     }
 }
 
-/// The same, with each vector of the row loaded once and the neighbours shifted in.
+/// Computes the same, but loads each vector of the row once and shifts the neighbours in.
 #[inline(always)]
 fn step_row_by_shifts<L: Lanes>(step: &Step<L>, row: &Row<'_>, next: &mut [f32]) {
     let (lanes, cols) = (step.lanes, row.middle.len());
@@ -251,7 +251,7 @@ fn step_row_by_shifts<L: Lanes>(step: &Step<L>, row: &Row<'_>, next: &mut [f32])
         });
         (before, here) = (here, *after);
     }
-    // The last vector has no whole one after it: only a cell, or the border.
+    // After the last vector there is no whole vector, only a cell or the border.
     let beyond = row.middle[(count * L::F32_LANES).min(cols - 1)];
     vectors[count - 1] = step.of(Cells {
         up: up[count - 1],
@@ -261,7 +261,7 @@ fn step_row_by_shifts<L: Lanes>(step: &Step<L>, row: &Row<'_>, next: &mut [f32])
         down: down[count - 1],
     });
     if !rest.is_empty() {
-        // The last cells, and some of those before them once more.
+        // The last cells, and some of those before them a second time.
         step.last(row, next);
     }
 }
@@ -310,7 +310,7 @@ mod tests {
     use crate::kernels::heat::exact_step;
     use crate::simd::{InstructionSet, Simd};
 
-    /// Every instruction set that this machine has.
+    /// Every instruction set of this machine.
     fn sets() -> impl Iterator<Item = Simd> {
         let sets = InstructionSet::available().into_iter();
         sets.map(|set| Simd::new(set).expect("it is available"))
@@ -347,7 +347,7 @@ mod tests {
         for (rows, cols) in shapes {
             let u: Vec<f32> = (0..rows * cols).map(|_| rng.f32() * 2.0 - 1.0).collect();
             for border in [Border::Insulated, Border::Fixed] {
-                let want = exact_step((rows, cols), 0.21, border, &u);
+                let want = exact_step(rows, cols, 0.21, border, &u);
                 for (piece, simd) in (1..=rows).flat_map(|piece| sets().map(move |s| (piece, s))) {
                     let (name, got) = (simd.set(), step(simd, &u, cols, piece, 0.21, border));
                     for (i, (got, want)) in got.iter().zip(&want).enumerate() {

@@ -1,4 +1,4 @@
-//! The energy of bodies: what a simulation should keep.
+//! The energy of bodies, which a simulation should conserve.
 
 use super::{LEAST_DISTANCE2, WIDTH, check_softening, count_bodies};
 use crate::array::Array;
@@ -17,7 +17,7 @@ pub struct Energy {
 }
 
 impl Energy {
-    /// The sum of both, which attraction between the bodies keeps.
+    /// The sum of both, which attraction between the bodies conserves.
     pub fn total(&self) -> f64 {
         self.kinetic + self.potential
     }
@@ -25,9 +25,9 @@ impl Energy {
 
 /// The energy of bodies under the forces of [`nbody_accelerations`](super::nbody_accelerations()), on the host in f64.
 ///
-/// `bodies` as there; `velocities` holds four elements for each body, x, y and z and one that is ignored. The work is
-/// proportional to the square of the number of bodies and runs on rayon's current pool: about a second for 40,000. It uses
-/// the instruction set of [`Simd::from_environment`].
+/// `bodies` is as there. `velocities` holds four elements for each body: x, y, z and one that is ignored. The work is
+/// proportional to the square of the number of bodies and runs on rayon's current pool: about a second for 40,000
+/// bodies. It uses the instruction set of [`Simd::from_environment`].
 ///
 /// # Errors
 /// As `nbody_accelerations`, if the arrays cannot be read, and as `Simd::from_environment`.
@@ -79,7 +79,7 @@ pub fn nbody_energy(
     };
     let [x, y, z, mass] = [0, 1, 2, 3].map(column);
     let softening2 = f64::from(softening).powi(2);
-    // The sums are added in their order, so that the result is the same in every run.
+    // The sums are added in order, so that the result is the same in every run.
     let sums: Vec<f64> = (0..n)
         .into_par_iter()
         .map(|i| {

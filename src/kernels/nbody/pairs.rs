@@ -1,12 +1,12 @@
-//! The sum over all pairs on the CPU.
+//! The sum over all pairs of bodies on the CPU.
 //!
-//! One vector of targets meets one source after another. The sum is written once, over [`Lanes`]. This module knows
+//! One vector of targets meets one source after another. The sum is written once, over [`Lanes`]. This module works on
 //! slices only.
 //!
-//! The cost of a pair is the vector instructions it takes, so there are as few as possible: the estimate `y` of
-//! `1/√d` is not refined and then cubed, but the cube of the estimate is corrected in one step. With
-//! `y = (1 + e)/√d` and `h = d·y² = (1 + e)²`, Taylor's expansion of `h^(-3/2)` at 1 gives
-//! `d^(-3/2) = y³·(5/2 - 3/2·h)·(1 + 15/2·e² + ..)`. The factor 3/2 is taken out of the sum.
+//! The cost of a pair is the number of its vector instructions, so there are as few as possible. The estimate `y` of
+//! `1/√d` is not refined and then cubed; instead, one step corrects the cube of the estimate. With `y = (1 + e)/√d` and
+//! `h = d·y² = (1 + e)²`, Taylor's expansion of `h^(-3/2)` at 1 gives `d^(-3/2) = y³·(5/2 - 3/2·h)·(1 + 15/2·e² + ..)`.
+//! The sum leaves out the factor 3/2, which is applied at its end.
 
 use super::{LEAST_DISTANCE2, Softening};
 use crate::simd::{Lanes, VectorLoop};
@@ -15,11 +15,11 @@ use bytemuck::Pod;
 /// A body (x, y, z, mass) or an acceleration (x, y, z, 0).
 pub(super) type Row = [f32; 4];
 
-/// Sources whose attraction is summed before it is added to the total: the rounding error of a serial f32 sum grows
-/// with its length, that of a sum of such sums hardly (median 1.5e-6 against 1.2e-7 for 16,384 bodies).
+/// The sources whose attraction is summed before it is added to the total. The rounding error of a serial f32 sum grows
+/// with its length, that of a sum of such sums hardly does (median 1.5e-6 against 1.2e-7 for 16,384 bodies).
 const BLOCK: usize = 512;
 
-/// The square of a distance from which even the heaviest body attracts nothing.
+/// The square of a distance at which even the heaviest body attracts nothing.
 const FAR: f32 = 1e30;
 
 /// Writes the acceleration of each target by all sources. There must be as many `accelerations` as `targets`.
@@ -60,7 +60,7 @@ impl Attract<'_> {
     }
 }
 
-/// The same for at most one vector of targets.
+/// Computes the same for at most one vector of targets.
 #[inline(always)]
 fn attract_vector<L: Lanes, const CAREFUL: bool>(
     lanes: L,
@@ -74,7 +74,7 @@ fn attract_vector<L: Lanes, const CAREFUL: bool>(
     let least = lanes.splat(LEAST_DISTANCE2);
     let far = lanes.splat(FAR);
     let five_thirds = lanes.splat(5.0 / 3.0);
-    // Lanes without a target compute something that nobody reads.
+    // Lanes without a target compute values that are not read.
     let mut columns = [zero; 3];
     for (axis, column) in columns.iter_mut().enumerate() {
         for (lane, target) in elements_mut(column).iter_mut().zip(targets) {
@@ -99,7 +99,7 @@ fn attract_vector<L: Lanes, const CAREFUL: bool>(
             let estimate = lanes.reciprocal_sqrt_estimate(d);
             let square = lanes.mul(estimate, estimate);
             let correction = lanes.negate_multiply_add(d, square, five_thirds);
-            // The mass first, so that what is far and heavy does not underflow.
+            // Multiplies by the mass first, so that a far and heavy body does not underflow.
             let cube = lanes.mul(lanes.mul(lanes.splat(source[3]), estimate), square);
             let strength = lanes.mul(cube, correction);
             sum = [
@@ -139,7 +139,7 @@ mod tests {
     use crate::kernels::nbody::exact;
     use crate::simd::{InstructionSet, Simd};
 
-    /// Every instruction set that this machine has.
+    /// Every instruction set of this machine.
     fn sets() -> Vec<Simd> {
         let sets = InstructionSet::available().into_iter();
         sets.map(|set| Simd::new(set).expect("it is available"))
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_at_one_place_do_not_attract_each_other_however_heavy_they_are() {
+    fn bodies_at_one_place_do_not_attract_each_other_at_any_mass() {
         for simd in sets() {
             let name = simd.set();
             for (mass, softening) in [(1e30, 0.0), (1e30, 1e-6), (-1e30, 0.0), (1e20, 0.01)] {

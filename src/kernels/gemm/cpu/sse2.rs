@@ -1,4 +1,5 @@
-//! Microkernels for what every x86-64 processor has, of the form that the `gemm` crate calls: it has scalar ones only.
+//! Microkernels for every x86-64 processor, in the form that the `gemm` crate calls. The crate itself has only scalar
+//! ones.
 
 use gemm_common::microkernel::MicroKernelFn;
 use std::arch::x86_64::{
@@ -13,7 +14,7 @@ pub(super) const MR_DIV_N: usize = 2;
 /// Columns of the widest microkernel. The sums fill 8 of the 16 registers.
 pub(super) const NR: usize = 4;
 
-/// By vectors and by columns, both less one.
+/// Indexed by vectors and by columns, both minus one.
 pub(super) const UKR: [[MicroKernelFn<f32>; NR]; MR_DIV_N] = [
     [
         microkernel::<1, 1>,
@@ -29,12 +30,13 @@ pub(super) const UKR: [[MicroKernelFn<f32>; NR]; MR_DIV_N] = [
     ],
 ];
 
-/// `dst = alpha * dst + beta * lhs * rhs`, where dst has `m` rows and `n` columns, at most `UNITS` vectors and `COLUMNS`.
+/// `dst = alpha * dst + beta * lhs * rhs`, where dst has `m` rows and `n` columns, at most `UNITS` vectors and
+/// `COLUMNS`.
 ///
 /// # Safety
-/// For each of `k` steps `lhs_cs` apart, `lhs` leads to `UNITS` vectors; for each of `k` steps `rhs_rs` apart, `rhs` leads
-/// to `COLUMNS` elements `rhs_cs` apart; `dst` leads to m x n elements with these strides, initialised unless
-/// `alpha_status` is 0. The processor has SSE, as every x86-64 does.
+/// For each of `k` steps that are `lhs_cs` apart, `lhs` points to `UNITS` vectors. For each of `k` steps that are
+/// `rhs_rs` apart, `rhs` points to `COLUMNS` elements that are `rhs_cs` apart. `dst` points to m x n elements with
+/// these strides, initialised unless `alpha_status` is 0. The processor has SSE, as every x86-64 does.
 #[target_feature(enable = "sse")]
 #[expect(
     clippy::too_many_arguments,
@@ -77,7 +79,7 @@ unsafe fn microkernel<const UNITS: usize, const COLUMNS: usize>(
             }
         }
     }
-    // What `alpha_status` says: 0 that dst is not read, 1 that alpha is 1.
+    // The meaning of `alpha_status`: 0 says not to read dst, 1 that alpha is 1.
     let alpha = if alpha_status == 1 { 1.0 } else { alpha };
     if m == UNITS * UNIT && n == COLUMNS && dst_rs == 1 {
         let (alpha, beta) = (_mm_set1_ps(alpha), _mm_set1_ps(beta));
@@ -85,7 +87,7 @@ unsafe fn microkernel<const UNITS: usize, const COLUMNS: usize>(
             for (unit, sum) in sums.into_iter().enumerate() {
                 let dst = dst.wrapping_offset(column as isize * dst_cs + (unit * UNIT) as isize);
                 let scaled = _mm_mul_ps(beta, sum);
-                // SAFETY: the caller's promise about `dst`, all of which is whole vectors.
+                // SAFETY: the caller's promise about `dst`, which consists of whole vectors here.
                 unsafe {
                     let value = match alpha_status {
                         0 => scaled,
