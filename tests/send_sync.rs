@@ -10,7 +10,7 @@ use divvy::device;
 use divvy::kernel;
 use divvy::{Runtime, RuntimeBuilder};
 use divvy::{catalog, kernels};
-use divvy::{plan, sim};
+use divvy::{plan, sim, simd};
 use std::path::Path;
 
 const fn is_send<T: Send + ?Sized>() {}
@@ -73,7 +73,7 @@ send_and_sync! {
     kernel::Access, kernel::Binding, kernel::BoundWgsl, kernel::Call<'static, kernels::axpy::Axpy>, kernel::CpuPart<'static>,
     kernel::CpuTasks, kernel::Fold, kernel::GpuArg, kernel::GpuPart<'static>, kernel::LaunchSpec, kernel::PartItems,
     kernel::Role, kernel::Tolerance, kernel::WgslKernel, kernel::WgslKernelBuilder, kernel::Work,
-    kernel::BindingKind, kernel::ErrorBound, kernel::Exact, kernel::Shader,
+    kernel::BindingKind, kernel::ErrorBound, kernel::Exact, kernel::Shader, kernel::Specialization,
     kernel::Execution<'static>,
 }
 
@@ -84,6 +84,7 @@ send_and_sync! {
     kernels::heat::HeatStep, kernels::leapfrog::Leapfrog, kernels::nbody::NBody, kernels::scan::Scan<f32>,
     kernels::sum::Itself, kernels::transform::Transform, kernels::zip::Zip<f32>,
     kernels::Binary, kernels::Border, kernels::Energy, kernels::Unary,
+    simd::InstructionSet, simd::Simd,
     catalog::Check, catalog::Entry, catalog::Generator, catalog::Size,
 }
 
@@ -95,7 +96,7 @@ send_and_not_sync! {
 }
 
 /// Types that are declared `pub` in a private module, for other modules of the library.
-const INTERNAL: [&str; 3] = ["Clock", "Line", "Reading"];
+const INTERNAL: [&str; 4] = ["Clock", "Line", "Reading", "Token"];
 
 /// The name of the type that a line declares as `pub`, if it does.
 fn declared(line: &str) -> Option<&str> {

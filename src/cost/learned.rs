@@ -8,11 +8,11 @@
 //!
 //! ```
 //! use divvy::cost::learned::{Variant, RunConditions, KernelKey, Learner, Sample};
-//! use divvy::device::{DeviceId, DeviceSet};
+//! use divvy::DeviceId;
 //!
 //! let learner = Learner::new();
 //! let blur = KernelKey::named("blur");
-//! let variant = Variant { device: DeviceId::Gpu(0), threads: 1, beside: DeviceSet::EMPTY, moved: false };
+//! let variant = Variant::alone(DeviceId::Gpu(0), 1);
 //! for _ in 0..10 {
 //!     // A part of 2^24 operations and bytes took 3 ms, where the roofline predicted 1 ms.
 //!     let sample = Sample { variant, size: 24.0, prior_seconds: 1e-3, seconds: 3e-3 };

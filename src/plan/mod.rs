@@ -46,34 +46,22 @@ use candidates::choose;
 /// ```
 /// # fn main() -> divvy::Result<()> {
 /// use divvy::array::RangeSet;
-/// use divvy::cost::{Curve, DeviceModel, Engine, Limits, Link, Machine};
+/// use divvy::cost::{Curve, DeviceModel, Engine, Link, Machine};
 /// use divvy::device::{DeviceId, DeviceKind, Placement};
 /// use divvy::plan::{PlannerInput, Policy, Request, ValidRanges, plan};
 /// use divvy::catalog;
 ///
 /// // An invented machine: the GPU computes 100 times as fast as the CPU, behind a slow link of 1.5 GB/s.
-/// let device = |id, kind, launch_seconds, speed: f64, link: Option<Link>| DeviceModel {
-///     id,
-///     kind,
-///     name: format!("invented {id}"),
-///     engines: vec![Engine {
-///         threads: 1,
-///         launch_seconds,
-///         flops_per_second: 1e11 * speed,
-///         bandwidth: Curve::constant(1e10 * speed).expect("positive"),
-///     }],
-///     queued_seconds: 0.0,
-///     upload: link.clone(),
-///     download: link,
-///     limits: Limits::default(),
+/// let device = |id, kind, launch_seconds, speed: f64| {
+///     let bandwidth = Curve::constant(1e10 * speed).expect("positive");
+///     let engine = Engine::new(1, launch_seconds, 1e11 * speed, bandwidth);
+///     DeviceModel::new(id, kind, format!("invented {id}"), vec![engine])
 /// };
-/// let machine = Machine {
-///     devices: vec![
-///         device(DeviceId::Cpu, DeviceKind::Cpu, 0.0, 1.0, None),
-///         device(DeviceId::Gpu(0), DeviceKind::Discrete, 2e-5, 100.0, Link::from_rate(1e-5, 1.5e9)),
-///     ],
-///     corun: Vec::new(),
-/// };
+/// let mut gpu = device(DeviceId::Gpu(0), DeviceKind::Discrete, 2e-5, 100.0);
+/// gpu.upload = Link::from_rate(1e-5, 1.5e9);
+/// gpu.download = gpu.upload.clone();
+/// let mut machine = Machine::default();
+/// machine.devices = vec![device(DeviceId::Cpu, DeviceKind::Cpu, 0.0, 1.0), gpu];
 /// for (kernel, n, best) in [("axpy", 1 << 20, DeviceId::Cpu), ("gemm", 4096, DeviceId::Gpu(0))] {
 ///     let spec = catalog::spec(kernel, n).expect("a kernel of the catalog")?;
 ///     let on_host = |array: &_| {

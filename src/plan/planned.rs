@@ -34,12 +34,7 @@ impl Plan {
             threads,
             predicted: Prediction::default(),
             evidence: Evidence {
-                variant: Variant {
-                    device,
-                    threads,
-                    beside: DeviceSet::EMPTY,
-                    moved: false,
-                },
+                variant: Variant::alone(device, threads),
                 size: 0.0,
                 prior_seconds: 0.0,
                 samples: 0,

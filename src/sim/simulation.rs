@@ -48,7 +48,8 @@ use crate::plan::{Measured, PlannerInput, learn, plan};
 ///     "devices": [{"id": "cpu", "kind": "cpu"}, {"id": "gpu0", "kind": "discrete", "launch_s": 2e-5}],
 ///     "kernels": {"axpy": {"cpu": [[1024, 1e-7], [1048576, 1e-4]], "gpu0": [[1024, 1e-6], [1048576, 5e-6]]}}
 /// }"#)?;
-/// let options = Options { calls: 40, ..Options::default() };
+/// let mut options = Options::default();
+/// options.calls = 40;
 /// let outcome = simulate(&machine, &catalog::spec, &options, || ())?;
 /// let [auto, always_cpu, ..] = &outcome.rows[..] else { panic!("there are always these") };
 /// assert_eq!((auto.policy, always_cpu.policy), ("auto", "always-cpu"));

@@ -40,6 +40,18 @@ pub struct Variant {
     pub moved: bool,
 }
 
+impl Variant {
+    /// A part that runs by itself on a device, with this many of its threads, of which nothing had to be moved.
+    pub fn alone(device: DeviceId, threads: usize) -> Self {
+        Self {
+            device,
+            threads,
+            beside: DeviceSet::EMPTY,
+            moved: false,
+        }
+    }
+}
+
 /// One measurement of a part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
