@@ -4,8 +4,7 @@
 //! explanations are pure: no clock, no device, no lock, no wgpu type. The same arguments always give the same plan, on real
 //! machines and on invented ones.
 //!
-//! `src/plan/README.md` shows the path of a call
-//! through the module, its rules and their reasons.
+//! `src/plan/README.md` shows the path of a call through the module, its rules and their reasons.
 
 mod balance;
 pub(crate) mod cache;
