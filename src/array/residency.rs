@@ -63,6 +63,13 @@ pub(crate) struct DeviceView {
     pub(crate) extent: ExtentId,
 }
 
+/// A range that an extent of a device covers.
+pub(crate) struct Resident {
+    pub(crate) view: DeviceView,
+    /// Whether all of the range is valid there.
+    pub(crate) is_valid: bool,
+}
+
 /// How much of an array a new extent covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coverage {
@@ -242,10 +249,13 @@ impl Residency {
         Ok(start)
     }
 
-    /// The view of `range` on a GPU, if an extent covers it, and whether it is valid there.
-    pub(crate) fn resident(&self, gpu: GpuId, range: &Range<usize>) -> Option<(DeviceView, bool)> {
+    /// The view of `range` on a GPU, if an extent covers it.
+    pub(crate) fn resident(&self, gpu: GpuId, range: &Range<usize>) -> Option<Resident> {
         let extent = &self.extents[self.covering(gpu, range)?];
-        Some((extent.view(), extent.valid.contains(range)))
+        Some(Resident {
+            view: extent.view(),
+            is_valid: extent.valid.contains(range),
+        })
     }
 
     /// The view of `range` on `gpu`, in a new extent if none covers it.

@@ -384,8 +384,8 @@ impl<'r> Executor<'r> {
             let resident = binding.array.residency().resident(gpu.id(), &elements);
             complete &= resident
                 .as_ref()
-                .is_some_and(|(_, valid)| *valid || !binding.access.reads());
-            views.arrays.push(resident.map(|(view, _)| view));
+                .is_some_and(|resident| resident.is_valid || !binding.access.reads());
+            views.arrays.push(resident.map(|resident| resident.view));
         }
         if complete {
             return Ok(views);

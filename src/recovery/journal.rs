@@ -79,7 +79,7 @@ struct State {
 pub(crate) struct JournalEntry {
     pub(super) accesses: Arc<AccessSet>,
     pub(super) kernel: Arc<dyn ErasedKernel>,
-    /// The items of the part; none for a whole call, whose items cannot be computed one without the other.
+    /// The items of the part; none for a whole call.
     pub(super) items: Option<Range<usize>>,
     /// The GPU that ran it.
     pub(super) gpu: usize,
