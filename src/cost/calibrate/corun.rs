@@ -4,7 +4,7 @@
 //! resources slow both down: cores, if one is a software adapter, memory channels, power.
 
 use super::cpu::CpuBench;
-use super::effort::{Effort, KI, MI, Thoroughness};
+use super::effort::{CoRunEffort, Effort, KI, MI, Thoroughness};
 use super::gpu::GpuBench;
 use super::sampling::{WorkUnit, now, quantile, rounded, seconds_since};
 use crate::cost::machine::{Bound, CoRun};
@@ -69,14 +69,15 @@ struct Watch {
 impl Watch {
     /// The windows of each pair, if `pairs` of them share the time.
     fn of(thoroughness: Thoroughness, pairs: usize) -> Self {
-        let (total_seconds, rounds, longest) = match thoroughness {
-            Thoroughness::First | Thoroughness::Quick => (0.5, 5, 0.02),
-            Thoroughness::Full => (12.0, 15, 0.1),
-        };
+        let CoRunEffort {
+            total_seconds,
+            rounds,
+            longest_window,
+        } = CoRunEffort::of(thoroughness);
         // Both kinds of work; each device alone, and both together.
         let windows = 2 * 3 * rounds * pairs.max(1);
         Self {
-            window_seconds: (total_seconds / windows as f64).clamp(2e-3, longest),
+            window_seconds: (total_seconds / windows as f64).clamp(2e-3, longest_window),
             rounds,
         }
     }

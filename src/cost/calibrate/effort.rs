@@ -33,6 +33,34 @@ pub(super) struct Effort {
     pub(super) transfers: &'static [usize],
 }
 
+/// How long pairs of devices are measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CoRunEffort {
+    /// Seconds of all pairs together.
+    pub(super) total_seconds: f64,
+    /// Rounds of which the median counts.
+    pub(super) rounds: usize,
+    /// The longest window, in seconds: with few pairs, longer ones tell no more.
+    pub(super) longest_window: f64,
+}
+
+impl CoRunEffort {
+    pub(super) fn of(thoroughness: Thoroughness) -> Self {
+        match thoroughness {
+            Thoroughness::First | Thoroughness::Quick => Self {
+                total_seconds: 0.5,
+                rounds: 5,
+                longest_window: 0.02,
+            },
+            Thoroughness::Full => Self {
+                total_seconds: 12.0,
+                rounds: 15,
+                longest_window: 0.1,
+            },
+        }
+    }
+}
+
 pub(super) const KI: usize = 1 << 10;
 
 pub(super) const MI: usize = 1 << 20;
