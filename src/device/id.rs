@@ -54,7 +54,7 @@ impl FromStr for DeviceId {
             None => None,
         };
         index.map(Self::Gpu).ok_or_else(|| Error::Placement {
-            problem: format!("{text:?} is no device; expected `cpu`, `gpu` or `gpu:1`"),
+            problem: format!("{text:?} is not a device; expected `cpu`, `gpu` or `gpu:1`"),
         })
     }
 }

@@ -130,7 +130,7 @@ impl FromStr for Placement {
         let Some(shares) = text.strip_prefix("split:") else {
             return text.parse::<DeviceId>().map(Self::from).map_err(|_| {
                 refuse(format!(
-                    "{text:?} is none; expected `auto`, `cpu`, `gpu`, `gpu:1` or `split:0.25`"
+                    "{text:?} is not one; expected `auto`, `cpu`, `gpu`, `gpu:1` or `split:0.25`"
                 ))
             });
         };
@@ -141,7 +141,7 @@ impl FromStr for Placement {
                 .filter(|share| (0.0..=1.0).contains(share))
                 .ok_or_else(|| {
                     refuse(format!(
-                        "{share:?} in {text:?} is no share; expected a number from 0 to 1"
+                        "{share:?} in {text:?} is not a share; expected a number from 0 to 1"
                     ))
                 })
         };
@@ -194,12 +194,12 @@ mod tests {
             ("GPU", "expected `auto`"),
             ("gpu:x", "expected `auto`"),
             ("split", "expected `auto`"),
-            ("split:", "no share"),
-            ("split:1.5", "no share"),
-            ("split:-0.1", "no share"),
-            ("split:NaN", "no share"),
-            ("split:inf", "no share"),
-            ("split:cpu=0.5,tpu=0.5", "no device"),
+            ("split:", "not a share"),
+            ("split:1.5", "not a share"),
+            ("split:-0.1", "not a share"),
+            ("split:NaN", "not a share"),
+            ("split:inf", "not a share"),
+            ("split:cpu=0.5,tpu=0.5", "not a device"),
             ("split:cpu=0.5,gpu0", "like `gpu0=0.5`"),
             ("split:cpu=0.5,cpu=0.5", "twice"),
             ("split:cpu=0.5,gpu0=0.4", "sum to 0.9"),

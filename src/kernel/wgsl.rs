@@ -154,7 +154,7 @@ pub(crate) fn reflect(
     nesting::check(source).map_err(|problem| reader.error(problem))?;
     // naga promises not to panic on sources that validate. For other sources, a panic in naga must not reach the caller.
     catch_unwind(AssertUnwindSafe(|| reader.reflect(wanted, constants))).unwrap_or_else(|_| {
-        Err(reader.error("naga, which reads WGSL, failed on this source without saying why"))
+        Err(reader.error("naga, which reads WGSL, failed on this source without a reason"))
     })
 }
 

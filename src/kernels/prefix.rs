@@ -10,8 +10,8 @@
 //! - the inclusive sum of an element is the exclusive sum of the next, also where that is in the next run, the next
 //!   tile, or past the end.
 //!
-//! So a sum depends only on its elements and their indices: not on the length, the device or the split. It is at most 4
-//! + 7 + 2 additions deep per level of 2048 elements. The first carry is +0, so a sum is never -0.
+//! So a sum depends only on its elements and their indices: not on the length, the device or the split. It is at most
+//! 4 + 7 + 2 additions deep per level of 2048 elements. The first carry is +0, so a sum is never -0.
 //!
 //! This module is the CPU's implementation and works on slices only. `shaders/scan.wgsl` computes a tile in the same
 //! way.

@@ -71,7 +71,7 @@ impl FromStr for InstructionSet {
 /// The values that the setting accepts on this machine, for messages.
 pub(super) fn expected() -> String {
     let available = InstructionSet::available();
-    format!("{}: what this processor has", one_of(&available))
+    format!("{}, which this processor has", one_of(&available))
 }
 
 /// `a`, `b` or `c`
