@@ -9,6 +9,7 @@
 mod support;
 
 use divvy::device::DeviceKind;
+use divvy::kernel::Call;
 use divvy::prelude::*;
 use divvy::simd::InstructionSet;
 use divvy::{Durability, RuntimeBuilder};
@@ -56,6 +57,15 @@ const PAIRS: &[(&str, MakePair)] = &[
     ("cpu nbody 4096, hand AVX-512", |rt| cpu_nbody(rt, 4096)),
     ("cpu nbody 16384, hand AVX-512", |rt| cpu_nbody(rt, 16_384)),
     ("gpu nbody 4096, raw wgpu", |rt| gpu_nbody(rt, 4096)),
+    ("cpu heat 128^2, 1 thread, hand, call", |_| {
+        cpu_heat_calls(128, Some(1))
+    }),
+    ("cpu heat 1024^2, 1 thread, hand, call", |_| {
+        cpu_heat_calls(1024, Some(1))
+    }),
+    ("cpu heat 1024^2, hand AVX2, call", |_| {
+        cpu_heat_calls(1024, None)
+    }),
     ("cpu heat 128^2, 1 thread, hand AVX2", |_| {
         cpu_heat(128, Some(1))
     }),
@@ -312,15 +322,47 @@ fn gpu_nbody(rt: &Runtime, n: usize) -> Option<Pair<'_>> {
     })
 }
 
-/// Held to AVX2, as the loop written by hand.
-fn cpu_heat(side: usize, threads: Option<usize>) -> Option<Pair<'static>> {
-    const R: f32 = 0.2;
-    let grid = heat_avx2::Grid::new(side, R)?;
+/// α·Δt/Δx² of the heat steps.
+const R: f32 = 0.2;
+
+/// A runtime that is held to AVX2, as the loop written by hand.
+fn avx2_runtime(threads: Option<usize>) -> Runtime {
     let builder = Runtime::builder().cpu_only().no_profile();
     let builder = builder.simd(InstructionSet::Avx2);
     let builder = threads.into_iter().fold(builder, RuntimeBuilder::threads);
     let rt = builder.build().expect("a runtime");
     rt.measured_machine().expect("calibration");
+    rt
+}
+
+/// Both loops as kernels on the same arrays: what is compared is the loops, not what a call takes besides.
+fn cpu_heat_calls(side: usize, threads: Option<usize>) -> Option<Pair<'static>> {
+    let grid = heat_avx2::Grid::new(side, R)?;
+    let rt = avx2_runtime(threads);
+    let cells: Vec<f32> = (0..side * side).map(|i| (i % 17) as f32).collect();
+    let u: &'static Array<f32> = Box::leak(Box::new(Array::from_slice(&cells).expect("memory")));
+    let mut next = Array::filled(side * side, 0.0f32).expect("memory");
+    let by_hand = heat_avx2::HandStep {
+        grid,
+        u: u.handle().clone(),
+        next: next.handle().clone(),
+    };
+    let again = rt.clone();
+    Some(Pair {
+        divvy: Box::new(move || {
+            let call = heat_step((side, side), R, Border::Insulated, u, &mut next);
+            rt.run(call).expect("heat");
+        }),
+        direct: Box::new(move || {
+            again.run(Call::new(by_hand.clone())).expect("heat");
+        }),
+    })
+}
+
+/// The loop written by hand without a call around it, which takes most of a microsecond.
+fn cpu_heat(side: usize, threads: Option<usize>) -> Option<Pair<'static>> {
+    let grid = heat_avx2::Grid::new(side, R)?;
+    let rt = avx2_runtime(threads);
     let cells: Vec<f32> = (0..side * side).map(|i| (i % 17) as f32).collect();
     let u = Array::from_slice(&cells).expect("memory");
     let mut next = Array::uninit(side * side).expect("memory");

@@ -1,6 +1,9 @@
 //! One heat step written by hand for AVX2 as such loops usually are: five loads for each vector of cells. What the CPU
 //! kernel is measured against.
 
+use divvy::Result;
+use divvy::array::Handle;
+use divvy::kernel::{Binding, CpuPart, GpuPart, LaunchSpec, Pass, Role, Work};
 use rayon::prelude::*;
 
 /// A square grid with insulated borders.
@@ -43,6 +46,47 @@ impl Grid {
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = self.r;
+    }
+}
+
+/// The loop as a kernel of its own: what a call takes besides the loop is the same then.
+#[derive(Clone)]
+pub struct HandStep {
+    pub grid: Grid,
+    pub u: Handle,
+    pub next: Handle,
+}
+
+impl Pass for HandStep {
+    fn name(&self) -> &str {
+        "heat by hand"
+    }
+
+    fn spec(&self) -> Result<LaunchSpec> {
+        let side = self.grid.side;
+        let cells = (side * side) as f64;
+        let work = Work {
+            flops: 7.0 * cells,
+            bytes_read: 4.0 * cells,
+            bytes_written: 4.0 * cells,
+        };
+        let bindings = [
+            Binding::read(&self.u, Role::Whole),
+            Binding::write(&self.next, Role::rows(side)),
+        ];
+        let mut spec = LaunchSpec::new(side, bindings, work);
+        spec.has_gpu = false;
+        Ok(spec)
+    }
+
+    fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
+        self.grid
+            .rows(part.items().start, part.read(0), part.write(1));
+        Ok(())
+    }
+
+    fn gpu(&self, _: &mut GpuPart<'_>) -> Result<()> {
+        unreachable!("its outline says that it has no GPU implementation")
     }
 }
 
