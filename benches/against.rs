@@ -350,7 +350,7 @@ fn cpu_heat_calls(side: usize, threads: Option<usize>) -> Option<Pair<'static>> 
     let again = rt.clone();
     Some(Pair {
         divvy: Box::new(move || {
-            let call = heat_step((side, side), R, Border::Insulated, u, &mut next);
+            let call = heat_step(side, side, R, Border::Insulated, u, &mut next);
             rt.run(call).expect("heat");
         }),
         direct: Box::new(move || {

@@ -3,7 +3,7 @@
 
 use divvy::Result;
 use divvy::array::Handle;
-use divvy::kernel::{Binding, CpuPart, GpuPart, LaunchSpec, Pass, Role, Work};
+use divvy::kernel::{Binding, CpuPart, GpuPart, LaunchSpec, Pass, Role};
 use rayon::prelude::*;
 
 /// A square grid with insulated borders.
@@ -65,16 +65,11 @@ impl Pass for HandStep {
     fn spec(&self) -> Result<LaunchSpec> {
         let side = self.grid.side;
         let cells = (side * side) as f64;
-        let work = Work {
-            flops: 7.0 * cells,
-            bytes_read: 4.0 * cells,
-            bytes_written: 4.0 * cells,
-        };
         let bindings = [
             Binding::read(&self.u, Role::Whole),
             Binding::write(&self.next, Role::rows(side)),
         ];
-        let mut spec = LaunchSpec::new(side, bindings, work);
+        let mut spec = LaunchSpec::new(side, bindings, 7.0 * cells);
         spec.has_gpu = false;
         Ok(spec)
     }
