@@ -279,3 +279,43 @@ impl VectorLoop for Advance<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::{InstructionSet, Simd};
+
+    #[test]
+    fn every_instruction_set_advances_all_but_the_fourth_value_to_the_same_bits() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for bodies in [0, 1, 2, 3, 4, 5, 7, 8, 100] {
+            let mut random = || -> Vec<f32> {
+                let numbers = std::iter::repeat_with(|| rng.f32() - 0.5);
+                numbers.take(WIDTH * bodies).collect()
+            };
+            let (mut rates, before) = (random(), random());
+            // What is left alone may be anything.
+            rates
+                .iter_mut()
+                .skip(3)
+                .step_by(WIDTH)
+                .for_each(|rate| *rate = f32::NAN);
+            let mut want = before.clone();
+            for (i, value) in want.iter_mut().enumerate() {
+                if i % WIDTH < 3 {
+                    *value += 0.3 * rates[i];
+                }
+            }
+            for set in InstructionSet::available() {
+                let mut values = before.clone();
+                let (dt, rates, values_mut) = (0.3, &rates[..], &mut values[..]);
+                Simd::new(set).expect("it is available").run(Advance {
+                    dt,
+                    rates,
+                    values: values_mut,
+                });
+                assert_eq!(values, want, "{bodies} bodies, {set}");
+            }
+        }
+    }
+}

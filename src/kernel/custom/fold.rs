@@ -281,3 +281,40 @@ impl Pass for FoldPass {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::{InstructionSet, Simd};
+
+    #[test]
+    fn every_instruction_set_folds_as_element_by_element() {
+        let values = |seed: u64| -> Vec<f32> {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let special = [f32::NAN, 0.0, -0.0, f32::INFINITY];
+            let one = |i: usize| {
+                let number = rng.f32() - 0.5;
+                special.get(i % 7).copied().unwrap_or(number)
+            };
+            (0..67).map(one).collect()
+        };
+        let (before, mut other) = (values(1), values(2));
+        other.rotate_left(1);
+        for fold in [Fold::Add, Fold::Min, Fold::Max] {
+            let pairs = before.iter().zip(&other);
+            let want: Vec<u32> = pairs
+                .map(|(a, b)| fold.combine(*a, *b, |a, b| a + b).to_bits())
+                .collect();
+            for set in InstructionSet::available() {
+                let mut result = before.clone();
+                Simd::new(set).expect("it is available").run(FoldIn {
+                    fold,
+                    other: &other,
+                    result: &mut result,
+                });
+                let got: Vec<u32> = result.iter().map(|x| x.to_bits()).collect();
+                assert_eq!(got, want, "{fold:?}, {set}");
+            }
+        }
+    }
+}

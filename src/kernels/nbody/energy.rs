@@ -149,3 +149,39 @@ impl VectorLoop for Attraction<'_> {
         sum
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::InstructionSet;
+
+    #[test]
+    fn every_instruction_set_adds_up_all_bodies_but_those_at_the_same_place() {
+        let mut rng = fastrand::Rng::with_seed(2);
+        for bodies in [0, 1, 3, 4, 7, 8, 9, 50] {
+            let mut columns: [Vec<f64>; 4] =
+                std::array::from_fn(|_| (0..bodies).map(|_| rng.f64()).collect());
+            let at = [0.25, 0.5, 0.75];
+            if bodies > 5 {
+                (0..3).for_each(|axis| columns[axis][4] = at[axis]);
+            }
+            let [x, y, z, mass] = &columns;
+            let mut want = 0.0;
+            for (((x, y), z), mass) in x.iter().zip(y).zip(z).zip(mass) {
+                let distance = [x - at[0], y - at[1], z - at[2]].map(|d| d * d);
+                let square: f64 = distance.iter().sum();
+                if square > 0.0 {
+                    want += mass / square.sqrt();
+                }
+            }
+            for set in InstructionSet::available() {
+                let got = Simd::new(set).expect("it is available").run(Attraction {
+                    at,
+                    others: [0, 1, 2, 3].map(|axis| &columns[axis][..]),
+                    softening2: 0.0,
+                });
+                assert!((got - want).abs() <= 1e-12 * want, "{bodies} bodies, {set}");
+            }
+        }
+    }
+}
