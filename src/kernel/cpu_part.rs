@@ -88,7 +88,7 @@ impl<'a> CpuPart<'a> {
     ///
     /// # Panics
     /// If there is no such binding, if it is written, or if it does not hold `T`. These are mistakes in the pass, which
-    /// [`Runtime::run`](crate::Runtime::run) reports as [`Error::Panicked`].
+    /// [`Runtime::run`](crate::Runtime::run) reports as [`Error::Panicked`](crate::Error::Panicked).
     pub fn read<T: Element>(&self, index: usize) -> &'a [T] {
         let (start, len) = self.locate::<T>(index);
         let binding = &self.spec.bindings[index];
