@@ -1,7 +1,7 @@
 //! What is compiled: an entry point of a shader with values for its override constants.
 
-use divvy::kernel::{BindingKind, Shader};
 use divvy::catalog::shaders;
+use divvy::kernel::{BindingKind, Shader};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 

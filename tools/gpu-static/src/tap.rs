@@ -12,8 +12,8 @@
 
 use crate::subject::Subject;
 use ash::{khr, vk};
-use divvy::kernel::BindingKind;
 use divvy::catalog::shaders;
+use divvy::kernel::BindingKind;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char};
