@@ -1,4 +1,4 @@
-//! Numbers as people read them: three digits and an SI prefix, digits in groups.
+//! Numbers as people read and write them: three digits and an SI prefix, digits in groups.
 //!
 //! Explanations, messages and the command `divvy` share this format.
 //!
@@ -10,6 +10,8 @@
 //! assert_eq!(bytes(128 << 20), "128 MiB");
 //! assert_eq!(count(1_048_576), "1,048,576");
 //! ```
+
+use std::fmt;
 
 /// Seconds, as in `86.1 µs`.
 pub fn seconds(value: f64) -> String {
@@ -54,26 +56,75 @@ pub fn bytes(value: u64) -> String {
     }
 }
 
-/// Reads a number of bytes: digits, an optional binary or decimal prefix and an optional B, as in `64 MiB`, `64Mi` or
-/// `2G`. `None` if the text is not such a number, or if it is too large.
-pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
-    const PREFIXES: [(&str, u64); 6] = [
+/// Why a text is no count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidCount {
+    /// It is not written as one.
+    Malformed,
+    /// It is larger than `u64::MAX`.
+    TooLarge,
+}
+
+impl fmt::Display for InvalidCount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("expected a number such as 65536, 64Ki, 1M or 2^20"),
+            Self::TooLarge => write!(f, "it is too large; the limit is {}", u64::MAX),
+        }
+    }
+}
+
+impl std::error::Error for InvalidCount {}
+
+/// Reads a count: digits, which underscores may group, and an optional binary or decimal prefix, or a power.
+///
+/// ```
+/// use divvy::units::parse_count;
+///
+/// assert_eq!(parse_count("1_000_003"), Ok(1_000_003));
+/// assert_eq!(parse_count("64Ki"), Ok(65_536));
+/// assert_eq!(parse_count("2^20"), Ok(1_048_576));
+/// ```
+///
+/// # Errors
+/// [`InvalidCount`] if the text is not such a number, or if it is too large.
+pub fn parse_count(text: &str) -> Result<u64, InvalidCount> {
+    const PREFIXES: [(&str, u64); 8] = [
         ("Ki", 1 << 10),
         ("Mi", 1 << 20),
         ("Gi", 1 << 30),
+        ("Ti", 1 << 40),
         ("k", 1_000),
         ("M", 1_000_000),
         ("G", 1_000_000_000),
+        ("T", 1_000_000_000_000),
     ];
-    let text = text.strip_suffix('B').unwrap_or(text);
-    let prefixed = PREFIXES
-        .iter()
-        .find_map(|(prefix, scale)| Some((text.strip_suffix(prefix)?, *scale)));
-    let (digits, scale) = prefixed.unwrap_or((text, 1));
-    let digits = digits.trim_end();
-    let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let number: u64 = digits.parse().ok().filter(|_| all_digits)?;
-    number.checked_mul(scale)
+    let number = |digits: &str| {
+        let digits = digits.replace('_', "");
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(InvalidCount::Malformed);
+        }
+        // Only digits are left, so the only possible error is that the number is too large.
+        digits.parse::<u64>().map_err(|_| InvalidCount::TooLarge)
+    };
+    let count = if let Some((base, exponent)) = text.split_once('^') {
+        let (base, exponent) = (number(base)?, number(exponent)?);
+        let exponent = u32::try_from(exponent).map_err(|_| InvalidCount::TooLarge)?;
+        base.checked_pow(exponent)
+    } else {
+        let prefixed = PREFIXES
+            .iter()
+            .find_map(|(prefix, scale)| Some((text.strip_suffix(prefix)?, *scale)));
+        let (digits, scale) = prefixed.unwrap_or((text, 1));
+        number(digits.trim_end())?.checked_mul(scale)
+    };
+    count.ok_or(InvalidCount::TooLarge)
+}
+
+/// Reads a number of bytes: a count and an optional B, as in `64 MiB`, `64Mi` or `2G`.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, InvalidCount> {
+    parse_count(text.strip_suffix('B').unwrap_or(text))
 }
 
 /// A count with its digits in groups of three, as in `1,048,576`.
@@ -125,31 +176,59 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_bytes_are_read_in_every_form() {
-        for (text, value) in [
+    fn counts_are_read_in_every_form() {
+        for (text, n) in [
             ("0", 0),
+            ("65536", 65536),
+            ("1_000_003", 1_000_003),
+            ("64Ki", 65536),
+            ("64 Ki", 65536),
+            ("16Mi", 1 << 24),
+            ("1Gi", 1 << 30),
+            ("4Ti", 1 << 42),
+            ("3k", 3000),
+            ("2M", 2_000_000),
+            ("1G", 1_000_000_000),
+            ("5T", 5_000_000_000_000),
+            ("2^20", 1 << 20),
+            ("10^0", 1),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            assert_eq!(parse_count(text), Ok(n), "{text}");
+        }
+    }
+
+    #[test]
+    fn malformed_counts_and_too_large_ones_have_different_errors() {
+        for text in [
+            "", "-1", "+1", "1.5", "1e6", "Ki", "1KiB", "2^", "^2", "2^2^2", " 1", "1 2", "0x10",
+        ] {
+            assert_eq!(parse_count(text), Err(InvalidCount::Malformed), "{text}");
+        }
+        for text in [
+            "18446744073709551616",
+            "18446744073709551615k",
+            "16777216Ti",
+            "2^64",
+            "2^9999999999",
+        ] {
+            assert_eq!(parse_count(text), Err(InvalidCount::TooLarge), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_counts_with_or_without_their_unit() {
+        for (text, value) in [
             ("65536", 65_536),
-            ("64Ki", 65_536),
             ("64 KiB", 65_536),
             ("64MiB", 64 << 20),
             ("3 GB", 3_000_000_000),
             ("7B", 7),
         ] {
-            assert_eq!(parse_bytes(text), Some(value), "{text}");
+            assert_eq!(parse_bytes(text), Ok(value), "{text}");
         }
-        for text in [
-            "",
-            "B",
-            "MiB",
-            "-1",
-            "+1",
-            "1.5Gi",
-            "1 2",
-            "1Ti",
-            "99999999999Gi",
-            "1e9",
-        ] {
-            assert_eq!(parse_bytes(text), None, "{text}");
+        for text in ["", "B", "MiB", "7BB", "4gib", "lots"] {
+            assert_eq!(parse_bytes(text), Err(InvalidCount::Malformed), "{text}");
         }
     }
 

@@ -4,6 +4,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use divvy::array::ElementType;
 use divvy::catalog::{self, CATALOG, Case, Entry, Size};
 use divvy::device::DeviceKind;
+use divvy::units::{InvalidCount, parse_count};
 use divvy::{DeviceId, Error, Placement, Runtime};
 
 /// A kernel on random input, and where it runs.
@@ -140,78 +141,8 @@ pub fn unit(size: Size) -> &'static str {
     }
 }
 
-/// Parses a size: digits with an optional suffix, or a power.
+/// Parses a size.
 pub fn size(text: &str) -> Result<usize, String> {
-    const SUFFIXES: [(&str, usize); 6] = [
-        ("Ki", 1 << 10),
-        ("Mi", 1 << 20),
-        ("Gi", 1 << 30),
-        ("k", 1_000),
-        ("M", 1_000_000),
-        ("G", 1_000_000_000),
-    ];
-    let number = |digits: &str| {
-        let digits = digits.replace('_', "");
-        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return Err("expected a number such as 65536, 64Ki, 1M or 2^20".to_owned());
-        }
-        // Only digits are left, so the only possible error is that the number is too large.
-        digits.parse::<usize>().map_err(|_| too_large())
-    };
-    if let Some((base, exponent)) = text.split_once('^') {
-        let exponent = u32::try_from(number(exponent)?).map_err(|_| too_large())?;
-        return number(base)?.checked_pow(exponent).ok_or_else(too_large);
-    }
-    let suffixed = SUFFIXES
-        .iter()
-        .find_map(|(suffix, scale)| Some((text.strip_suffix(suffix)?, *scale)));
-    let (digits, scale) = suffixed.unwrap_or((text, 1));
-    number(digits)?.checked_mul(scale).ok_or_else(too_large)
-}
-
-fn too_large() -> String {
-    format!("it is too large; the limit is {}", usize::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_read_in_every_form() {
-        for (text, n) in [
-            ("0", 0),
-            ("65536", 65536),
-            ("1_000_003", 1_000_003),
-            ("64Ki", 65536),
-            ("16Mi", 1 << 24),
-            ("1Gi", 1 << 30),
-            ("3k", 3000),
-            ("2M", 2_000_000),
-            ("1G", 1_000_000_000),
-            ("2^20", 1 << 20),
-            ("10^0", 1),
-        ] {
-            assert_eq!(size(text), Ok(n), "{text}");
-        }
-    }
-
-    #[test]
-    fn invalid_sizes_and_too_large_ones_have_different_errors() {
-        for text in [
-            "", "-1", "+1", "1.5", "1e6", "Ki", "1KiB", "2^", "^2", "2^2^2", " 1", "0x10",
-        ] {
-            let error = size(text).expect_err(text);
-            assert!(error.contains("expected a number"), "{text}: {error}");
-        }
-        for text in [
-            "18446744073709551616",
-            "18446744073709551615k",
-            "2^64",
-            "2^9999999999",
-        ] {
-            let error = size(text).expect_err(text);
-            assert!(error.contains("too large"), "{text}: {error}");
-        }
-    }
+    let n = parse_count(text).map_err(|problem| problem.to_string())?;
+    usize::try_from(n).map_err(|_| InvalidCount::TooLarge.to_string())
 }

@@ -53,7 +53,7 @@ With --json one object is printed:
   {\"summary\": {\"regret_cold\", \"regret_warm\", \"geomean_warm\", \"worst_warm\", \"within_5pct\",
     \"prediction_error_median\", \"exploration_share\", \"decision_ns\"},
    \"rows\": [{\"kernel\", \"n\", \"residency\", \"cpu\", \"gpu\", \"split\", \"split_fraction\", \"oracle\", \"chosen\",
-     \"chosen_parts\": [{\"device\", \"threads\", \"range\", \"fraction\"}], \"oracle_arm\", \"ratio\", \"same_plan\", ...}],
+     \"chosen_parts\": [{\"device\", \"threads\", \"range\", \"fraction\"}], \"oracle_variant\", \"ratio\", \"same_plan\", ...}],
    \"meta\": {\"version\", \"date\", \"cpu\", \"threads\", \"gpus\", \"always_cpu_total\", \"auto_total\", ...},
    \"failures\": [{\"kernel\", \"n\", \"residency\", \"error\"}]}
 `within_5pct` is the share of rows with T/O of at most 1.05, `prediction_error_median` the median of

@@ -85,9 +85,9 @@ fn the_document_is_as_described() {
     assert!(number(&meta["date"]) > 1.7e9, "seconds since 1970");
     assert_eq!(document["failures"], Value::Array(Vec::new()));
     // Auto and the ways it is held against are among what was tried.
-    let ways = rows[0]["arms"].as_array().expect("a list");
-    let named = |name: &Value| ways.iter().any(|way| way["arm"] == *name);
-    assert!(named(&rows[0]["oracle_arm"]), "{rows:?}");
+    let ways = rows[0]["variants"].as_array().expect("a list");
+    let named = |name: &Value| ways.iter().any(|way| way["variant"] == *name);
+    assert!(named(&rows[0]["oracle_variant"]), "{rows:?}");
     if support::has_gpu(support::runtime()) {
         assert!(!rows[0]["gpu"].is_null() && !rows[0]["split"].is_null());
         assert_eq!(meta["gpus"][0]["device"], "gpu0");
@@ -133,11 +133,11 @@ fn without_a_gpu_the_cpu_is_all_there_is() {
     let row = &json(without_vulkan(&[&ONE[..], &more].concat()))["rows"][0];
     assert!(row["gpu"].is_null() && row["split"].is_null(), "{row}");
     assert!(!row["cpu"].is_null());
-    let names: Vec<&Value> = row["arms"]
+    let names: Vec<&Value> = row["variants"]
         .as_array()
         .expect("a list")
         .iter()
-        .map(|way| &way["arm"])
+        .map(|way| &way["variant"])
         .collect();
     assert_eq!(names, ["cpu, 1 thread", "cpu, 2 threads"]);
 }

@@ -28,6 +28,15 @@ fn on_cpu(profile: &Path, args: &[&str]) -> Command {
     command
 }
 
+/// The one line that a command which must succeed prints as a warning.
+fn only_warning(mut command: Command) -> String {
+    let output = command.output().expect("it starts");
+    let warnings = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{command:?}: {warnings}");
+    assert_eq!(warnings.lines().count(), 1, "{command:?}: {warnings}");
+    warnings
+}
+
 fn read(path: &Path) -> Value {
     let text = std::fs::read_to_string(path).expect("it is there");
     serde_json::from_str(&text).expect("JSON")
@@ -179,21 +188,14 @@ fn a_profile_of_the_schema_before_is_ignored_with_one_warning_and_replaced() {
     let path = folder.path().join("profile.json");
     let old = json!({"schema": SCHEMA - 1, "divvy": env!("CARGO_PKG_VERSION"), "devices": [{"key": 7}, {"key": 8}]});
     std::fs::write(&path, old.to_string()).expect("writable");
-    let output = on_cpu(&path, &["run", "axpy", "--n", "1000", "--repeat", "1"])
-        .output()
-        .expect("it starts");
-    let warnings = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{warnings}");
-    assert_eq!(warnings.lines().count(), 1, "{warnings}");
+    let run = ["run", "axpy", "--n", "1000", "--repeat", "1"];
+    let warning = only_warning(on_cpu(&path, &run));
     assert!(
-        warnings.contains("WARN") && warnings.contains("schema version 3"),
-        "{warnings}"
+        warning.contains("WARN") && warning.contains("schema version 3"),
+        "{warning}"
     );
     assert_eq!(read(&path)["schema"], SCHEMA);
-    stdout(on_cpu(
-        &path,
-        &["run", "axpy", "--n", "1000", "--repeat", "1"],
-    ));
+    stdout(on_cpu(&path, &run));
 }
 
 #[test]
@@ -208,15 +210,10 @@ fn entries_that_cannot_be_true_give_one_warning_and_do_not_spoil_the_rest() {
     content["learned"][1]["sizes"][0]["recent"][0] = json!(1e9);
     content["learned"][2] = json!("nonsense");
     std::fs::write(&spoilt, content.to_string()).expect("writable");
-    let output = on_cpu(&spoilt, &["explain", "axpy"])
-        .output()
-        .expect("it starts");
-    let warnings = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{warnings}");
-    assert_eq!(warnings.lines().count(), 1, "{warnings}");
+    let warning = only_warning(on_cpu(&spoilt, &["explain", "axpy"]));
     assert!(
-        warnings.contains("ignoring some of the profile") && warnings.contains("and 1 more"),
-        "{warnings}"
+        warning.contains("ignoring some of the profile") && warning.contains("and 1 more"),
+        "{warning}"
     );
     let shown = json(on_cpu(&spoilt, &["profile", "show", "--json"]));
     assert_eq!(keys(&shown), ["ignored", "path", "profile"]);

@@ -9,7 +9,7 @@ use crate::device::gpu::{Discovery, GpuOptions, LEAST_BUDGET, discover};
 use crate::device::{Devices, Placement};
 use crate::error::{Error, Result};
 use crate::plan::Policy;
-use crate::recovery::{Durability, Journal, JournalLimits};
+use crate::recovery::{Durability, Journal};
 use crate::simd::{InstructionSet, Simd};
 use crate::units;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ pub struct RuntimeBuilder {
     placement: Placement,
     policy: Policy,
     durability: Durability,
-    journal_limits: JournalLimits,
+    recovery_limit: Option<Duration>,
     gpu: GpuOptions,
 }
 
@@ -113,7 +113,7 @@ impl RuntimeBuilder {
     /// The most time that recovery from a lost GPU is predicted to take. Before it would take longer, results that only GPUs
     /// hold are saved on the host in the background. One second by default.
     pub fn recovery_limit(mut self, limit: Duration) -> Self {
-        self.journal_limits.rerun = limit;
+        self.recovery_limit = Some(limit);
         self
     }
 
@@ -268,7 +268,7 @@ impl RuntimeBuilder {
             placement: self.placement,
             policy: self.policy,
         };
-        let journal = Journal::new(&devices, self.durability, self.journal_limits);
+        let journal = Journal::new(&devices, self.durability, self.recovery_limit);
         Ok(Runtime::of(
             devices, journal, problems, calibrator, learner, defaults,
         ))
@@ -296,7 +296,8 @@ impl RuntimeBuilder {
 
     /// The budget of each GPU's memory, from the caller or the environment.
     fn checked_memory_budget(&self) -> Result<Option<u64>> {
-        let expected = format!("at least {}, as in `4 GiB`", units::bytes(LEAST_BUDGET));
+        let least = units::bytes(LEAST_BUDGET);
+        let expected = format!("a number of bytes of at least {least}, such as `4 GiB`");
         let enough = |bytes: &u64| *bytes >= LEAST_BUDGET;
         match self.gpu.memory_budget {
             Some(bytes) if !enough(&bytes) => Err(Error::Setting {
@@ -306,7 +307,7 @@ impl RuntimeBuilder {
             }),
             Some(bytes) => Ok(Some(bytes)),
             None => setting("DIVVY_GPU_MEMORY", &expected, |text| {
-                units::parse_bytes(text).filter(enough)
+                units::parse_bytes(text).ok().filter(enough)
             }),
         }
     }

@@ -30,7 +30,6 @@ pub struct Row {
     /// The best variant, measured in turns with Auto.
     pub oracle: f64,
     /// Its name.
-    #[serde(rename = "oracle_arm")]
     pub oracle_variant: String,
     /// The time of Auto when warm.
     pub chosen: f64,
@@ -54,7 +53,6 @@ pub struct Row {
     /// Nanoseconds to decide where a call runs.
     pub decision_ns: f64,
     /// Every variant.
-    #[serde(rename = "arms")]
     pub variants: Vec<VariantTime>,
 }
 
@@ -62,7 +60,7 @@ pub struct Row {
 #[derive(Clone, Debug, Serialize)]
 pub struct VariantTime {
     /// Its displayed name.
-    #[serde(rename = "arm")]
+    #[serde(rename = "variant")]
     pub name: String,
     /// The share of the GPUs.
     pub gpu_share: f64,

@@ -17,7 +17,13 @@ static PROFILE: LazyLock<PathBuf> = LazyLock::new(|| {
 pub const DIVVY: &str = env!("CARGO_BIN_EXE_divvy");
 
 /// Settings that would change what the command does.
-const SETTINGS: [&str; 3] = ["DIVVY_DEVICES", "DIVVY_THREADS", "DIVVY_SIMD"];
+const SETTINGS: [&str; 5] = [
+    "DIVVY_DEVICES",
+    "DIVVY_THREADS",
+    "DIVVY_SIMD",
+    "DIVVY_GPU_MEMORY",
+    "DIVVY_VERIFY",
+];
 
 /// A program in the settings of these tests.
 pub fn process(program: &str, args: &[&str]) -> std::process::Command {
