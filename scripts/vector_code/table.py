@@ -80,8 +80,7 @@ PASSES = {
     "Gemm": ["microkernels", "scale::Scale"],
     "Gemv": ["gemv::Rows", "gemv::AddUp", "gemv::StoreSums", "scale::Scale"],
     "NBody": ["nbody::pairs::Attract"],
-    "KickDrift": ["leapfrog::Advance"],
-    "Kick": ["leapfrog::Advance"],
+    "HalfStep": ["leapfrog::Advance"],
     "HeatStep": ["heat::rows::Rows"],
     "FoldPass": ["custom::fold::FoldIn<"],
 }

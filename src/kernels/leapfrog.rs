@@ -57,17 +57,18 @@ pub fn leapfrog_step<'a>(
     let [bodies, velocities, accelerations] =
         [bodies, velocities, accelerations].map(|array| array.handle().clone());
     Call::new(Leapfrog {
-        kick_drift: KickDrift {
+        kick_drift: HalfStep {
             dt,
-            bodies,
             velocities: velocities.clone(),
             accelerations: accelerations.clone(),
+            drifting: Some(bodies),
         },
         forces,
-        kick: Kick {
+        kick: HalfStep {
             dt,
             velocities,
             accelerations,
+            drifting: None,
         },
     })
 }
@@ -75,9 +76,9 @@ pub fn leapfrog_step<'a>(
 /// The kernel behind [`leapfrog_step()`].
 #[derive(Debug)]
 pub struct Leapfrog {
-    kick_drift: KickDrift,
+    kick_drift: HalfStep,
     forces: NBody,
-    kick: Kick,
+    kick: HalfStep,
 }
 
 impl Kernel for Leapfrog {
@@ -100,7 +101,7 @@ impl Kernel for Leapfrog {
             ));
         }
         let mut spec = Pass::spec(&self.forces)?;
-        let (v, len) = (&self.kick.velocities, self.kick_drift.bodies.len());
+        let (v, len) = (&self.kick.velocities, WIDTH * spec.items);
         let because = || format!("4 for each of {} bodies", spec.items);
         Error::check_length("leapfrog", "velocities", v.len(), len, because)?;
         // The forces dominate, but the location of the velocities matters too.
@@ -132,16 +133,17 @@ struct Params {
 /// Bodies per workgroup of both entry points.
 const LANES: usize = 64;
 
-/// `v += a·dt/2; r += v·dt`
+/// A kick, `v += a·dt/2`, and in the first half of a step a drift, `r += v·dt`.
 #[derive(Clone, Debug)]
-struct KickDrift {
+struct HalfStep {
     dt: f32,
-    bodies: Handle,
     velocities: Handle,
     accelerations: Handle,
+    /// The bodies that drift, if any do.
+    drifting: Option<Handle>,
 }
 
-impl Pass for KickDrift {
+impl Pass for HalfStep {
     fn name(&self) -> &str {
         "leapfrog"
     }
@@ -151,106 +153,63 @@ impl Pass for KickDrift {
     }
 
     fn spec(&self) -> Result<LaunchSpec> {
-        let bindings = [
+        let velocities = [
             Binding::read(&self.accelerations, Role::rows(WIDTH)),
             Binding::update(&self.velocities, Role::rows(WIDTH)),
-            Binding::update(&self.bodies, Role::rows(WIDTH)),
         ];
-        let n = self.bodies.len() / WIDTH;
-        Ok(LaunchSpec::new(n, bindings, 12.0 * n as f64))
+        let bodies = self.drifting.iter();
+        let bodies = bodies.map(|bodies| Binding::update(bodies, Role::rows(WIDTH)));
+        let bindings = velocities.into_iter().chain(bodies);
+        let n = self.velocities.len() / WIDTH;
+        // Three products and three sums for each array that is updated.
+        let flops = if self.drifting.is_some() { 12.0 } else { 6.0 };
+        Ok(LaunchSpec::new(n, bindings, flops * n as f64))
     }
 
     fn tolerance(&self, _: usize) -> Tolerance {
+        let roundings = if self.drifting.is_some() { 4.0 } else { 2.0 };
         let magnitudes = Self {
             dt: self.dt.abs(),
             ..self.clone()
         };
-        Tolerance::roundings(4.0, magnitudes)
+        Tolerance::roundings(roundings, magnitudes)
     }
 
     fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
-        let dt = self.dt;
-        let (a, v, r) = (part.read(0), part.write(1), part.write(2));
+        let (accelerations, velocities) = (part.read(0), part.write(1));
         part.simd().run(Advance {
-            dt: 0.5 * dt,
-            rates: a,
-            values: v,
+            dt: 0.5 * self.dt,
+            rates: accelerations,
+            values: velocities,
         });
-        part.simd().run(Advance {
-            dt,
-            rates: v,
-            values: r,
-        });
+        if self.drifting.is_some() {
+            let bodies = part.write(2);
+            part.simd().run(Advance {
+                dt: self.dt,
+                rates: velocities,
+                values: bodies,
+            });
+        }
         Ok(())
     }
 
     fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
-        let args = [part.arg(0), part.arg(1), part.arg(2)];
         let params = Params {
             bodies: part.len() as u32,
             dt: self.dt,
         };
         let groups = part.len().div_ceil(LANES) as u32;
+        let (kick, drift) = ([part.arg(0), part.arg(1)], self.drifting.is_some());
+        if !drift {
+            return part.dispatch_with(&SHADER, "kick", &[], &kick, &params, groups);
+        }
+        let [accelerations, velocities] = kick;
+        let args = [accelerations, velocities, part.arg(2)];
         part.dispatch_with(&SHADER, "kick_drift", &[], &args, &params, groups)
     }
 }
 
-/// `v += a·dt/2`
-#[derive(Clone, Debug)]
-struct Kick {
-    dt: f32,
-    velocities: Handle,
-    accelerations: Handle,
-}
-
-impl Pass for Kick {
-    fn name(&self) -> &str {
-        "leapfrog"
-    }
-
-    fn implementation(&self) -> u64 {
-        SHADER.hash()
-    }
-
-    fn spec(&self) -> Result<LaunchSpec> {
-        let bindings = [
-            Binding::read(&self.accelerations, Role::rows(WIDTH)),
-            Binding::update(&self.velocities, Role::rows(WIDTH)),
-        ];
-        let n = self.velocities.len() / WIDTH;
-        Ok(LaunchSpec::new(n, bindings, 6.0 * n as f64))
-    }
-
-    fn tolerance(&self, _: usize) -> Tolerance {
-        let magnitudes = Self {
-            dt: self.dt.abs(),
-            ..self.clone()
-        };
-        Tolerance::roundings(2.0, magnitudes)
-    }
-
-    fn cpu(&self, part: &mut CpuPart<'_>) -> Result<()> {
-        let (a, v) = (part.read(0), part.write(1));
-        part.simd().run(Advance {
-            dt: 0.5 * self.dt,
-            rates: a,
-            values: v,
-        });
-        Ok(())
-    }
-
-    fn gpu(&self, part: &mut GpuPart<'_>) -> Result<()> {
-        let args = [part.arg(0), part.arg(1)];
-        let params = Params {
-            bodies: part.len() as u32,
-            dt: self.dt,
-        };
-        let groups = part.len().div_ceil(LANES) as u32;
-        part.dispatch_with(&SHADER, "kick", &[], &args, &params, groups)
-    }
-}
-
-/// `values += dt * rates`, except for the fourth value of each body.
+/// `values += dt * rates`, except for the fourth value of each body, which keeps its bits.
 struct Advance<'a> {
     dt: f32,
     rates: &'a [f32],
@@ -265,17 +224,19 @@ impl VectorLoop for Advance<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let dt = lanes.splat(self.dt);
+        // What is subtracted is 0 for the fourth value, and -0 - 0 is -0, where -0 + 0 would be 0.
+        let backward = -self.dt;
+        let backwards = lanes.splat(backward);
         // Every vector begins with a body.
         const { assert!(L::F32_LANES.is_multiple_of(WIDTH) && L::F32_LANES <= KEPT.len()) };
         let kept = L::as_simd_u32s(&KEPT).0[0];
         let (rates, rates_rest) = L::as_simd_f32s(self.rates);
         let (values, values_rest) = L::as_mut_simd_f32s(self.values);
         for (value, rate) in values.iter_mut().zip(rates) {
-            *value = lanes.add(*value, lanes.mul(dt, lanes.and(*rate, kept)));
+            *value = lanes.sub(*value, lanes.and(lanes.mul(backwards, *rate), kept));
         }
         for ((value, rate), kept) in values_rest.iter_mut().zip(rates_rest).zip(KEPT) {
-            *value += self.dt * f32::from_bits(rate.to_bits() & kept);
+            *value -= f32::from_bits((backward * rate).to_bits() & kept);
         }
     }
 }
@@ -293,13 +254,15 @@ mod tests {
                 let numbers = std::iter::repeat_with(|| rng.f32() - 0.5);
                 numbers.take(WIDTH * bodies).collect()
             };
-            let (mut rates, before) = (random(), random());
+            let (mut rates, mut before) = (random(), random());
             // What is left alone may be anything.
-            rates
-                .iter_mut()
-                .skip(3)
-                .step_by(WIDTH)
-                .for_each(|rate| *rate = f32::NAN);
+            for body in rates.chunks_mut(WIDTH) {
+                body[3] = f32::NAN;
+            }
+            // Minus zero is the value that adding zero changes.
+            for body in before.chunks_mut(WIDTH) {
+                body[3] = -0.0;
+            }
             let mut want = before.clone();
             for (i, value) in want.iter_mut().enumerate() {
                 if i % WIDTH < 3 {
@@ -314,7 +277,8 @@ mod tests {
                     rates,
                     values: values_mut,
                 });
-                assert_eq!(values, want, "{bodies} bodies, {set}");
+                let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&values), bits(&want), "{bodies} bodies, {set}");
             }
         }
     }
