@@ -135,12 +135,12 @@ fn a_device_destroyed_at_any_step_changes_no_bit_of_a_program() {
             .get(step + 1)
             .map_or(2, |next| next - operations[step]);
         let at = [0, within / 2, within.saturating_sub(1)][step % 3];
-        let variant = |number| {
+        let arm_fault = |number| {
             if number == step {
                 fail(&rt, FaultPoint::Device, at);
             }
         };
-        let disturbed = program(&rt, variant);
+        let disturbed = program(&rt, arm_fault);
         let disturbed = disturbed.unwrap_or_else(|error| panic!("step {step}: {error}"));
         assert!(
             disturbed == undisturbed,
@@ -161,12 +161,12 @@ fn whatever_fails_at_any_step_changes_no_bit_of_a_program() {
     let undisturbed = program(&rt, |_| ()).expect("it runs");
     for step in 0..=STEPS {
         let point = POINTS[1 + step % 3];
-        let variant = |number| {
+        let arm_fault = |number| {
             if number == step {
                 fail(&rt, point, 0);
             }
         };
-        let disturbed = program(&rt, variant);
+        let disturbed = program(&rt, arm_fault);
         let disturbed = disturbed.unwrap_or_else(|error| panic!("{point:?}, step {step}: {error}"));
         assert!(disturbed == undisturbed, "{point:?} at step {step}");
         repair(&rt);

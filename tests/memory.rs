@@ -272,7 +272,7 @@ fn more_arrays_than_the_adapter_binds_run_on_the_cpu() {
         .expect("on the CPU");
     let two: Vec<f32> = numbers(1000).iter().map(|x| 2.0 * x).collect();
     assert_eq!(c.to_vec().expect("c"), two);
-    // A pass that its kernel's outline does not show is refused before the driver sees it.
+    // A pass that its kernel's launch spec does not show is refused before the driver sees it.
     let error = rt.run(dot(&a, &b).on(GPU)).expect_err("two and the sums");
     assert!(matches!(error, Error::TooLarge { .. }), "{error}");
     let total = rt.run(sum(&a).on(GPU)).expect("two").value;

@@ -42,7 +42,7 @@ send_and_sync! {
     divvy::array::UnsupportedElementsDoNotCompile,
     Checkpoint<'static>, SavedArray<'static>, SavedCheckpoint,
     Runtime, RuntimeBuilder, divvy::Difference, divvy::Durability, divvy::Error, divvy::Mismatch, divvy::PartReport,
-    divvy::Placement, divvy::ProfileProblem, divvy::Report, divvy::Run<f32>,
+    divvy::Placement, divvy::ProfileProblem, divvy::Report, divvy::Run<f32>, divvy::units::InvalidCount,
 }
 
 send_and_sync! {

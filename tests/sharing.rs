@@ -224,7 +224,7 @@ impl divvy::kernel::Pass for Scale {
     }
 
     fn gpu(&self, _: &mut divvy::kernel::GpuPart<'_>) -> divvy::Result<()> {
-        unreachable!("its outline says that it has no GPU implementation")
+        unreachable!("its launch spec says that it has no GPU implementation")
     }
 }
 

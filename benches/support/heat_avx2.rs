@@ -81,7 +81,7 @@ impl Pass for HandStep {
     }
 
     fn gpu(&self, _: &mut GpuPart<'_>) -> Result<()> {
-        unreachable!("its outline says that it has no GPU implementation")
+        unreachable!("its launch spec says that it has no GPU implementation")
     }
 }
 

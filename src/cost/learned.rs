@@ -33,7 +33,7 @@ mod record;
 mod store;
 mod variant;
 
-pub use perf_model::{PerfModel, RunConditions, SplitHistory};
+pub use perf_model::{PerfModel, RunConditions, Shares};
 pub use process::LearnedFactor;
 pub use record::{ClassRecord, Record};
 pub use store::{ExplorationBudget, Learner};

@@ -11,11 +11,12 @@ use std::sync::Arc;
 /// Constructors such as [`axpy`](crate::kernels::axpy()) return one; pass it to [`Runtime::run`](crate::Runtime::run).
 /// Because the constructor borrows written arrays as `&mut`, the borrow checker refuses aliasing:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0502
 /// # use divvy::prelude::*;
-/// # let rt = Runtime::builder().cpu_only().build().unwrap();
-/// let mut x = rt.array_from(&[1.0f32]).unwrap();
-/// rt.run(axpy(2.0, &x, &mut x)); // error[E0502]: `x` is also borrowed as immutable
+/// # let rt = Runtime::builder().cpu_only().build()?;
+/// let mut x = rt.array_from(&[1.0f32])?;
+/// rt.run(axpy(2.0, &x, &mut x))?; // `x` is also borrowed as immutable
+/// # Ok::<(), divvy::Error>(())
 /// ```
 #[must_use = "a call does nothing until it is given to `Runtime::run`"]
 pub struct Call<'a, K> {

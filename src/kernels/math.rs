@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "takes minutes; run it in release after changing a formula"]
+    #[ignore = "takes eight minutes: scripts/all_floats.sh runs it"]
     fn functions_are_within_their_bounds_at_all_floats() {
         compare(1);
     }

@@ -31,13 +31,7 @@ pub(super) fn choose(
     placement: &Placement,
     policy: &Policy,
 ) -> Result<Plan> {
-    let planner = Planner {
-        request,
-        machine,
-        input,
-        policy,
-        size: size(request, request.items),
-    };
+    let planner = Planner::new(request, machine, input, policy);
     if let Some(asked) = planner.asked(placement)? {
         let mut plan = asked.candidate.plan;
         plan.size = planner.size;
@@ -63,13 +57,7 @@ pub(super) fn evaluate(
     placement: &Placement,
     policy: &Policy,
 ) -> Result<Evaluation> {
-    let planner = Planner {
-        request,
-        machine,
-        input,
-        policy,
-        size: size(request, request.items),
-    };
+    let planner = Planner::new(request, machine, input, policy);
     let asked = planner.asked(placement)?;
     let mut found = Evaluation::default();
     match (planner.auto(Depth::Everything, &mut found), asked) {
@@ -161,6 +149,21 @@ struct KnownSplit {
 }
 
 impl<'a> Planner<'a> {
+    fn new(
+        request: &'a Request<'a>,
+        machine: &'a Machine,
+        input: &'a PlannerInput,
+        policy: &'a Policy,
+    ) -> Self {
+        Self {
+            request,
+            machine,
+            input,
+            policy,
+            size: size(request, request.items),
+        }
+    }
+
     /// Finds every device alone and the best split, and chooses.
     fn auto(&self, depth: Depth, found: &mut Evaluation) -> Result<()> {
         if self.request.items == 0 {

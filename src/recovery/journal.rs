@@ -34,33 +34,13 @@ pub enum Durability {
     Volatile,
 }
 
-/// The limits of a journal.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct JournalLimits {
-    /// The most time that running all entries again is predicted to take.
-    pub(crate) rerun: Duration,
-    /// The most entries. A short call takes as much memory as a long one.
-    pub(crate) entries: usize,
-    /// The most bytes of images, and of arrays that the caller has dropped.
-    pub(crate) kept_bytes: usize,
-}
-
-impl Default for JournalLimits {
-    fn default() -> Self {
-        Self {
-            rerun: PARAMS.rerun_limit,
-            entries: PARAMS.entries,
-            kept_bytes: PARAMS.kept_bytes,
-        }
-    }
-}
-
 /// The calls that recovery may run again.
 pub(crate) struct Journal {
     this: Weak<Self>,
     pub(super) devices: Weak<Devices>,
     durability: Durability,
-    limits: JournalLimits,
+    /// The most time that running all entries again is predicted to take.
+    rerun_limit: Duration,
     state: Mutex<State>,
     pub(super) snapshots: Snapshots,
 }
@@ -157,7 +137,7 @@ impl Journal {
     pub(crate) fn new(
         devices: &Arc<Devices>,
         durability: Durability,
-        limits: JournalLimits,
+        rerun_limit: Option<Duration>,
     ) -> Arc<Self> {
         let state = State {
             entries: BTreeMap::new(),
@@ -169,7 +149,7 @@ impl Journal {
             this: Weak::clone(this),
             devices: Arc::downgrade(devices),
             durability,
-            limits,
+            rerun_limit: rerun_limit.unwrap_or(PARAMS.rerun_limit),
             state: Mutex::new(state),
             snapshots: Snapshots::default(),
         })
@@ -246,8 +226,8 @@ impl Journal {
             }
         }
         let is_long = state.entries.len() >= state.prune_at
-            || state.seconds > self.limits.rerun.as_secs_f64()
-            || state.written_bytes > self.limits.kept_bytes / PARAMS.prunes_per_kept_bytes;
+            || state.seconds > self.rerun_limit.as_secs_f64()
+            || state.written_bytes > PARAMS.kept_bytes / PARAMS.prunes_per_kept_bytes;
         drop(state);
         if is_long {
             self.prune_if_long();
@@ -265,7 +245,7 @@ impl Journal {
     /// Prunes the journal, and begins a snapshot if the rest is near the limits.
     fn prune_if_long(&self) {
         if self.snapshots.is_under_way() {
-            if self.len() < PARAMS.stall_factor * self.limits.entries {
+            if self.len() < PARAMS.stall_factor * PARAMS.entries {
                 return;
             }
             // The caller makes calls faster than snapshots save their results.
@@ -277,9 +257,9 @@ impl Journal {
             (state.entries.len(), state.seconds)
         };
         let share = PARAMS.snapshot_share;
-        let exceeds = count as f64 > self.limits.entries as f64 * share
-            || seconds > self.limits.rerun.as_secs_f64() * share
-            || self.kept_bytes() > self.limits.kept_bytes;
+        let exceeds = count as f64 > PARAMS.entries as f64 * share
+            || seconds > self.rerun_limit.as_secs_f64() * share
+            || self.kept_bytes() > PARAMS.kept_bytes;
         if let Some(journal) = self.this.upgrade().filter(|_| exceeds) {
             snapshot::take(&journal);
         }

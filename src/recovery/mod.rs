@@ -10,4 +10,4 @@ mod recover;
 mod snapshot;
 
 pub use journal::Durability;
-pub(crate) use journal::{Journal, JournalLimits, Recording};
+pub(crate) use journal::{Journal, Recording};

@@ -146,8 +146,13 @@ impl Compared<'_> {
 
     /// The largest difference of two numbers that may each be off by `bound`.
     fn worst_float(&self, bound: ErrorBound) -> Option<Difference> {
-        let written = [&self.ours, &self.theirs].map(Values::largest);
-        let largest_magnitude = written.into_iter().fold(self.largest_read, f64::max);
+        let largest_magnitude = match bound {
+            ErrorBound::OfLargest(_) => {
+                let written = [&self.ours, &self.theirs].map(Values::largest);
+                written.into_iter().fold(self.largest_read, f64::max)
+            }
+            _ => 0.0,
+        };
         let mut terms = self.magnitudes.iter().flat_map(Values::floats);
         let pairs = self.ours.floats().zip(self.theirs.floats()).enumerate();
         largest(pairs.filter_map(|(at, (ours, theirs))| {

@@ -17,7 +17,7 @@ use std::ops::Range;
 
 /// A part that is computed twice.
 pub(super) struct Recomputation {
-    devices: Pair,
+    pair: Pair,
     items: Range<usize>,
     /// The elements that it reads.
     inputs: SmallVec<[Copied; 4]>,
@@ -81,14 +81,14 @@ impl Recomputation {
     pub(super) fn new(
         kernel: &str,
         spec: &LaunchSpec,
-        devices: Pair,
+        pair: Pair,
         items: &Range<usize>,
     ) -> Option<Self> {
         let read = spec.bindings.iter().filter(|b| b.access.reads());
         let inputs = read.map(|binding| Copied::of(binding, spec, items));
         match inputs.collect() {
             Ok(inputs) => Some(Self {
-                devices,
+                pair,
                 items: items.clone(),
                 inputs,
             }),
@@ -101,7 +101,7 @@ impl Recomputation {
 
     /// The GPU that a mismatch counts against: the one that computed the part, or the other one if the CPU did.
     fn suspect(&self) -> usize {
-        let devices = [self.devices.device, self.devices.other];
+        let devices = [self.pair.device, self.pair.other];
         let gpus = devices.iter().find_map(DeviceId::gpu);
         gpus.expect("two different devices are compared")
     }
@@ -152,7 +152,7 @@ impl Recomputation {
         spec: &LaunchSpec,
         devices: &Devices,
     ) -> Result<Vec<Copied>> {
-        let other = self.devices.other;
+        let other = self.pair.other;
         let plan = Plan::alone(other, self.items.clone(), devices.threads_of(other));
         let turn = ShadowTurn::take();
         let scope = turn.begin();
@@ -184,7 +184,7 @@ impl Recomputation {
             bytes: input.values().magnitudes(),
         });
         Self {
-            devices: self.devices,
+            pair: self.pair,
             items: self.items.clone(),
             inputs: inputs.collect(),
         }
@@ -212,8 +212,8 @@ impl Recheck for Recomputation {
         let mismatch = Mismatch {
             kernel: pass.name().into(),
             range: self.items.clone(),
-            device: described(self.devices.device, devices),
-            other: described(self.devices.other, devices),
+            device: described(self.pair.device, devices),
+            other: described(self.pair.other, devices),
             array: array.to_string(),
             difference,
         };

@@ -62,7 +62,10 @@ fn compare_runs(
         if entry.bitwise {
             let bits = case.bytes()?;
             match &first {
-                None => first = Some((placement.to_string(), bits)),
+                None => {
+                    let ran = format!("{placement} with {}", rt.instruction_set());
+                    first = Some((ran, bits));
+                }
                 Some((other, expected)) if *expected != bits => {
                     let i = expected.iter().zip(&bits).position(|(a, b)| a != b);
                     return Err(format!("{}: differs from {other}, first at {i:?}", at()).into());

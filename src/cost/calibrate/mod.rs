@@ -20,7 +20,7 @@ pub use effort::Thoroughness;
 pub(crate) use gpu::SHADER;
 pub(super) use model::limits;
 
-use super::machine::{DeviceModel, Limits};
+use super::machine::DeviceModel;
 use crate::device::cpu::Cpu;
 use crate::device::gpu::Gpu;
 use crate::device::{DeviceId, DeviceKind};
@@ -61,16 +61,8 @@ pub(super) fn cpu(cpu: &Cpu, name: String, task: CalibrationTask<'_>) -> Result<
     if threads > 1 {
         engines.push(engine(threads, launch.seconds, flops.second, rates.pool));
     }
-    Ok(DeviceModel {
-        id: DeviceId::Cpu,
-        kind: DeviceKind::Cpu,
-        name,
-        engines,
-        queued_seconds: 0.0,
-        upload: None,
-        download: None,
-        limits: Limits::default(),
-    })
+    let kind = DeviceKind::Cpu;
+    Ok(DeviceModel::new(DeviceId::Cpu, kind, name, engines))
 }
 
 /// Measures a GPU.

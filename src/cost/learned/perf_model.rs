@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// The share of the items of each device.
-pub type SplitHistory = SmallVec<[(DeviceId, f64); 4]>;
+pub type Shares = SmallVec<[(DeviceId, f64); 4]>;
 
 const MODEL: ModelParams = PARAMS.model;
 
@@ -40,13 +40,13 @@ pub(super) struct Visits {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct MeasuredSplit {
     pub class: i16,
-    shares: SplitHistory,
+    shares: Shares,
     /// The smoothed logarithm of the seconds that such calls take.
     log_seconds: f64,
 }
 
 impl MeasuredSplit {
-    pub fn new(class: i16, shares: SplitHistory, seconds: f64) -> Self {
+    pub fn new(class: i16, shares: Shares, seconds: f64) -> Self {
         Self {
             class,
             shares,
@@ -147,7 +147,7 @@ impl PerfModel {
     }
 
     /// The last successful split of a call of this size.
-    pub fn shares(&self, size: f64) -> Option<&SplitHistory> {
+    pub fn shares(&self, size: f64) -> Option<&Shares> {
         let splits = &self.summary.as_ref()?.splits;
         let at = splits.binary_search_by_key(&class_of(size), |split| split.class);
         at.ok().map(|at| &splits[at].shares)

@@ -2,7 +2,7 @@
 
 use super::class::{Class, class_of};
 use super::perf_model::{
-    KernelSummary, MeasuredSplit, PerfModel, SplitHistory, VariantSummary, Visits, visits_near,
+    KernelSummary, MeasuredSplit, PerfModel, Shares, VariantSummary, Visits, visits_near,
 };
 use super::record::{ClassRecord, Record};
 use super::variant::{KernelKey, Sample, Variant};
@@ -116,7 +116,7 @@ impl Learner {
         &self,
         key: &KernelKey<'_>,
         size: f64,
-        shares: SplitHistory,
+        shares: Shares,
         seconds: f64,
         tried: bool,
     ) {
@@ -576,9 +576,8 @@ mod tests {
     #[test]
     fn tried_shares_are_recorded_if_they_took_less() {
         let learner = Learner::new();
-        let split = |gpu: f64| {
-            SplitHistory::from_slice(&[(DeviceId::Gpu(0), gpu), (DeviceId::Cpu, 1.0 - gpu)])
-        };
+        let split =
+            |gpu: f64| Shares::from_slice(&[(DeviceId::Gpu(0), gpu), (DeviceId::Cpu, 1.0 - gpu)]);
         let known = || learner.perf_model(&key()).shares(20.0).cloned();
         assert_eq!(known(), None);
         learner.remember(&key(), 20.0, split(0.5), 1.0, false);
